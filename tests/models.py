@@ -1,0 +1,118 @@
+"""Tiny random models of every supported architecture and a byte-level tokenizer, built in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+BOS, EOS, PAD, START, END = "<bos>", "<eos>", "<pad>", "<|start|>", "<|end|>"
+SPECIAL_TOKENS = (BOS, EOS, PAD, START, END)
+VOCABULARY = 264  # 256 bytes, the special tokens, and a few ids that no text uses
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 16384,
+    "initializer_range": 0.15,  # large enough for sharp attention and distinct logits
+    "bos_token_id": 256,
+    "eos_token_id": 257,
+    "pad_token_id": 258,
+}
+_SLIDING: dict[str, Any] = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+
+# Heads of the Gemmas and of Qwen 3 are wider than hidden / heads, as in the real ones.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama"},
+    "mistral": {"model_type": "mistral", "sliding_window": 16},
+    "qwen2": {"model_type": "qwen2"},
+    "qwen3": {"model_type": "qwen3", "head_dim": 16},
+    "gemma2": {"model_type": "gemma2", "head_dim": 16, "query_pre_attn_scalar": 16, **_SLIDING},
+    "gemma3": {"model_type": "gemma3_text", "head_dim": 16, "query_pre_attn_scalar": 16, **_SLIDING},
+    "phi3": {"model_type": "phi3", "original_max_position_embeddings": 16384},
+}
+
+
+def tiny_config(architecture: str) -> Any:
+    """The configuration of a 2-layer model, hidden size 32, 4 query heads and 2 key-value heads."""
+    return AutoConfig.for_model(**{**_COMMON, **ARCHITECTURES[architecture]})
+
+
+def tiny_model(
+    architecture: str = "llama",
+    *,
+    attn_implementation: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A random model in evaluation mode; the same seed gives the same weights on every machine.
+
+    Args:
+        architecture: A key of `ARCHITECTURES`.
+        attn_implementation: "sdpa" or "eager"; by default what transformers takes (Gemma 2 has only "eager").
+        dtype: Of the weights.
+        seed: Of the weights; the global random state is left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(
+            tiny_config(architecture), attn_implementation=attn_implementation, dtype=torch.float32
+        )
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias") or "norm" in name:
+                # Transformers sets these to constants, which would hide mistakes in using them.
+                parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    model.generation_config.do_sample = False
+    return model.to(dtype).eval()
+
+
+def tiny_tokenizer(*, adds_bos: bool = False, chat_template: bool = False) -> PreTrainedTokenizerFast:
+    """One token per byte of UTF-8.
+
+    Args:
+        adds_bos: Put ``<bos>`` before every text, as the tokenizers of Llama and Gemma do.
+        chat_template: Give it a chat template (``<|start|>role ... <|end|>``); without, it has none.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    if adds_bos:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, backend.token_to_id(BOS))]
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=16384,
+    )
+    if chat_template:
+        tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def save_checkpoint(
+    folder: Path, architecture: str = "llama", *, chat_template: bool = False, seed: int = 0
+) -> Path:
+    """Write a model and its tokenizer as ``from_pretrained`` reads them; return the folder."""
+    tiny_model(architecture, seed=seed).save_pretrained(folder)
+    tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
+    return folder
