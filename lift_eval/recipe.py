@@ -1,0 +1,491 @@
+"""The recipe: everything that decides what an evaluation does, as data that is checked before anything runs.
+
+    load_recipe("lora", {"training.learning_rate": 5e-4}) -> Recipe
+
+A recipe is a YAML file, shipped in lift_eval/recipes/ or the user's own. It holds only what differs from the
+defaults of the classes below, or from the recipe that it names under ``extends``. All faults are reported together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import yaml
+from jinja2 import TemplateSyntaxError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lift_eval.errors import RecipeError, nearest
+
+SHIPPED = Path(__file__).parent / "recipes"
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 16
+
+
+def _parses(template: str) -> str:
+    try:
+        SandboxedEnvironment().parse(template)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"a Jinja template that parses ({error.message}, line {error.lineno})") from error
+    return template
+
+
+Template: TypeAlias = Annotated[str, AfterValidator(_parses)]
+PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
+NonNegativeInt: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class Settings(BaseModel):
+    """Base of all groups of a recipe: no unknown keys, no change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class NoAdapter(Settings):
+    """No adapter: the document is read in the prompt only (in-context learning, ICL)."""
+
+    type: Literal["none"] = "none"
+
+
+class LoraSettings(Settings):
+    """LoRA (Hu et al. 2021); the defaults are those of LIFT's published quick start."""
+
+    type: Literal["lora"] = "lora"
+    rank: PositiveInt = 128
+    alpha: Annotated[float, Field(gt=0)] = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    init: bool | str = "gaussian"
+    """Any value of peft's ``init_lora_weights``."""
+    rslora: bool = False
+    dora: bool = False
+
+
+class PissaSettings(Settings):
+    """PiSSA (Meng et al. 2024): LoRA that starts from the principal singular vectors of each weight."""
+
+    type: Literal["pissa"] = "pissa"
+    rank: PositiveInt = 128
+    alpha: Annotated[float, Field(gt=0)] = 128
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    iterations: PositiveInt | None = None
+    """Iterations of the fast SVD; none for the exact one."""
+
+
+class GatedMemorySettings(Settings):
+    """Gated Memory: a gated memory network beside every attention head (LIFT paper, section 3.4)."""
+
+    type: Literal["gated_memory"] = "gated_memory"
+    memory_expansion: PositiveInt = 2
+    lm_head_rank: NonNegativeInt = 0
+    """Rank of the LoRA on the output embedding; the published runs use 2."""
+    lm_head_alpha: Annotated[float, Field(gt=0)] = 4.0
+
+
+Adapter: TypeAlias = Annotated[
+    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings, Field(discriminator="type")
+]
+
+
+class TrainingSettings(Settings):
+    """Fine-tuning on one document (paper, sections 3.1 to 3.3)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up; over the whole run, both stages."""
+    warmup_steps: NonNegativeInt = 0
+    context_epochs: NonNegativeInt = 8
+    """Epochs of stage 1, on the document's segments."""
+    joint_epochs: NonNegativeInt = 0
+    """Epochs of stage 2, on segments and auxiliary pairs."""
+    joint_segments: bool = True
+    """Whether stage 2 holds the segments too; off where only pairs are trained on."""
+    samples_per_step: PositiveInt | Literal["all"] = "all"
+    """Samples of one optimizer step; ``all`` gathers the epoch into one step, as published."""
+    segment_tokens: Annotated[int, Field(ge=2)] = 2048
+    stride_tokens: PositiveInt = 768
+    contextualized: bool = False
+    """Whether a segment is trained behind windows of the document's front and back (paper, section 3.3)."""
+    window_tokens: PositiveInt = 4096
+    """Length of front and back window together; each lies within this distance of its end of the document."""
+    window_draw: Literal["document", "epoch"] = "document"
+    """Whether windows are drawn once for a document, as published, or anew in each epoch."""
+    recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
+
+    @model_validator(mode="after")
+    def _stride_within_segment(self) -> TrainingSettings:
+        if self.stride_tokens > self.segment_tokens:
+            raise ValueError(
+                f"'stride_tokens' must not exceed 'segment_tokens' ({self.segment_tokens}), or text between "
+                f"segments is lost, got {self.stride_tokens}"
+            )
+        return self
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of both stages together."""
+        return self.context_epochs + self.joint_epochs
+
+
+PASSAGES_REQUEST = """\
+{{ passage }}
+
+Write one question about the passage above, its answer, and a sentence copied word for word from the passage that \
+proves the answer. The question must be understandable without the passage. Use exactly this form:
+Question: ...
+Answer: ...
+Evidence: ..."""
+
+SENTENCES_REQUEST = """\
+Title: {{ title }}
+
+{{ context }}
+{{ sentence }}
+
+Write at most {{ pairs }} different questions about what the last sentence states ("{{ sentence }}"), each with its \
+answer. Each question must be understandable without the text. Reply with JSON only:
+{"pairs": [{"question": "...", "answer": "..."}]}"""
+
+PARAGRAPHS_REQUEST = """\
+{{ passage }}
+
+Summarize the paragraph above in four to six sentences. Reply with the summary only."""
+
+
+class AuxiliarySettings(Settings):
+    """Question-answer pairs made from the document, trained in stage 2 (paper, section 3.2)."""
+
+    strategy: Literal["none", "passages", "sentences", "paragraphs"] = "none"
+    pairs: PositiveInt = 10
+    """Pairs per document; per sentence with strategy ``sentences``."""
+    generator: str = "self"
+    """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
+    request: Template | None = None
+    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs."""
+    reply: Literal["labels", "json", "text"] | None = None
+    """How a reply is read; none for the strategy's own way."""
+    labels: tuple[str, ...] = ("Question:", "Answer:", "Evidence:")
+    evidence: bool | None = None
+    """Whether a pair needs evidence that stands verbatim in its passage; none for the strategy's own rule."""
+    passage_sentences: PositiveInt = 16
+    context_characters: NonNegativeInt = 2048
+    """Preceding text shown with a sentence (strategy ``sentences``)."""
+    attempts: PositiveInt = 5
+    max_tokens: PositiveInt = 512
+    temperature: Annotated[float, Field(ge=0)] = 0.7
+    """Of attempts after the first, which is greedy."""
+    chat_template: bool = True
+    """Whether requests to a local generator pass through its chat template, where it has one."""
+    batch: PositiveInt = 16
+    """Requests in one batch of a local generator, or at once at a server."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
+    prompts: tuple[Literal["test", "closed_book"], ...] = ("test",)
+    """Prompts in which a pair is trained: with the truncated document, without it, or taking turns by epoch."""
+
+
+class PromptSettings(Settings):
+    """How a question is put (paper, section 4; published prompt of LooGLE)."""
+
+    max_tokens: PositiveInt = 7800
+    ellipsis: str = "..."
+    document: Literal["truncated", "none"] = "truncated"
+    """Whether the prompt holds the document; ``none`` asks closed-book."""
+    truncate: Literal["prompt", "document"] = "prompt"
+    """What is cut in the middle where the prompt is too long: all of it, as published, or the document alone."""
+    template: Template = (
+        "The article {{ title }}: \n{{ document }}\nPlease answer the question based on {{ title }}.\n"
+        "Question: {{ question }}\nAnswer: "
+    )
+    closed_book_template: Template = (
+        'Please answer the question based on "{{ title }}".\nQuestion: {{ question }}\nAnswer: '
+    )
+    chat_template: bool = False
+    system: str | None = None
+    """System message; used with the chat template only."""
+    bos: bool | None = None
+    """Whether a prompt starts with the beginning-of-sequence token; none for the tokenizer's own way."""
+    eos_after_answer: bool = False
+    """Whether a trained answer ends with the end-of-sequence token."""
+
+    @model_validator(mode="after")
+    def _system_needs_chat(self) -> PromptSettings:
+        if self.system is not None and not self.chat_template:
+            raise ValueError("'system' needs 'chat_template: true', or the message would be lost")
+        return self
+
+
+class DecodingSettings(Settings):
+    """How the library answers; in lm-eval the task's own generation settings count."""
+
+    max_new_tokens: PositiveInt = 200
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+
+
+class PrecisionSettings(Settings):
+    """Number formats of base model and computation."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 on a GPU that has it, else float32."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
+
+
+class ComputeSettings(Settings):
+    """How work is laid out on the machine. Changes nothing but rounding, so it is not part of the digest."""
+
+    micro_batch_tokens: PositiveInt = 8192
+    """Most tokens, padding included, of one forward pass in training; a longer sample goes alone."""
+    gradient_checkpointing: bool = False
+    answer_batch: PositiveInt = 16
+    """Most questions decoded at once."""
+
+
+class Recipe(Settings):
+    """One way to answer questions about documents: an adapter, its training, the prompt and the number formats."""
+
+    name: str = "custom"
+    description: str = ""
+    reproduces: str = ""
+    """The published run that the recipe stands for, if any."""
+    adapter: Adapter = NoAdapter()
+    training: TrainingSettings = TrainingSettings()
+    auxiliary: AuxiliarySettings = AuxiliarySettings()
+    prompt: PromptSettings = PromptSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    precision: PrecisionSettings = PrecisionSettings()
+    compute: ComputeSettings = ComputeSettings()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Recipe:
+        has_adapter, has_pairs = self.adapter.type != "none", self.auxiliary.strategy != "none"
+        if has_adapter and not self.training.epochs:
+            raise ValueError(
+                f"adapter '{self.adapter.type}' needs 'training.context_epochs' or 'training.joint_epochs' of 1 or "
+                "more, got 0 and 0; for no training use 'adapter: {type: none}'"
+            )
+        if not has_adapter and self.training.epochs:
+            raise ValueError(
+                f"'adapter.type: none' has nothing to train, got {self.training.epochs} epochs; set an adapter or "
+                "'training: {context_epochs: 0, joint_epochs: 0}'"
+            )
+        if has_pairs and not self.training.joint_epochs:
+            raise ValueError(
+                f"'auxiliary.strategy: {self.auxiliary.strategy}' needs 'training.joint_epochs' of 1 or more, got 0"
+            )
+        if self.training.joint_epochs and not (has_pairs or self.training.joint_segments):
+            raise ValueError("'training.joint_segments: false' needs an 'auxiliary.strategy', got none")
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether documents are fine-tuned at all; false for ICL."""
+        return self.adapter.type != "none"
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that decides the results: 16 hexadecimal digits, without names, texts and ``compute``."""
+        decisive = self.model_dump(mode="json", exclude={"name", "description", "reproduces", "compute"})
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package, sorted."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Load a recipe, apply overrides and check all of it.
+
+    Args:
+        name_or_path: A shipped recipe's name, or a path that ends in ``.yaml`` or ``.yml``.
+        overrides: Values by dotted key, e.g. ``{"training.learning_rate": 5e-4}``. A changed ``type`` of the adapter
+            starts that group anew from its defaults.
+
+    Returns:
+        The resolved recipe.
+
+    Raises:
+        RecipeError: With all faults: unknown keys (and the nearest known ones), wrong types, broken rules.
+    """
+    source = f"recipe '{name_or_path}'"
+    data = _read_with_bases(str(name_or_path), ())
+    for key, value in (overrides or {}).items():
+        data = _merge(data, _nested(key, value))
+    data.setdefault("name", Path(str(name_or_path)).stem)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(source, _faults(error)) from None
+
+
+def settings_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Yield every dotted key that a recipe may hold, in order."""
+    for name, field in model.model_fields.items():
+        groups = list(_models_of(field.annotation))
+        if groups:
+            for group in groups:
+                yield from settings_keys(group, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - an annotation has no type
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_of(part)
+
+
+def _find(name_or_path: str) -> Path:
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise RecipeError(
+                f"recipe '{name_or_path}'",
+                ["there is no such file; 'lift-eval recipes' lists the shipped recipes"],
+            )
+        return path
+    names = shipped_recipes()
+    if name_or_path not in names:
+        raise RecipeError(
+            f"recipe '{name_or_path}'",
+            [
+                f"no shipped recipe has this name{nearest(name_or_path, names)}; 'lift-eval recipes' lists them, a "
+                "recipe of your own is named by a path that ends in .yaml"
+            ],
+        )
+    return SHIPPED / f"{name_or_path}.yaml"
+
+
+def _read_with_bases(name_or_path: str, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = _find(name_or_path)
+    source = f"recipe '{name_or_path}'"
+    if path.resolve() in seen:
+        raise RecipeError(source, ["'extends' leads back to this recipe; a recipe must not extend itself"])
+    data = read_yaml(path, source)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise RecipeError(source, [f"'extends' must be a recipe's name or path, got {base!r}"])
+    if base.endswith((".yaml", ".yml")) and not Path(base).is_absolute():
+        base = str(path.parent / base)
+    inherited = _read_with_bases(base, (*seen, path.resolve()))
+    for key in ("name", "description", "reproduces"):
+        inherited.pop(key, None)
+    return _merge(inherited, data)
+
+
+def read_yaml(path: Path, source: str) -> dict[str, Any]:
+    """Read a YAML mapping from a file that may come from anyone: safe, bounded in size and depth, no aliases.
+
+    Args:
+        path: The file.
+        source: How errors name it.
+
+    Returns:
+        The mapping, empty for an empty file.
+
+    Raises:
+        RecipeError: If the file is too large or deep, is not UTF-8 or not YAML, holds aliases, or is no mapping.
+    """
+    raw = path.read_bytes()
+    if len(raw) > MAX_BYTES:
+        raise RecipeError(source, [f"must be at most {MAX_BYTES} bytes, {path} has {len(raw)}"])
+    try:
+        text = raw.decode("utf-8")
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise RecipeError(source, ["YAML aliases are not allowed, write the value out"])
+            depth += isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent))
+            depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
+            if depth > MAX_DEPTH:
+                raise RecipeError(source, [f"must be nested at most {MAX_DEPTH} deep"])
+        data = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise RecipeError(source, [f"must be UTF-8, byte {error.start} of {path} is not"]) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(source, [f"is not YAML: {' '.join(str(error).split())}"]) from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise RecipeError(source, [f"must be a mapping of keys to values, got {type(data).__name__}"])
+    return data
+
+
+def _nested(dotted: str, value: object) -> dict[str, Any]:
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            new_type = value.get("type", old.get("type"))
+            merged[key] = dict(value) if new_type != old.get("type") else _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+ADAPTER_TYPES = ("none", "lora", "pissa", "gated_memory")
+
+
+def _faults(error: ValidationError) -> list[str]:
+    """One sentence for each key that breaks a rule; pydantic reports a key once for each branch of a union."""
+    rules: dict[tuple[str, str], list[str]] = {}
+    sentences: list[str] = []
+    for item in error.errors():
+        key, value = _dotted(item["loc"]), item["input"]
+        if item["type"] == "extra_forbidden":
+            sentences.append(f"unknown key '{key}' (value {value!r}){nearest(key, _siblings(key))}")
+        elif item["type"] == "value_error" and not key.endswith("template"):
+            sentences.append(str(item["ctx"]["error"]))
+        else:
+            rules.setdefault((key, repr(value)), []).append(_rule(dict(item)))
+    sentences += [
+        f"'{key}' must be {' or '.join(found)}, got {value}" for (key, value), found in rules.items()
+    ]
+    return sentences
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    parts = [str(part) for part in location]
+    if len(parts) > 1 and parts[0] == "adapter" and parts[1] in ADAPTER_TYPES:
+        del parts[1]
+    # The branch of a union is named too, e.g. "tuple[str, ...]": that says nothing to the reader of a recipe.
+    return ".".join(part for part in parts if part.isidentifier() or part.isdigit())
+
+
+def _siblings(key: str) -> set[str]:
+    group, _, _ = key.rpartition(".")
+    below = [known for known in settings_keys() if known.startswith(f"{group}." if group else "")]
+    depth = key.count(".") + 1
+    return {".".join(known.split(".")[:depth]) for known in below} | {"extends"} - {
+        "extends" if group else ""
+    }
+
+
+def _rule(item: Mapping[str, Any]) -> str:
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    if item["type"].startswith("union_tag"):
+        return f"a group whose 'type' is one of {', '.join(ADAPTER_TYPES)}"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return "a group of keys"
+    rule = str(item["msg"]).removeprefix("Input should be ").partition(", unable")[0]
+    return "a list" if rule == "a valid tuple" else rule

@@ -1,0 +1,24 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before any test imports transformers or datasets: no test ever asks the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def loogle_dir() -> Path:
+    """The folder of real LooGLE files; the project does not ship them."""
+    folder = Path(os.environ.get("LIFT_EVAL_LOOGLE_DIR", ROOT.parent / "shared" / "data" / "loogle"))
+    if not (folder / "shortdep_qa.jsonl").is_file():
+        pytest.skip("real LooGLE files are not here; set LIFT_EVAL_LOOGLE_DIR to their folder")
+    return folder
