@@ -1,0 +1,159 @@
+"""Makes the model ``lift`` and the folder ``tasks/`` known to lm-evaluation-harness.
+
+A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) calls `install` at interpreter
+start. It puts one finder in front of ``sys.meta_path``. The finder passes every import by, except those of
+``lm_eval.models`` and ``lm_eval.tasks``: right after one of these has run, the model is registered, to be
+imported when it is asked for, or our tasks are added to the task manager. An interpreter that never imports
+lm_eval pays for this module alone, and it imports nothing that Python has not loaded by then.
+
+Set ``LIFT_EVAL_AUTOLOAD=0`` to switch it off; `register` is the explicit way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # importing `typing` would cost more than all the rest of this module
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+    from lm_eval.tasks import TaskManager
+
+    StrPath = str | os.PathLike[str]
+
+MODEL_NAME = "lift"
+MODEL_TARGET = "lift_eval.lm:LiftLM"
+OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
+
+
+def install() -> None:
+    """Prepare lm-eval for ``--model lift`` and our tasks, unless ``LIFT_EVAL_AUTOLOAD=0``; never raises."""
+    if os.environ.get(OFF_SWITCH) != "0":
+        _install_finder()
+
+
+def register() -> None:
+    """Make the model ``lift`` and our tasks known to lm-eval, whatever ``LIFT_EVAL_AUTOLOAD`` says.
+
+    For an interpreter in which the automatic way is off, or that has this package on its path without an
+    installation. It may be called before or after lm_eval is imported, and more than once. Task managers that
+    exist already keep the tasks that they know.
+    """
+    _install_finder()
+    for name, extend in _EXTENSIONS.items():
+        module = sys.modules.get(name)
+        if module is not None:
+            extend(module)
+
+
+def tasks_folder() -> str:
+    """Where the task files are: inside the package in a wheel, beside it in a checkout."""
+    package = os.path.dirname(os.path.abspath(__file__))
+    inside = os.path.join(package, "tasks")
+    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "tasks")
+
+
+def _install_finder() -> None:
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def _add_model(_models: ModuleType) -> None:
+    """Register ``lift`` as lm-eval registers its own models: by name, imported when it is asked for."""
+    from lm_eval.api import registry
+
+    # Releases after 0.4.13 find our entry point in the group `lm_eval.models`, by `load_plugins`.
+    if hasattr(registry, "load_plugins") or MODEL_NAME in registry.model_registry:
+        return
+    registry.model_registry.register(MODEL_NAME, target=MODEL_TARGET)
+
+
+def _add_tasks(tasks: ModuleType) -> None:
+    """Let every task manager that reads lm-eval's own tasks read ours next, and the user's paths last.
+
+    Where two files define one name, the later path wins: a user's task can still replace ours.
+    """
+    import functools
+    import inspect
+
+    manager = tasks.TaskManager
+    if hasattr(manager, "_reads_lift_eval"):  # lm_eval.tasks was loaded again, its class was not
+        return
+    original = manager.__init__
+    signature = inspect.signature(original)
+    if not {"include_path", "include_defaults"} <= set(signature.parameters):
+        raise TypeError("its TaskManager takes no include_path and include_defaults")
+
+    @functools.wraps(original)
+    def init(self: TaskManager, *args: object, **kwargs: object) -> None:
+        call = signature.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments["include_path"]
+        if call.arguments["include_defaults"]:
+            call.arguments["include_path"] = _with_ours(given or ())
+        original(*call.args, **call.kwargs)
+        self.include_path = given
+
+    manager.__init__ = init
+    manager._reads_lift_eval = True
+
+
+def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
+    """Put our folder before the paths that the user gave, unless it is one of them."""
+    paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
+    ours = os.path.realpath(tasks_folder())
+    return paths if ours in map(os.path.realpath, paths) else [ours, *paths]
+
+
+_EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
+    "lm_eval.models": _add_model,
+    "lm_eval.tasks": _add_tasks,
+}
+
+
+class _Finder:
+    """Finds the two modules as the finders behind it do, and has them extended after they have run."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in _EXTENSIONS:
+            return None
+        # Only those behind: the ones in front have been asked already, and may themselves be asking us.
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            find_spec = getattr(finder, "find_spec", None)
+            spec: ModuleSpec | None = find_spec and find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _ExtendingLoader(spec.loader)  # type: ignore[assignment]
+                return spec
+        return None
+
+
+class _ExtendingLoader:
+    """Stands in for a module's loader until it has executed the module."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # The module gets its own loader back first, so that nothing of ours stays behind in it.
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        try:
+            _EXTENSIONS[module.__name__](module)
+        except Exception as error:  # an lm-eval that has changed must still work, if without us
+            import logging
+
+            logging.getLogger(__name__).warning(
+                "lift_eval cannot extend %s: %s; %s=0 switches this off", module.__name__, error, OFF_SWITCH
+            )
