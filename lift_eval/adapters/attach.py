@@ -1,0 +1,107 @@
+"""From an adapter's settings to a model that has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft import PeftConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from lift_eval.adapters.gated_memory import GatedMemoryConfig
+from lift_eval.adapters.lora import changes_base, lora_config
+from lift_eval.adapters.quantization import is_quantized, quantize
+from lift_eval.adapters.state import AdapterState
+from lift_eval.errors import AdapterError
+from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, NoAdapter, PissaSettings
+
+
+def attach(
+    model: PreTrainedModel, adapter: Adapter, *, seed: int, quantization: BitsAndBytesConfig | None = None
+) -> PeftModel | PreTrainedModel:
+    """Put an adapter into a model, in place; its weights are made from the seed alone.
+
+    Args:
+        model: A causal language model without adapters. Its own weights are frozen.
+        adapter: What to attach; with `NoAdapter` the model comes back as it is.
+        seed: Of the adapter's weights. The global random state is as before afterwards.
+        quantization: Quantize the base weights after the adapter is made from them. PiSSA needs this way, since its
+            residual is what gets quantized; the others may also take a model that was loaded quantized.
+
+    Returns:
+        The adapted model in evaluation mode, adapter trainable in float32; the model itself with `NoAdapter`.
+
+    Raises:
+        AdapterError: If the adapter does not fit the model.
+    """
+    if isinstance(adapter, NoAdapter):
+        adapted = model
+    else:
+        if needs_full_precision(adapter) and is_quantized(model):
+            raise AdapterError(
+                f"adapter '{adapter.type}' is made from the base weights, which must be in 16 or 32 bits, got "
+                "quantized ones; load the model without quantization and give attach() the 'quantization' for the "
+                "residual"
+            )
+        config = _config(model, adapter)
+        with _seeded(model, seed):
+            adapted = get_peft_model(model, config).eval()
+    if quantization is not None:
+        quantize(adapted, quantization)
+    return adapted
+
+
+def needs_full_precision(adapter: Adapter) -> bool:
+    """Whether the base must be loaded unquantized, because the adapter is cut out of its weights."""
+    if isinstance(adapter, LoraSettings):
+        return isinstance(adapter.init, str) and adapter.init.startswith("pissa")
+    return isinstance(adapter, PissaSettings)
+
+
+@contextmanager
+def unadapted(model: PeftModel | PreTrainedModel, initial: AdapterState) -> Iterator[None]:
+    """Let the model be its base for a while, whatever its adapter has learned.
+
+    Disabling the adapter is not enough for PiSSA and its like: they moved a part of the base weights into the
+    adapter, so there the base is the adapter's initial state.
+
+    Args:
+        model: The model that `attach` returned.
+        initial: The adapter's state before any training.
+    """
+    if not isinstance(model, PeftModel):
+        yield
+    elif changes_base(model):
+        learned = AdapterState.capture(model)
+        initial.restore(model)
+        try:
+            yield
+        finally:
+            learned.restore(model)
+    else:
+        with model.disable_adapter():
+            yield
+
+
+def _config(
+    model: PreTrainedModel, adapter: LoraSettings | PissaSettings | GatedMemorySettings
+) -> PeftConfig:
+    if not isinstance(adapter, GatedMemorySettings):
+        return lora_config(model, adapter)
+    return GatedMemoryConfig(
+        task_type=TaskType.CAUSAL_LM,
+        memory_expansion=adapter.memory_expansion,
+        lm_head_rank=adapter.lm_head_rank,
+        lm_head_alpha=adapter.lm_head_alpha,
+    )
+
+
+@contextmanager
+def _seeded(model: nn.Module, seed: int) -> Iterator[None]:
+    """Seed all generators of the model's devices, and put them back afterwards."""
+    devices = sorted({parameter.device.index or 0 for parameter in model.parameters() if parameter.is_cuda})
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

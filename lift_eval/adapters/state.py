@@ -1,0 +1,93 @@
+"""What an adapter has learned, as something to keep and to put back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from lift_eval.errors import AdapterError
+
+
+@dataclass(frozen=True)
+class AdapterState:
+    """A copy of all tensors that training an adapter changes.
+
+    Restoring writes into the tensors that the model has, so a model is reset without loading, unloading or
+    allocating anything, and bit for bit. PiSSA must be reset this way: unloading it rounds the base weights.
+
+    Attributes:
+        tensors: Copies by name.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def capture(cls, model: nn.Module) -> AdapterState:
+        """Copy the adapter's tensors, on their own device, into one block of memory for each device and type.
+
+        Args:
+            model: A model with or without an adapter; without one the state is empty.
+        """
+        blocks: defaultdict[tuple[torch.device, torch.dtype], list[str]] = defaultdict(list)
+        live = _adapter_tensors(model)
+        for name, tensor in live.items():
+            blocks[tensor.device, tensor.dtype].append(name)
+        copies: dict[str, Tensor] = {}
+        for names in blocks.values():
+            block = torch.cat([live[name].detach().flatten() for name in names])
+            parts = torch.split(block, [live[name].numel() for name in names])
+            copies.update(
+                (name, part.view(live[name].shape)) for name, part in zip(names, parts, strict=True)
+            )
+        return cls({name: copies[name] for name in live})
+
+    def restore(self, model: nn.Module) -> None:
+        """Write the tensors back and drop all gradients.
+
+        Args:
+            model: The model of `capture`, or one with the same adapter.
+
+        Raises:
+            AdapterError: If the model's adapter has other tensors; nothing is written then.
+        """
+        live = _adapter_tensors(model)
+        ours = {name: tensor.shape for name, tensor in self.tensors.items()}
+        theirs = {name: tensor.shape for name, tensor in live.items()}
+        if ours != theirs:
+            name = min(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+            raise AdapterError(
+                "an adapter's state can be restored only to the same adapter on the same model, but tensor "
+                f"'{name}' is {_described(ours, name)} in the state and {_described(theirs, name)} in the model"
+            )
+        with torch.no_grad():
+            for name, tensor in live.items():
+                tensor.copy_(self.tensors[name])
+                tensor.grad = None
+
+
+def _described(shapes: Mapping[str, torch.Size], name: str) -> str:
+    return f"of shape {tuple(shapes[name])}" if name in shapes else "missing"
+
+
+def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All tensors of the adapter's layers, trainable or not, and whatever else is trainable, in the model's order."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, layer in model.named_modules():
+        if isinstance(layer, BaseTunerLayer):
+            for attribute in (*layer.adapter_layer_names, *layer.other_param_names):
+                part = getattr(layer, attribute, None)
+                if isinstance(part, nn.Module):
+                    for name, tensor in (*part.named_parameters(), *part.named_buffers()):
+                        tensors[f"{prefix}.{attribute}.{name}"] = tensor
+    seen = {id(tensor) for tensor in tensors.values()}
+    others = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in seen
+    }
+    return tensors | others
