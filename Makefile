@@ -1,0 +1,46 @@
+# Every step of work on this project. `make` alone explains them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# One thread per process: the tests run in parallel, and threads of tiny models only get in each other's way.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check reports bench soak clean
+
+help: ## say what each target does
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(STAMP) ## make .venv and install the project with the pinned versions of everything
+
+$(STAMP): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## run the demonstration experiment and print its tables
+	$(BIN)/lift-eval run reports/demo.yaml
+
+test: $(STAMP) ## run all tests and print the coverage of lift_eval (90 % of lines or more)
+	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
+
+check: $(STAMP) ## lint, check the formatting and check the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+reports: $(STAMP) ## render every experiment file of reports/ from its results
+	set -e; for experiment in reports/*.yaml; do $(BIN)/lift-eval report "$$experiment"; done
+
+bench: $(STAMP) ## print the figures of the scripts in perf/
+	set -e; for script in $(filter-out perf/soak.py,$(wildcard perf/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+soak: $(STAMP) ## run 500 small documents through the whole line while faults are injected
+	$(BIN)/python perf/soak.py
+
+clean: ## remove what builds and tests leave behind; .venv stays
+	rm -rf build dist htmlcov .cache .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

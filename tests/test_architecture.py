@@ -1,0 +1,99 @@
+"""Imports go one way, and what must start fast stays light."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lift_eval
+
+PACKAGE = Path(lift_eval.__file__).parent
+
+# From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
+LAYERS = [
+    {"errors"},
+    {"recipe", "document", "prompt", "loading", "record"},
+    {"adapters", "training", "answering", "store"},
+    {"lifter"},
+    {"lm", "benchmarks", "tiny", "reporting"},
+    {"cli"},
+]
+MAY_IMPORT_LM_EVAL = {"_autoload", "benchmarks", "cli", "lm"}
+NO_TORCH = {"__init__", "_autoload", "errors", "recipe", "document", "reporting"}
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def part_of(path: Path) -> str:
+    """The part of the package that a file belongs to: `training` for training/finetune.py."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules and objects that a file imports, wherever in the file."""
+    package = ["lift_eval", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*origin, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def parts_graph() -> dict[str, set[str]]:
+    """Which part imports which other parts."""
+    parts = {part_of(path) for path in MODULES}
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        own = [name.split(".")[1] for name in imports(path) if name.startswith("lift_eval.")]
+        graph.setdefault(part_of(path), set()).update(part for part in own if part in parts)
+    return {part: targets - {part} for part, targets in graph.items()}
+
+
+def test_every_part_has_a_layer() -> None:
+    known = set().union(*LAYERS) | {"__init__", "_autoload"}
+    assert {part_of(path) for path in MODULES} <= known, "say in LAYERS where the new part belongs"
+
+
+@pytest.mark.parametrize("part", sorted(set().union(*LAYERS)))
+def test_parts_import_only_downwards(part: str) -> None:
+    level = next(index for index, layer in enumerate(LAYERS) if part in layer)
+    assert parts_graph().get(part, set()) <= set().union(*LAYERS[: level + 1])
+
+
+def test_no_two_parts_import_each_other() -> None:
+    graph = {part: targets for part, targets in parts_graph().items() if part != "__init__"}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_lm_eval_and_torch_stay_where_they_belong(path: Path) -> None:
+    roots = {name.partition(".")[0] for name in imports(path)}
+    assert "lm_eval" not in roots or part_of(path) in MAY_IMPORT_LM_EVAL
+    assert "torch" not in roots or part_of(path) not in NO_TORCH
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import lift_eval", {"torch", "transformers", "lm_eval", "pydantic", "typing"}),
+        ("import lift_eval.recipe", {"torch", "transformers", "lm_eval"}),
+        ("import lift_eval.reporting", {"torch", "transformers", "lm_eval"}),
+    ],
+)
+def test_what_starts_fast_loads_no_heavy_library(statement: str, absent: set[str]) -> None:
+    script = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
+    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert absent.isdisjoint(json.loads(ran.stdout))

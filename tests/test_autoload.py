@@ -1,0 +1,232 @@
+"""lm-eval knows `lift` and our tasks without being told, and nothing else changes for anyone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import lm_eval.tasks
+import lm_eval.tasks.manager
+import pytest
+from lm_eval.tasks import TaskManager
+
+from lift_eval import _autoload
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python(*arguments: str, timeout: int = 240, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a fresh interpreter, somewhere else than in the repository."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **variables}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=Path(sys.executable).parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def said(script: str, **variables: str) -> object:
+    """What a script prints as JSON. It must succeed and leave standard error empty."""
+    ran = python("-c", textwrap.dedent(script), **variables)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return json.loads(ran.stdout)
+
+
+def first_cells(table: str) -> set[str]:
+    """The first column of a Markdown table."""
+    return {cells[1].strip() for line in table.splitlines() if len(cells := line.split("|")) > 2}
+
+
+# --- the interpreter -------------------------------------------------------------------------------------------
+
+
+def test_an_interpreter_that_never_imports_lm_eval_loads_nothing_of_weight() -> None:
+    loaded = said("import json, sys; print(json.dumps(sorted(sys.modules)))")
+    assert "lift_eval._autoload" in loaded
+    assert {"torch", "transformers", "datasets", "lm_eval"}.isdisjoint(loaded)
+
+
+def test_the_start_loads_two_small_modules_only() -> None:
+    script = """
+        import json, os, sys
+        before = set(sys.modules)
+        sys.path.insert(0, os.environ["CHECKOUT"])
+        from lift_eval import _autoload
+        _autoload.install()
+        print(json.dumps(sorted(set(sys.modules) - before - {"__future__"})))
+    """
+    ran = python("-S", "-c", textwrap.dedent(script), CHECKOUT=str(ROOT))
+    assert json.loads(ran.stdout) == ["lift_eval", "lift_eval._autoload"]
+
+
+# --- the model -------------------------------------------------------------------------------------------------
+
+LIFT_IN_REGISTRY = """
+    import json, sys
+    import lm_eval.models
+    from lm_eval.api.registry import model_registry
+    heavy = sorted({"torch", "transformers", "lift_eval.lm"} & set(sys.modules))
+    print(json.dumps([str(dict(model_registry.items()).get("lift")), "hf" in model_registry, heavy]))
+"""
+
+
+def test_the_model_is_registered_by_name_and_not_imported() -> None:
+    assert said(LIFT_IN_REGISTRY) == ["lift_eval.lm:LiftLM", True, []]
+
+
+def test_the_off_switch() -> None:
+    assert said(LIFT_IN_REGISTRY, LIFT_EVAL_AUTOLOAD="0") == ["None", True, []]
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_register_works_before_and_after_lm_eval_is_imported(order: str) -> None:
+    steps = ["lift_eval.register()", "import lm_eval.models, lm_eval.tasks"]
+    script = f"""
+        import json, lift_eval
+        {steps[0] if order == "before" else steps[1]}
+        {steps[1] if order == "before" else steps[0]}
+        lift_eval.register()
+        from lm_eval.api.registry import model_registry
+        from lm_eval.tasks import TaskManager
+        print(json.dumps(["lift" in model_registry, TaskManager._reads_lift_eval]))
+    """
+    assert said(script, LIFT_EVAL_AUTOLOAD="0") == [True, True]
+
+
+def test_silent_where_lm_eval_has_found_the_entry_point_already() -> None:
+    script = """
+        import json
+        from importlib.metadata import entry_points
+        from lm_eval.api.registry import model_registry
+        [ours] = entry_points(group="lm_eval.models", name="lift")
+        model_registry.register("lift", target=ours)
+        import lm_eval.models
+        print(json.dumps([dict(model_registry.items())["lift"] is ours, model_registry["lift"].__name__]))
+    """
+    ran = python("-c", textwrap.dedent(script))
+    assert json.loads(ran.stdout) == [True, "LiftLM"]
+    assert "lift" not in ran.stderr
+
+
+def test_leaves_the_entry_point_to_an_lm_eval_that_looks_for_it_later() -> None:
+    script = """
+        import json
+        from lm_eval.api import registry
+        registry.load_plugins = lambda *arguments: []
+        import lm_eval.models
+        print(json.dumps("lift" in registry.model_registry))
+    """
+    assert said(script) is False
+
+
+def test_modules_keep_their_loaders_and_can_be_reloaded() -> None:
+    script = """
+        import importlib, json
+        import lm_eval.models, lm_eval.tasks
+        from lm_eval.tasks import TaskManager
+        once = TaskManager.__init__
+        for module in (lm_eval.models, lm_eval.tasks):
+            importlib.reload(module)
+        loaders = {type(m.__loader__).__name__ for m in (lm_eval.models, lm_eval.tasks)}
+        loaders |= {type(m.__spec__.loader).__name__ for m in (lm_eval.models, lm_eval.tasks)}
+        source = importlib.util.find_spec("lm_eval.models").loader.get_source("lm_eval.models")
+        print(json.dumps([sorted(loaders), TaskManager.__init__ is once, "MODEL_MAPPING" in source]))
+    """
+    assert said(script) == [["SourceFileLoader"], True, True]
+
+
+def test_an_lm_eval_that_has_changed_still_works_without_us(tmp_path: Path) -> None:
+    for name, source in {
+        "__init__.py": "",
+        "models/__init__.py": "",  # and no lm_eval.api.registry
+        "tasks/__init__.py": "class TaskManager:\n    def __init__(self, folders=()):\n        self.ok = True\n",
+    }.items():
+        path = tmp_path / "lm_eval" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    script = "import lm_eval.models, lm_eval.tasks; print(lm_eval.tasks.TaskManager().ok)"
+    ran = python("-c", script, PYTHONPATH=str(tmp_path))
+    assert (ran.returncode, ran.stdout) == (0, "True\n")
+    complaints = ran.stderr.splitlines()
+    assert [line.split(": ")[0] for line in complaints] == [
+        "lift_eval cannot extend lm_eval.models",
+        "lift_eval cannot extend lm_eval.tasks",
+    ]
+
+
+def test_other_modules_are_none_of_its_business() -> None:
+    assert _autoload._Finder().find_spec("json") is None
+    assert _autoload._Finder().find_spec("lm_eval.evaluator") is None
+
+
+# --- the tasks -------------------------------------------------------------------------------------------------
+
+
+def task_file(folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(f"task: {name}\n")
+    return path
+
+
+@pytest.fixture
+def small_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """lm-eval's own tasks are one, `builtin`: reading the real ones takes seconds."""
+    task_file(tmp_path / "lm_eval_tasks", "builtin")
+    monkeypatch.setattr(lm_eval.tasks.manager, "__file__", str(tmp_path / "lm_eval_tasks" / "manager.py"))
+    return tmp_path
+
+
+def test_the_default_tasks_include_ours(small_index: Path) -> None:
+    manager = TaskManager()
+    assert {"builtin", "loogle_shortqa", "loogle_longqa"} <= set(manager.all_subtasks)
+    assert "loogle" in manager.all_groups
+    assert manager.include_path is None
+
+
+def test_without_the_default_tasks_ours_are_left_out_too(small_index: Path) -> None:
+    task_file(small_index / "mine", "my_task")
+    assert TaskManager(include_path=small_index / "mine", include_defaults=False).all_tasks == ["my_task"]
+    assert TaskManager(include_defaults=False).all_tasks == []
+
+
+@pytest.mark.parametrize("wrap", [str, Path, lambda folder: [folder], lambda folder: (str(folder),)])
+def test_the_users_path_is_read_last_and_wins(small_index: Path, wrap) -> None:
+    mine = task_file(small_index / "mine", "loogle_shortqa")
+    given = wrap(small_index / "mine")
+    manager = TaskManager(None, given)
+    assert manager.task_index["loogle_shortqa"].yaml_path == mine
+    assert {"builtin", "loogle_longqa"} <= set(manager.all_tasks)
+    assert manager.include_path == given
+
+
+def test_our_folder_given_by_hand_is_read_once(small_index: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        manager = TaskManager(include_path=[_autoload.tasks_folder()])
+    assert "loogle_shortqa" in manager.all_tasks
+    assert "overrides" not in caplog.text
+
+
+# --- the real command lines, with the whole index of tasks --------------------------------------------------------
+
+
+def test_the_lm_eval_command_lists_our_groups() -> None:
+    ran = python(str(Path(sys.executable).with_name("lm_eval")), "ls", "groups")
+    assert ran.returncode == 0, ran.stderr
+    assert {"loogle", "mmlu"} <= first_cells(ran.stdout)
+
+
+def test_accelerate_launch_finds_our_tasks() -> None:
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=1", "-m", "lm_eval"]
+    ran = python(*launch, "validate", "--tasks", "loogle_shortqa,loogle")
+    assert ran.returncode == 0, ran.stderr
+    assert "All tasks found and valid" in ran.stdout
