@@ -1,0 +1,1 @@
+"""The benchmarks: their data, prompts and scores, as the task files in tasks/ name them."""
