@@ -201,6 +201,9 @@ class PromptSettings(Settings):
     """Whether the prompt holds the document; ``none`` asks closed-book."""
     truncate: Literal["prompt", "document"] = "prompt"
     """What is cut in the middle where the prompt is too long: all of it, as published, or the document alone."""
+    question_tokens: PositiveInt = 256
+    """Room kept for all but the document with ``truncate: document``. Questions that fit it share one cut of the
+    document, so that it is read once for all of them."""
     template: Template = (
         "The article {{ title }}: \n{{ document }}\nPlease answer the question based on {{ title }}.\n"
         "Question: {{ question }}\nAnswer: "
@@ -213,6 +216,8 @@ class PromptSettings(Settings):
     """System message; used with the chat template only."""
     bos: bool | None = None
     """Whether a prompt starts with the beginning-of-sequence token; none for the tokenizer's own way."""
+    answer_prefix: str = ""
+    """What stands between prompt and answer in training, e.g. a space after a prompt that ends in a colon."""
     eos_after_answer: bool = False
     """Whether a trained answer ends with the end-of-sequence token."""
 

@@ -1,0 +1,1 @@
+"""Fine-tuning on one document: samples, auxiliary pairs and the loop."""

@@ -1,0 +1,123 @@
+"""What a run records of itself: costs, losses and what became of each document.
+
+It travels in ``config`` of lm-eval's results file (key ``lift``), where the reports read it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+PACKAGES = ("lift-eval", "lm-eval", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+
+
+@dataclass
+class DocumentRecord:
+    """One document of a run.
+
+    Attributes:
+        digest: Its hash.
+        title: Its title.
+        tokens: Tokens of what is fine-tuned.
+        questions: Questions asked about it.
+        kept: Mean share of its characters that the prompts kept, 0 to 1.
+        incomplete_answers: Answers that were cut off at the most tokens allowed.
+        losses: Mean loss per supervised token of each optimizer step.
+        trained_tokens: Tokens that went through training, all steps together.
+        supervised_tokens: Those that the loss counted.
+        seconds: Wall-clock time by stage: synthesis, train, answer.
+        pairs: Auxiliary pairs: asked, kept, and refused by reason.
+        gates: Mean gate of each layer over the answers (Gated Memory), else empty.
+        failure: Why the document was given up; empty where it was not.
+    """
+
+    digest: str
+    title: str
+    tokens: int = 0
+    questions: int = 0
+    kept: float = 0.0
+    incomplete_answers: int = 0
+    losses: list[float] = field(default_factory=list)
+    trained_tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"synthesis": 0.0, "train": 0.0, "answer": 0.0})
+    pairs: dict[str, int] = field(default_factory=dict)
+    gates: list[float] = field(default_factory=list)
+    failure: str = ""
+
+    def summary(self) -> str:
+        """One line for a person."""
+        name = self.title or self.digest[:12]
+        parts = [f"{name}: {self.tokens} tokens"]
+        if self.losses:
+            parts.append(f"{len(self.losses)} steps, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}")
+        parts.append(f"{self.questions} questions, {self.kept:.0%} of the document in the prompt")
+        spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
+        return "; ".join([*parts, *spent, *([f"FAILED: {self.failure}"] if self.failure else [])])
+
+
+@dataclass
+class RunRecord:
+    """All documents of a run, and what they cost together.
+
+    Attributes:
+        documents: In the order in which they were worked on.
+        load_seconds: Time to load the base model.
+        questions_without_document: Requests that the base model answered, since they have no document.
+    """
+
+    documents: list[DocumentRecord] = field(default_factory=list)
+    load_seconds: float = 0.0
+    questions_without_document: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, with totals."""
+        return {
+            "totals": {
+                "documents": len(self.documents),
+                "failed_documents": sum(bool(document.failure) for document in self.documents),
+                "questions": sum(document.questions for document in self.documents),
+                "questions_without_document": self.questions_without_document,
+                "incomplete_answers": sum(document.incomplete_answers for document in self.documents),
+                "trained_tokens": sum(document.trained_tokens for document in self.documents),
+                "kept": _weighted_mean([(d.kept, d.questions) for d in self.documents]),
+                "seconds": {
+                    "load": self.load_seconds,
+                    **{
+                        stage: sum(document.seconds[stage] for document in self.documents)
+                        for stage in ("synthesis", "train", "answer")
+                    },
+                },
+                "peak_memory_bytes": peak_memory_bytes(),
+            },
+            "documents": [asdict(document) for document in self.documents],
+        }
+
+
+def _weighted_mean(values: list[tuple[float, int]]) -> float:
+    total = sum(weight for _, weight in values)
+    return sum(value * weight for value, weight in values) / total if total else 0.0
+
+
+def peak_memory_bytes() -> int:
+    """Most memory so far: of the GPU where one is used, else of the process."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results; those not installed are left out."""
+    installed = {
+        distribution.name: distribution.version for distribution in importlib.metadata.distributions()
+    }
+    return {"python": platform.python_version()} | {
+        package: installed[package] for package in PACKAGES if package in installed
+    }
