@@ -1,20 +1,24 @@
 """Makes the model ``lift`` and the folder ``tasks/`` known to lm-evaluation-harness.
 
-A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) calls `install` at interpreter
-start. It puts one finder in front of ``sys.meta_path``. The finder passes every import by, except those of
-``lm_eval.models`` and ``lm_eval.tasks``: right after one of these has run, the model is registered, to be
-imported when it is asked for, or our tasks are added to the task manager. An interpreter that never imports
-lm_eval pays for this module alone, and it imports nothing that Python has not loaded by then.
+A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) waits for the import of lm_eval
+and then calls `install`. That puts one finder in front of ``sys.meta_path``. The finder passes every import by,
+except those of ``lm_eval.models`` and ``lm_eval.tasks``: right after one of these has run, the model is
+registered, to be imported when it is asked for, or our tasks are added to the task manager. An interpreter that
+never imports lm_eval never gets here.
 
 Set ``LIFT_EVAL_AUTOLOAD=0`` to switch it off; `register` is the explicit way.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-TYPE_CHECKING = False  # importing `typing` would cost more than all the rest of this module
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.abc import Loader
@@ -50,11 +54,11 @@ def register() -> None:
             extend(module)
 
 
-def tasks_folder() -> str:
+def tasks_folder() -> Path:
     """Where the task files are: inside the package in a wheel, beside it in a checkout."""
-    package = os.path.dirname(os.path.abspath(__file__))
-    inside = os.path.join(package, "tasks")
-    return inside if os.path.isdir(inside) else os.path.join(os.path.dirname(package), "tasks")
+    package = Path(__file__).resolve().parent
+    inside = package / "tasks"
+    return inside if inside.is_dir() else package.parent / "tasks"
 
 
 def _install_finder() -> None:
@@ -77,9 +81,6 @@ def _add_tasks(tasks: ModuleType) -> None:
 
     Where two files define one name, the later path wins: a user's task can still replace ours.
     """
-    import functools
-    import inspect
-
     manager = tasks.TaskManager
     if hasattr(manager, "_reads_lift_eval"):  # lm_eval.tasks was loaded again, its class was not
         return
@@ -104,9 +105,9 @@ def _add_tasks(tasks: ModuleType) -> None:
 
 def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
     """Put our folder before the paths that the user gave, unless it is one of them."""
-    paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
-    ours = os.path.realpath(tasks_folder())
-    return paths if ours in map(os.path.realpath, paths) else [ours, *paths]
+    paths: list[StrPath] = [given] if isinstance(given, (str, os.PathLike)) else list(given)
+    ours = tasks_folder()
+    return paths if ours in (Path(path).resolve() for path in paths) else [ours, *paths]
 
 
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
@@ -152,8 +153,6 @@ class _ExtendingLoader:
         try:
             _EXTENSIONS[module.__name__](module)
         except Exception as error:  # an lm-eval that has changed must still work, if without us
-            import logging
-
             logging.getLogger(__name__).warning(
                 "lift_eval cannot extend %s: %s; %s=0 switches this off", module.__name__, error, OFF_SWITCH
             )

@@ -1,0 +1,147 @@
+"""What is built is whole, and works where there is no checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import textwrap
+import venv
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from lift_eval import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A virtual environment that has our distribution, and everything else from the environment of the tests."""
+
+    kind: str  # wheel or editable
+    archive: Path
+    folder: Path
+
+    def python(self, *arguments: str) -> str:
+        """Run its interpreter outside of the checkout, and return what that prints."""
+        hidden = ("PYTHON", "COV", "LIFT_EVAL")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+        ran = subprocess.run(
+            [str(self.folder / "bin" / "python"), *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+
+def build(kind: str, target: Path) -> Path:
+    """Have the build backend make a wheel or an editable wheel, as pip does."""
+    script = f"import sys, hatchling.build as backend; print(backend.build_{kind}(sys.argv[1]))"
+    command = [sys.executable, "-c", script, str(target)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return target / ran.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module", params=["wheel", "editable"])
+def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp(request.param)
+    made = Installation(request.param, build(request.param, folder), folder / "venv")
+    venv.create(made.folder, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(made.folder / "bin" / "python"), "install", "--quiet"]
+    subprocess.run([*pip, "--no-index", "--no-deps", str(made.archive)], check=True)
+    # The dependencies come after its own packages. Python runs no .pth file of a folder that is added like
+    # this, so that the installation which runs the tests stays out of it.
+    site_packages = made.python("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    Path(site_packages, "zz_dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return made
+
+
+def files_below(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_the_package_the_tasks_and_nothing_else(tmp_path: Path) -> None:
+    with zipfile.ZipFile(build("wheel", tmp_path)) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+        notices = {Path(name).name for name in archive.namelist() if ".dist-info/" in name}
+    package = {f"lift_eval/{name}" for name in files_below(ROOT / "lift_eval")}
+    tasks = {f"lift_eval/tasks/{name}" for name in files_below(ROOT / "tasks")}
+    assert packed == package | tasks | {"hatch_autorun_lift_eval.pth"}
+    assert {"lift_eval/recipes/lora.yaml", "lift_eval/tasks/loogle/loogle_shortqa.yaml"} <= packed
+    assert {"LICENSE", "METADATA", "entry_points.txt"} <= notices
+
+
+def test_an_installation_has_its_recipes_and_tasks_and_is_known_to_lm_eval(
+    installation: Installation,
+) -> None:
+    script = """
+        import json, pathlib
+        import lm_eval.models
+        from lm_eval.api.registry import model_registry
+        import lift_eval, lift_eval._autoload, lift_eval.recipe
+        from importlib.metadata import version
+        recipes = {name: lift_eval.recipe.load_recipe(name) for name in lift_eval.recipe.shipped_recipes()}
+        print(json.dumps({
+            "package": str(pathlib.Path(lift_eval.__file__).resolve().parent),
+            "tasks": str(pathlib.Path(lift_eval._autoload.tasks_folder()).resolve()),
+            "recipes": sorted(recipes),
+            "known": "lift" in model_registry,
+            "version": version("lift-eval"),
+        }))
+    """
+    found = json.loads(installation.python("-c", textwrap.dedent(script)))
+    if installation.kind == "wheel":
+        assert Path(found["package"]).is_relative_to(installation.folder.resolve())
+        assert found["tasks"] == f"{found['package']}/tasks"
+    else:
+        assert (found["package"], found["tasks"]) == (str(ROOT / "lift_eval"), str(ROOT / "tasks"))
+    assert {"icl", "lora"} <= set(found["recipes"])
+    assert found["known"] is True
+    assert found["version"] == __version__
+    assert (installation.folder / "bin" / "lift-eval").is_file()
+
+
+@pytest.mark.parametrize("installation", ["wheel"], indirect=True)
+def test_lm_eval_lists_the_tasks_of_an_installed_wheel(installation: Installation) -> None:
+    listed = installation.python("-m", "lm_eval", "ls", "tasks")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in listed.splitlines()]
+    where = {cells[0]: cells[1] for cells in rows if len(cells) > 1}
+    assert {"hellaswag", "loogle", "loogle_shortqa", "loogle_longqa"} <= set(where)
+    assert Path(where["loogle_shortqa"]).is_relative_to(installation.folder.resolve())
+
+
+def test_every_dependency_is_pinned() -> None:
+    declared = {canonicalize_name(Requirement(line).name) for line in requires("lift-eval") or []}
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    locked = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    pinned = {canonicalize_name(one.name) for one in locked if str(one.specifier).startswith("==")}
+    assert {"torch", "lm-eval", "pytest"} <= declared <= pinned
+
+
+def test_make_explains_its_targets_and_the_documents_name_only_those() -> None:
+    explained = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"^  make (\w+) +\S", explained, re.M))
+    assert {"setup", "demo", "test", "check", "reports", "bench", "soak", "clean"} <= targets
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run"]
+    text = "\n".join(path.read_text() for path in documents)
+    named = set(re.findall(r"(?:^ *|`)make ([a-z]+)", text, re.M))
+    assert {"test", "check"} <= named <= targets
