@@ -1,0 +1,414 @@
+"""The words of the invented world: names, values, and what can be said of each kind of entity.
+
+Only data. `lift_eval.tiny.world` combines it into articles, `lift_eval.tiny.tokenizer` makes every word of it one
+token. In a template, ``{who}`` is the entity (``{Who}`` at the start of a sentence), ``{value}`` the answer and
+``{year}`` the year of a dated fact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _joined(heads: str, tails: str) -> tuple[str, ...]:
+    return tuple(head + tail for head in heads.split() for tail in tails.split())
+
+
+FIRST_NAMES = _words(
+    """
+    Alma Anton Beata Boris Cilla Conrad Dagny Dorian Edda Emil Fenja Flora Gerda Gustav Hanna Hector
+    Ilsa Ivo Jorin Judith Karla Kilian Lena Lorenz Mara Milan Nadia Nestor Odile Oskar Petra Quinn
+    Ragna Roland Sabine Silas Tamsin Tobin Ulla Urban Vera Viktor Wanda Wilmar Xenia Yorick Zelda
+    Zoltan Agnes Bruno Celia Dietmar Elvira Fabian Greta Hugo Irma Jasper Klara Ludwig
+    """
+)
+SURNAMES = _joined(
+    "Ash Birk Corn Dun Elm Fal Grim Hazel Kest Lark Mar Nor",
+    "wood ley stone ham brook sby ton rick combe ward",
+)
+TOWNS = _joined("Bren Tal Oster Kir Wes Hal Rav Sund Lind Thorn", "ford mere wick dale haven burg gate moor")
+ADJECTIVES = _words(
+    """
+    Amber Ancient Bold Brave Bright Bronze Calm Clever Copper Crimson Distant Eager Early Faithful
+    Frosty Gentle Gilded Golden Hidden Hollow Humble Ivory Jolly Lonely Lucky Merry Mighty Noble
+    Patient Proud Quiet Rusty Scarlet Silent Silver Steady Sunny Swift Velvet Wild
+    """
+)
+NOUNS = _words(
+    """
+    Anchor Arrow Badger Bear Bell Beacon Boar Bridge Comet Crane Crown Dolphin Dragon Eagle Falcon
+    Feather Fern Fox Garland Griffin Hare Harp Hawk Heron Jackal Kettle Ladder Lantern Lion Lynx
+    Magnet Maple Marten Mirror Needle Otter Owl Panther Pearl Pelican Pigeon Raven Ribbon Robin
+    Saddle Salmon Sparrow Spider Stag Swan Thistle Tiger Tower Tulip Turtle Walrus Whale Willow Wolf
+    Wren
+    """
+)
+TRADES = _words(
+    """
+    baker barber brewer butcher carpenter clerk cobbler cook cooper dancer dentist doctor farmer
+    ferryman fisherman gardener glazier hunter judge lawyer locksmith mason miller miner musician
+    nurse painter pilot plumber potter printer sailor sculptor shepherd singer smith soldier tailor
+    tanner teacher waiter weaver
+    """
+)
+GOODS = _words(
+    """
+    barley beans books bricks butter candles cheese cider clay cloth coal coffee copper corn cotton
+    figs flour furs glass grain hemp hides honey lead linen marble oats paper pepper rice rope rum
+    salt silk slate soap spices sugar tar tea timber tin tobacco wax wheat wine wool
+    """
+)
+COLOURS = _words("black blue brown green grey orange pink purple red violet white yellow")
+INSTRUMENTS = _words(
+    """
+    banjo bugle cello clarinet cornet drum fiddle flute guitar harmonica lute mandolin piano trumpet
+    tuba viola zither
+    """
+)
+DISHES = _words(
+    """
+    broth carp cabbage dumplings goose goulash herring lamb lentils mackerel mussels mutton pancakes
+    pies pike porridge roast sausages stew trout turnips venison
+    """
+)
+SUBJECTS = _words(
+    """
+    algebra anatomy astronomy botany chemistry geology geometry grammar history law logic medicine
+    music optics philosophy physics poetry rhetoric theology
+    """
+)
+YEARS = tuple(str(year) for year in range(1800, 1920))
+NUMBERS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+)
+COUNTS = NUMBERS[2:7]
+
+
+@dataclass(frozen=True)
+class Aspect:
+    """One thing that can be said of an entity: the possible values, ways to state it, ways to ask for it."""
+
+    values: tuple[str, ...]
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of entity.
+
+    Attributes:
+        noun: What stands before the name ("the ship "), empty for people.
+        origin: An aspect whose value two entities of the kind may share.
+        first, last: Two aspects that one question asks for together.
+        period: A dated aspect, stated for two different years.
+        spring, autumn: Two counts that one question adds up.
+        extra: Aspects that stand alone.
+        both, pair, before, after, total: Questions that need two sentences.
+    """
+
+    noun: str
+    origin: Aspect
+    first: Aspect
+    last: Aspect
+    period: Aspect
+    spring: Aspect
+    autumn: Aspect
+    extra: tuple[Aspect, ...]
+    both: str
+    pair: str
+    before: str
+    after: str
+    total: str
+
+
+def _counts(verb: str, base: str, things: str, season: str) -> Aspect:
+    return Aspect(
+        COUNTS,
+        (
+            f"In {season} {{who}} {verb} {{value}} {things}.",
+            f"{{Who}} {verb} {{value}} {things} in {season}.",
+            f"It was in {season} that {{who}} {verb} {{value}} {things}.",
+        ),
+        (
+            f"How many {things} did {{who}} {base} in {season}?",
+            f"What number of {things} did {{who}} {base} in {season}?",
+        ),
+    )
+
+
+def _year(verb: str, noun: str) -> Aspect:
+    return Aspect(
+        YEARS,
+        (
+            f"{{Who}} was {verb} in {{value}}.",
+            f"It was in {{value}} that {{who}} was {verb}.",
+            f"The year in which {{who}} was {verb} is {{value}}.",
+        ),
+        (f"When was {{who}} {verb}?", f"In which year was {{who}} {verb}?"),
+    )
+
+
+PERSON = Kind(
+    noun="",
+    origin=Aspect(
+        TOWNS,
+        (
+            "{Who} was born in {value}.",
+            "The birthplace of {who} is {value}.",
+            "{Who} came into the world in {value}.",
+        ),
+        ("Where was {who} born?", "What is the birthplace of {who}?"),
+    ),
+    first=Aspect(
+        TOWNS,
+        (
+            "The first journey of {who} led to {value}.",
+            "{Who} travelled first to {value}.",
+            "On the first journey {who} saw {value}.",
+        ),
+        ("Where did the first journey of {who} lead?", "Which town did {who} travel to first?"),
+    ),
+    last=Aspect(
+        TOWNS,
+        (
+            "The last journey of {who} led to {value}.",
+            "{Who} travelled last to {value}.",
+            "On the last journey {who} saw {value}.",
+        ),
+        ("Where did the last journey of {who} lead?", "Which town did {who} travel to last?"),
+    ),
+    period=Aspect(
+        TRADES,
+        (
+            "In {year} {who} worked as a {value}.",
+            "{Who} was a {value} in {year}.",
+            "People knew {who} as a {value} in {year}.",
+        ),
+        ("What was the work of {who} in {year}?", "In {year}, what was the trade of {who}?"),
+    ),
+    spring=_counts("bought", "buy", "horses", "spring"),
+    autumn=_counts("bought", "buy", "horses", "autumn"),
+    extra=(
+        Aspect(
+            INSTRUMENTS,
+            (
+                "{Who} played the {value}.",
+                "The instrument of {who} was the {value}.",
+                "At home {who} kept a {value}.",
+            ),
+            ("Which instrument did {who} play?", "What was the instrument of {who}?"),
+        ),
+        Aspect(
+            SUBJECTS,
+            (
+                "{Who} studied {value}.",
+                "The favourite subject of {who} was {value}.",
+                "At school {who} read {value}.",
+            ),
+            ("What did {who} study?", "What was the favourite subject of {who}?"),
+        ),
+    ),
+    both="In which town were both {who} and {other} born?",
+    pair="Which two towns did {who} travel to?",
+    before="What was the work of {who} before being a {late}?",
+    after="What was the work of {who} after being a {early}?",
+    total="How many horses did {who} buy in all?",
+)
+
+SHIP = Kind(
+    noun="the ship ",
+    origin=Aspect(
+        TOWNS,
+        (
+            "{Who} came from {value}.",
+            "The home port of {who} is {value}.",
+            "{Who} belongs to the port of {value}.",
+        ),
+        ("Where did {who} come from?", "What is the home port of {who}?"),
+    ),
+    first=Aspect(
+        GOODS,
+        (
+            "The first cargo of {who} was {value}.",
+            "{Who} sailed first with {value}.",
+            "On the first voyage {who} carried {value}.",
+        ),
+        ("What was the first cargo of {who}?", "What did {who} carry first?"),
+    ),
+    last=Aspect(
+        GOODS,
+        (
+            "The last cargo of {who} was {value}.",
+            "{Who} sailed last with {value}.",
+            "On the last voyage {who} carried {value}.",
+        ),
+        ("What was the last cargo of {who}?", "What did {who} carry last?"),
+    ),
+    period=Aspect(
+        COLOURS,
+        (
+            "In {year} {who} was painted {value}.",
+            "{Who} was {value} in {year}.",
+            "The colour of {who} in {year} was {value}.",
+        ),
+        ("What was the colour of {who} in {year}?", "In {year}, which colour did {who} have?"),
+    ),
+    spring=_counts("made", "make", "voyages", "spring"),
+    autumn=_counts("made", "make", "voyages", "autumn"),
+    extra=(_year("built", "building"),),
+    both="From which port did both {who} and {other} come?",
+    pair="Which two cargoes did {who} carry?",
+    before="What was the colour of {who} before it was {late}?",
+    after="What was the colour of {who} after it was {early}?",
+    total="How many voyages did {who} make in all?",
+)
+
+COMPANY = Kind(
+    noun="the company ",
+    origin=Aspect(
+        TOWNS,
+        ("{Who} had its seat in {value}.", "The seat of {who} is {value}.", "{Who} was run from {value}."),
+        ("Where did {who} have its seat?", "What is the seat of {who}?"),
+    ),
+    first=Aspect(
+        GOODS,
+        (
+            "The first product of {who} was {value}.",
+            "{Who} traded first in {value}.",
+            "In the first years {who} sold {value}.",
+        ),
+        ("What was the first product of {who}?", "What did {who} sell first?"),
+    ),
+    last=Aspect(
+        GOODS,
+        (
+            "The last product of {who} was {value}.",
+            "{Who} traded last in {value}.",
+            "In the last years {who} sold {value}.",
+        ),
+        ("What was the last product of {who}?", "What did {who} sell last?"),
+    ),
+    period=Aspect(
+        SURNAMES,
+        (
+            "In {year} {who} was led by {value}.",
+            "The head of {who} in {year} was {value}.",
+            "{Who} had {value} as its head in {year}.",
+        ),
+        ("Who led {who} in {year}?", "In {year}, who was the head of {who}?"),
+    ),
+    spring=_counts("opened", "open", "shops", "spring"),
+    autumn=_counts("opened", "open", "shops", "autumn"),
+    extra=(_year("founded", "founding"),),
+    both="In which town did both {who} and {other} have a seat?",
+    pair="Which two products did {who} sell?",
+    before="Who was the head of {who} before {late}?",
+    after="Who was the head of {who} after {early}?",
+    total="How many shops did {who} open in all?",
+)
+
+FAIR = Kind(
+    noun="the fair ",
+    origin=Aspect(
+        TOWNS,
+        ("{Who} was held in {value}.", "The place of {who} is {value}.", "People met for {who} in {value}."),
+        ("Where was {who} held?", "What is the place of {who}?"),
+    ),
+    first=Aspect(
+        DISHES,
+        (
+            "The first dish at {who} was {value}.",
+            "{Who} began with {value}.",
+            "On the first day of {who} people ate {value}.",
+        ),
+        ("What was the first dish at {who}?", "What did people eat first at {who}?"),
+    ),
+    last=Aspect(
+        DISHES,
+        (
+            "The last dish at {who} was {value}.",
+            "{Who} ended with {value}.",
+            "On the last day of {who} people ate {value}.",
+        ),
+        ("What was the last dish at {who}?", "What did people eat last at {who}?"),
+    ),
+    period=Aspect(
+        SURNAMES,
+        (
+            "In {year} the prize of {who} went to {value}.",
+            "The winner of {who} in {year} was {value}.",
+            "{Who} gave its prize to {value} in {year}.",
+        ),
+        ("Who won the prize of {who} in {year}?", "In {year}, who was the winner of {who}?"),
+    ),
+    spring=_counts("drew", "draw", "bands", "spring"),
+    autumn=_counts("drew", "draw", "bands", "autumn"),
+    extra=(_year("opened", "opening"),),
+    both="In which town were both {who} and {other} held?",
+    pair="Which two dishes did people eat at {who}?",
+    before="Who won the prize of {who} before {late}?",
+    after="Who won the prize of {who} after {early}?",
+    total="How many bands did {who} draw in all?",
+)
+
+KINDS = (PERSON, SHIP, COMPANY, FAIR)
+
+FILLERS = (
+    "A {mood} {weather} came over the {site} that {time}.",
+    "The {site} lay {mood} under the {weather} for many days.",
+    "Nobody spoke about the {weather} near the {site}.",
+    "Every {time} the children ran past the {site}.",
+    "The old people remembered a {mood} {time} by the {site}.",
+    "There was little to see at the {site} but {weather}.",
+    "Some said the {site} had never been so {mood}.",
+    "In those days the {site} was {mood} and the {time} long.",
+    "They walked to the {site} and waited there until {time}.",
+    "After the {weather} the {site} looked {mood} again.",
+    "The {time} was {mood}, and so was the {weather}.",
+    "One could hear the {weather} from the {site} all {time}.",
+)
+FILLER_WORDS = {
+    "mood": _words(
+        """
+        bleak cold cheerful damp dark dull empty gloomy heavy lovely mild pale peaceful strange
+        tired warm
+        """
+    ),
+    "weather": _words(
+        """
+        breeze cloud dew drizzle dust fog frost hail haze mist rain sleet smoke snow storm sunshine
+        thunder wind
+        """
+    ),
+    "site": _words(
+        """
+        bank barn cellar chapel church cliff ditch field forest garden harbour hill lake market
+        meadow orchard path pond quay river road school shore square stable station street valley
+        wall well
+        """
+    ),
+    "time": _words("afternoon dawn day dusk evening morning night noon summer week winter"),
+}
+OPENINGS = (
+    "This is what was written down about the people and things of {county}.",
+    "These notes tell of {county} and of those who lived there.",
+    "Much has been told about {county}, and some of it is set down here.",
+)
+TITLES = ("Annals of {county}", "Chronicle of {county}", "Notes from {county}", "Stories of {county}")
