@@ -16,6 +16,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from lift_eval import _autoload
+from tests.models import save_checkpoint
 
 
 def python(*arguments: str, timeout: int = 240, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -223,3 +224,30 @@ def test_accelerate_launch_finds_our_tasks() -> None:
     ran = python(*launch, "validate", "--tasks", "loogle_shortqa,loogle")
     assert ran.returncode == 0, ran.stderr
     assert "All tasks found and valid" in ran.stdout
+
+
+def test_simple_evaluate_knows_lift_without_an_import_of_ours(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(tmp_path / "checkpoint")
+    row = {
+        "doc_id": "d1",
+        "id": "q1",
+        "title": "Ada",
+        "context": "Ada was born in Oran.",
+        "question": "Where?",
+    }
+    (tmp_path / "shortdep_qa.jsonl").write_text(json.dumps({**row, "answer": "Oran"}) + "\n")
+    script = f"""
+        import json, lm_eval
+        results = lm_eval.simple_evaluate(
+            model="lift",
+            model_args={{"pretrained": {str(checkpoint)!r}, "recipe": "icl"}},
+            tasks=["loogle_shortqa"],
+            gen_kwargs="max_gen_toks=4",
+            device="cpu",
+            metadata={{"data_dir": {str(tmp_path)!r}}},
+        )
+        print(json.dumps([results["config"]["model"], results["n-samples"]["loogle_shortqa"]["effective"]]))
+    """
+    ran = python("-c", textwrap.dedent(script))
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout.splitlines()[-1]) == ["lift", 1]
