@@ -1,0 +1,306 @@
+"""What all benchmarks share: finding files, reading JSON lines, the options of a run, prompts, rows for lm-eval."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import datasets
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError, RecipeError, nearest
+
+DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
+CACHE_VARIABLE = "LIFT_EVAL_CACHE"
+
+
+# --------------------------------------------------------------------------------------------------------- options
+
+
+class Options(BaseModel):
+    """What the metadata of a run may set for every benchmark.
+
+    Attributes:
+        data_dir: Folder with the benchmark's files; None reads the Hub. The environment variable
+            ``LIFT_EVAL_DATA_DIR`` stands in where it is not given.
+        prompt_style: Name of one of the task's prompts; None takes the first.
+        judge: Name of the judging model; None means no judge.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path | None = None
+    prompt_style: str | None = None
+    judge: str | None = None
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+def read_options(kind: type[AnyOptions], metadata: Mapping[str, object]) -> AnyOptions:
+    """Take a benchmark's options out of lm-eval's metadata.
+
+    lm-eval merges ``--metadata`` with all model arguments, so that other keys are legal; one that is nearly the name
+    of an option is taken for a slip.
+
+    Raises:
+        RecipeError: For misspelt names and wrong values, all of them together.
+    """
+    known = kind.model_fields
+    faults = [
+        f"unknown option '{key}'; did you mean '{close[0]}'?"
+        for key in metadata
+        if key not in known and (close := difflib.get_close_matches(key, known, n=1, cutoff=0.8))
+    ]
+    given = {key: value for key, value in metadata.items() if key in known and value is not None}
+    if DATA_DIR_VARIABLE in os.environ:
+        given.setdefault("data_dir", os.environ[DATA_DIR_VARIABLE])
+    try:
+        options = kind.model_validate(given)
+    except ValidationError as error:
+        faults += [
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
+            for fault in error.errors()
+        ]
+    if faults:
+        raise RecipeError("task metadata", faults)
+    return options
+
+
+def choose_prompt(prompts: Mapping[str, str], style: str | None) -> tuple[str, str]:
+    """Pick a task's prompt template.
+
+    Args:
+        prompts: The task's templates by name, the default first.
+        style: The name asked for, or None.
+
+    Returns:
+        The name and the template.
+
+    Raises:
+        RecipeError: Where the task has no prompt of that name.
+    """
+    name = next(iter(prompts)) if style is None else style
+    if name not in prompts:
+        raise RecipeError(
+            "task metadata", [f"no prompt_style '{name}' for this task{nearest(name, prompts)}"]
+        )
+    return name, prompts[name]
+
+
+def prompt(row: Mapping[str, Any]) -> str:
+    """Fill a row's prompt template; lm-eval's ``doc_to_text`` of all tasks here."""
+    template: str = row["prompt_template"]
+    return template.format(**row)
+
+
+# ----------------------------------------------------------------------------------------------------------- files
+
+
+def find_file(folder: Path, names: Sequence[str], subfolders: Sequence[str]) -> Path:
+    """Find one of several file names in a folder or in one of its named subfolders.
+
+    Raises:
+        DocumentError: Where there is none; it says what is there.
+    """
+    if not folder.is_dir():
+        raise DocumentError(f"data_dir '{folder}' is not a folder; name the folder that holds {names[0]}")
+    places = [folder, *(folder / name for name in subfolders)]
+    for place in places:
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    there = sorted(entry.name for place in places if place.is_dir() for entry in place.iterdir())
+    listing = ", ".join(there[:20]) or "nothing"
+    raise DocumentError(
+        f"data_dir '{folder}' holds no {' or '.join(names)}; it holds {listing}; "
+        f"`lift-eval data fetch --to {folder}` downloads what is missing"
+    )
+
+
+def hub_file(repository: str, name: str, revision: str | None = None) -> Path:
+    """Get a file of a dataset repository on the Hugging Face Hub, from the Hub's local cache where it is there.
+
+    Raises:
+        DocumentError: Where the Hub cannot be reached or does not have it.
+    """
+    try:
+        return Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DocumentError(
+            f"cannot get {name} of the dataset {repository} from the Hub ({cause}); read a local folder with "
+            f'--metadata \'{{"data_dir": "..."}}\' or {DATA_DIR_VARIABLE}'
+        ) from error
+
+
+def cache_folder(name: str) -> Path:
+    """The folder where built data is kept: ``$LIFT_EVAL_CACHE``, else ``lift_eval`` in the user's cache folder."""
+    user = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get(CACHE_VARIABLE, user / "lift_eval")) / name
+
+
+# ------------------------------------------------------------------------------------------------------ JSON lines
+
+
+@dataclass(frozen=True)
+class Line:
+    """One object of a JSON-lines file, which can say where it stands.
+
+    Attributes:
+        where: File and line number, the start of every message.
+        fields: The object.
+    """
+
+    where: str
+    fields: Mapping[str, Any]
+
+    def fault(self, message: str) -> DocumentError:
+        """An error about this line."""
+        return DocumentError(f"{self.where}: {message}")
+
+    def get(self, name: str) -> object:
+        """A field that must be there.
+
+        Raises:
+            DocumentError: Where it is not; the message lists the fields present.
+        """
+        if name not in self.fields:
+            present = ", ".join(map(str, self.fields)) or "none"
+            raise self.fault(
+                f"the row has no '{name}' (fields present: {present}); add the field or drop the row"
+            )
+        return self.fields[name]
+
+    def text(self, name: str, *, may_be_empty: bool = False) -> str:
+        """A field of text; numbers are written out, as some data files hold ``"A": 3``.
+
+        Raises:
+            DocumentError: Where it is missing, null, of another type, or empty though it may not be.
+        """
+        value = self.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise self.fault(f"'{name}' must be text, got {type_name(value)}; mend or drop the row")
+        if not may_be_empty and not value.strip():
+            raise self.fault(f"'{name}' is empty; mend or drop the row")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """A field that is a list of texts.
+
+        Raises:
+            DocumentError: Where it is missing, not a list, empty, or holds something else than text.
+        """
+        value = self.get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+            raise self.fault(
+                f"'{name}' must be a list of texts, got {type_name(value)}; mend or drop the row"
+            )
+        return value
+
+
+def type_name(value: object) -> str:
+    """How JSON calls the type of a value."""
+    names: dict[type, str] = {type(None): "null", bool: "true or false", dict: "an object", list: "a list"}
+    return names.get(type(value), repr(value)[:40])
+
+
+def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
+    """Read JSON lines in UTF-8; empty lines are passed over.
+
+    Args:
+        stream: The bytes.
+        name: What messages call the file.
+
+    Raises:
+        DocumentError: For a line that is not UTF-8, not JSON or not an object, and for a file without any row.
+    """
+    rows = 0
+    for number, raw in enumerate(stream, start=1):
+        where = f"{name}, line {number}"
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DocumentError(
+                f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}); "
+                "save the file as UTF-8"
+            ) from error
+        if not text.strip():
+            continue
+        try:
+            fields = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = (
+                f"{error.msg} at column {error.colno}"
+                if isinstance(error, json.JSONDecodeError)
+                else "nested"
+            )
+            raise DocumentError(f"{where}: not JSON ({reason}); mend or drop the line") from error
+        if not isinstance(fields, dict):
+            raise DocumentError(
+                f"{where}: must be a JSON object, got {type_name(fields)}; mend or drop the line"
+            )
+        rows += 1
+        yield Line(where, fields)
+    if not rows:
+        raise DocumentError(f"{name} holds no rows; it may be cut short: get it again")
+
+
+def read_jsonl(path: Path) -> Iterator[Line]:
+    """Read a file of JSON lines; see `parse_jsonl`."""
+    with path.open("rb") as stream:
+        yield from parse_jsonl(stream, str(path))
+
+
+def read_zipped_jsonl(path: Path, member: str) -> Iterator[Line]:
+    """Read a file of JSON lines inside a zip file; see `parse_jsonl`.
+
+    Raises:
+        DocumentError: Also for a file that is no zip, is cut short, or lacks the member.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if member not in archive.namelist():
+                there = ", ".join(sorted(archive.namelist())[:30]) or "nothing"
+                raise DocumentError(
+                    f"{path} holds no member {member}; it holds {there}; get the official file"
+                )
+            with archive.open(member) as stream:
+                yield from parse_jsonl(stream, f"{path}:{member}")
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DocumentError(
+            f"{path} is not a whole zip file ({error}); delete it and download it again"
+        ) from error
+
+
+# ------------------------------------------------------------------------------------------------ rows for lm-eval
+
+
+def as_dataset(rows: Iterable[Mapping[str, Any]], features: datasets.Features) -> dict[str, datasets.Dataset]:
+    """Hand rows to lm-eval, as its ``custom_dataset`` does: one split, ``test``."""
+    columns: dict[str, list[Any]] = {name: [] for name in features}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(row[name])
+    return {"test": datasets.Dataset.from_dict(columns, features=features, split=datasets.Split.TEST)}
+
+
+def withhold_text(row: dict[str, Any]) -> None:
+    """Replace a scored row's document by its digest.
+
+    lm-eval writes the row into its log of samples right after it is scored; a document of 100,000 words would be
+    written once per question. The row that the model was given is another object and keeps its text.
+    """
+    row["context"] = f"sha256:{Document(row['context'], row.get('title') or '').digest}"

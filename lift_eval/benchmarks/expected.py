@@ -1,0 +1,72 @@
+"""How many documents and questions the full benchmarks hold, so that a report can say when a run had fewer.
+
+Data alone: importing it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The full size of a task.
+
+    Attributes:
+        questions: Number of questions, or None where the source does not say.
+        documents: Number of documents, or None where the source does not say.
+        types: Number of questions by type, where the task has types.
+    """
+
+    questions: int | None
+    documents: int | None = None
+    types: Mapping[str, int] = field(default_factory=dict)
+
+
+LOOGLE_TYPES = (
+    "comprehension_and_reasoning",
+    "multiple_information_retrieval",
+    "computation",
+    "timeline_reorder",
+)
+
+COUNTS: Mapping[str, Expected] = {
+    "loogle_shortqa": Expected(1951, 105),
+    "loogle_longqa": Expected(1101, types=dict(zip(LOOGLE_TYPES, (406, 380, 100, 215), strict=True))),
+    "loogle_cloze": Expected(None),
+    "loogle_summarization": Expected(None),
+    "lift_longbench_narrativeqa": Expected(200),
+    "lift_longbench_qasper": Expected(200),
+    "lift_longbench_multifieldqa_en": Expected(150),
+    "lift_longbench_hotpotqa": Expected(200),
+    "lift_longbench_2wikimqa": Expected(200),
+    "lift_longbench_musique": Expected(200),
+    "lift_longbench_gov_report": Expected(200),
+    "lift_longbench_qmsum": Expected(200),
+    "lift_longbench_multi_news": Expected(200),
+    "lift_longbench_trec": Expected(200),
+    "lift_longbench_passage_retrieval_en": Expected(200),
+}
+"""Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1)."""
+
+
+def shortfall(task: str, questions: int, documents: int | None = None) -> str | None:
+    """Say by how much a run falls short of the full set, or differs from it.
+
+    Args:
+        task: Name of the task.
+        questions: Questions that the run scored.
+        documents: Documents that the run used, where known.
+
+    Returns:
+        A sentence such as ``"39 of 1951 questions, 3 of 105 documents"``, or None where the counts are the full ones
+        or the full ones are not known.
+    """
+    full = COUNTS.get(task)
+    if full is None or full.questions is None:
+        return None
+    parts = [] if questions == full.questions else [f"{questions} of {full.questions} questions"]
+    if documents is not None and full.documents is not None and documents != full.documents:
+        parts.append(f"{documents} of {full.documents} documents")
+    return ", ".join(parts) or None
