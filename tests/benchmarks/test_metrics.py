@@ -162,7 +162,7 @@ def test_rouge_l_is_the_union_over_sentences() -> None:
 
 
 def test_rouge_l_reads_a_thousand_words_without_recursion() -> None:
-    words = [f"w{i}" for i in range(2 * sys.getrecursionlimit() // 2)]
+    words = [f"w{i}" for i in range(sys.getrecursionlimit() + 10)]
     assert metrics.rouge_l(" ".join(words), " ".join(words))[1] == 1
 
 
