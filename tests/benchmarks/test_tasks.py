@@ -34,8 +34,8 @@ NEW_TOKENS = {
     "lift_longbench_multi_news": 512,
     "lift_longbench_trec": 64,
     "lift_niah": 50,
-    "lift_tiny_shortqa": 24,
-    "lift_tiny_longqa": 24,
+    "lift_tiny_shortqa": 12,
+    "lift_tiny_longqa": 12,
 }
 GROUPS = {"loogle": 4, "lift_longbench": 5, "lift_longbench_more": 6, "lift_tiny": 2}
 
