@@ -1,9 +1,11 @@
 """Adapters: LoRA, PiSSA and Gated Memory, all as peft methods, all reset in place.
 
-model = attach(model, recipe.adapter, seed=recipe.seed)
-initial = AdapterState.capture(model)
-...                                       # train and answer
-initial.restore(model)                    # bit for bit
+Example::
+
+    model = attach(model, recipe.adapter, seed=recipe.seed)
+    initial = AdapterState.capture(model)
+    ...  # train and answer
+    initial.restore(model)  # bit for bit
 """
 
 from __future__ import annotations

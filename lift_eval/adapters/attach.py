@@ -12,7 +12,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from lift_eval.adapters.gated_memory import GatedMemoryConfig
 from lift_eval.adapters.lora import changes_base, lora_config
-from lift_eval.adapters.quantization import is_quantized, quantize
+from lift_eval.adapters.quantization import quantize, quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, NoAdapter, PissaSettings
@@ -39,12 +39,7 @@ def attach(
     if isinstance(adapter, NoAdapter):
         adapted = model
     else:
-        if needs_full_precision(adapter) and is_quantized(model):
-            raise AdapterError(
-                f"adapter '{adapter.type}' is made from the base weights, which must be in 16 or 32 bits, got "
-                "quantized ones; load the model without quantization and give attach() the 'quantization' for the "
-                "residual"
-            )
+        _check_precision(model, adapter, quantization)
         config = _config(model, adapter)
         with _seeded(model, seed):
             adapted = get_peft_model(model, config).eval()
@@ -83,6 +78,23 @@ def unadapted(model: PeftModel | PreTrainedModel, initial: AdapterState) -> Iter
     else:
         with model.disable_adapter():
             yield
+
+
+def _check_precision(
+    model: PreTrainedModel, adapter: Adapter, quantization: BitsAndBytesConfig | None
+) -> None:
+    loaded = quantized_bits(model)
+    if needs_full_precision(adapter) and loaded:
+        raise AdapterError(
+            f"adapter '{adapter.type}' is made from the base weights, which must be in 16 or 32 bits, got {loaded}; "
+            "load the model without quantization and give attach() the 'quantization' for the residual"
+        )
+    eight = loaded == 8 or (quantization is not None and quantization.load_in_8bit)
+    if eight and isinstance(adapter, LoraSettings) and adapter.dora:
+        # Peft's DoRA takes the scales away from bitsandbytes' 8-bit layers; the next forward pass fails.
+        raise AdapterError(
+            "'adapter.dora' does not work on 8-bit weights, got 'int8'; use 'nf4' or no quantization"
+        )
 
 
 def _config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from peft import LoftQConfig, LoraConfig, PeftModel, TaskType
+from peft import LoraConfig, PeftModel, TaskType
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -12,10 +12,10 @@ from transformers.pytorch_utils import Conv1D
 from lift_eval.errors import AdapterError, nearest
 from lift_eval.recipe import LoraSettings, PissaSettings
 
-INITS = ("gaussian", "loftq", "mica", "olora", "orthogonal", "pissa")
-"""Peft's initialisations that need the weights alone; its other ones need data or gradients first."""
+INITS = ("gaussian", "mica", "olora", "orthogonal", "pissa")
+"""Peft's initialisations that need the weights alone; its other ones need data, gradients or a GPU first."""
 _FAST_PISSA = re.compile(r"pissa_niter_\d+")
-_MOVES_WEIGHTS = ("loftq", "olora", "pissa")
+_MOVES_WEIGHTS = ("olora", "pissa")
 
 
 def lora_config(model: PreTrainedModel, settings: LoraSettings | PissaSettings) -> LoraConfig:
@@ -48,7 +48,6 @@ def lora_config(model: PreTrainedModel, settings: LoraSettings | PissaSettings) 
         init_lora_weights=init,
         use_rslora=rslora,
         use_dora=dora,
-        loftq_config=LoftQConfig() if init == "loftq" else {},
     )
 
 

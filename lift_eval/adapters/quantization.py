@@ -29,9 +29,10 @@ def quantize(model: nn.Module, config: BitsAndBytesConfig) -> None:
     base.is_loaded_in_4bit, base.is_loaded_in_8bit = config.load_in_4bit, config.load_in_8bit
 
 
-def is_quantized(model: nn.Module) -> bool:
-    """Whether any weight of the model is quantized by bitsandbytes."""
-    return any(isinstance(weight, (bnb.nn.Params4bit, bnb.nn.Int8Params)) for weight in model.parameters())
+def quantized_bits(model: nn.Module) -> int:
+    """Bits of the base weights as bitsandbytes quantized them: 4, 8, or 0 for weights that are not quantized."""
+    kinds = {type(weight) for weight in model.parameters()}
+    return 4 if bnb.nn.Params4bit in kinds else 8 if bnb.nn.Int8Params in kinds else 0
 
 
 def _adapter_modules(model: nn.Module) -> set[nn.Module]:

@@ -76,3 +76,9 @@ class GatedMemoryModel(BaseTuner):  # type: ignore[misc]  # peft has no types
             return
         layer = GatedMemoryHead if target_name == "lm_head" else GatedMemoryAttention
         self._replace_module(parent, target_name, layer(target, adapter_name, peft_config), target)
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        # Peft would move weights between the two, which attention modules do not have; the layers place themselves.
+        setattr(parent, child_name, new_module)
