@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import ModuleType, TracebackType
 
     from lm_eval.tasks import TaskManager
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MODEL_NAME = "lift"
 MODEL_TARGET = "lift_eval.lm:LiftLM"
 OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
+LM_EVAL_PROGRAMS = ("/lm_eval", "/lm-eval", "/lm_eval/__main__.py")
 
 
 def install() -> None:
@@ -76,6 +77,36 @@ def _add_model(_models: ModuleType) -> None:
     registry.model_registry.register(MODEL_NAME, target=MODEL_TARGET)
 
 
+def _add_model_and_faults(models: ModuleType) -> None:
+    _add_model(models)
+    if sys.argv[0].replace(os.sep, "/").endswith(LM_EVAL_PROGRAMS):
+        _report_faults_in_one_line()
+
+
+def _report_faults_in_one_line() -> None:
+    """Let lm-eval's command line end with one line and status 2 where a user can mend the fault.
+
+    Every other exception, and every other program that imports lm_eval, keeps its traceback.
+    """
+    before = sys.excepthook
+
+    def report(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+        errors = sys.modules.get("lift_eval.errors")
+        if errors is not None and isinstance(fault, errors.LiftEvalError):
+            message = str(fault)
+        elif isinstance(fault, ValueError) and "did not find any docs" in str(fault):
+            message = (
+                "a task has no row to ask about: its data must have rows, and --limit must be more than 0"
+            )
+        else:
+            before(kind, fault, trace)
+            return
+        sys.stderr.write(f"lift_eval: error: {message}\n")
+        raise SystemExit(2)
+
+    sys.excepthook = report
+
+
 def _add_tasks(tasks: ModuleType) -> None:
     """Let every task manager that reads lm-eval's own tasks read ours next, and the user's paths last.
 
@@ -111,7 +142,7 @@ def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
 
 
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
-    "lm_eval.models": _add_model,
+    "lm_eval.models": _add_model_and_faults,
     "lm_eval.tasks": _add_tasks,
 }
 

@@ -50,6 +50,7 @@ REPLACED_ARGUMENTS = {
     "parallelize": "use device_map=auto",
 }
 
+UNSAID_DEVICE = "cuda:0"
 BUNDLED_TASKS = "lift_tiny"
 
 # What is done with the requests of one document: the lifted document (none where requests have no document) and the
@@ -64,7 +65,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         pretrained: Folder or Hub name of the base model; none for the bundled one.
         recipe: A shipped recipe's name or a recipe file; none for ``tiny`` with the bundled model, else ``lora``.
         document_field: Field of the data set's rows that holds the document; none to find it.
-        device: E.g. ``cuda``; none for a GPU where there is one, else the CPU.
+        device: E.g. ``cuda``; none for a GPU where there is one, else the CPU. lm-eval's command line says
+            ``cuda:0`` where the user says nothing, so that is taken for nothing said.
         device_map: transformers' own, for models larger than one device.
         attn_implementation: transformers' own.
         model_args: Dotted keys of the recipe, and `HF_ARGUMENTS`.
@@ -95,7 +97,11 @@ class LiftLM(HFLM):  # type: ignore[misc]
         source = str(pretrained or BUNDLED)
         load_config(source, revision=hf_arguments.get("revision", "main"))
         began = time.perf_counter()
-        super().__init__(pretrained=source, device=str(resolve_device(device)), **hf_arguments)
+        super().__init__(
+            pretrained=source,
+            device=str(resolve_device(None if device == UNSAID_DEVICE else device)),
+            **hf_arguments,
+        )
         self.lifter = Lifter(self.model, self.tokenizer, self.recipe, window=self.max_length)
         self._model = self.lifter.model
         self.record.load_seconds = time.perf_counter() - began

@@ -22,6 +22,9 @@ def resolve_device(device: str | None) -> torch.device:
     Args:
         device: E.g. ``cuda``, ``cuda:1``, ``cpu``, ``mps``; none for a GPU where there is one, else the CPU.
 
+    Returns:
+        A device that is there.
+
     Raises:
         CheckpointError: If the device is not there.
     """

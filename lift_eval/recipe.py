@@ -24,6 +24,8 @@ from lift_eval.errors import RecipeError, nearest
 SHIPPED = Path(__file__).parent / "recipes"
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
+NOT_DECISIVE = {"name", "description", "reproduces", "compute"}
+"""Parts of a recipe that change no result."""
 
 
 def _parses(template: str) -> str:
@@ -298,7 +300,7 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """Hash of all that decides the results: 16 hexadecimal digits, without names, texts and ``compute``."""
-        decisive = self.model_dump(mode="json", exclude={"name", "description", "reproduces", "compute"})
+        decisive = self.model_dump(mode="json", exclude=NOT_DECISIVE)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -330,6 +332,27 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(source, _faults(error)) from None
+
+
+def differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Keys in which two recipes differ, with the value of each; None stands for a key that a recipe lacks.
+
+    Names, descriptions and ``compute`` do not count.
+    """
+    flat = [
+        dict(_flatten(recipe.model_dump(mode="json", exclude=NOT_DECISIVE))) for recipe in (first, second)
+    ]
+    keys = dict.fromkeys([*flat[0], *flat[1]])
+    pairs = {key: (flat[0].get(key), flat[1].get(key)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _flatten(group: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in group.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def settings_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
