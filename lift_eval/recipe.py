@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import yaml
-from jinja2 import TemplateSyntaxError
+from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -34,6 +34,21 @@ def _parses(template: str) -> str:
     except TemplateSyntaxError as error:
         raise ValueError(f"a Jinja template that parses ({error.message}, line {error.lineno})") from error
     return template
+
+
+def _check_variables(key: str, template: str, known: Set[str], needed: Set[str] = frozenset()) -> None:
+    """Refuse a template that does not parse, uses what it is not given, or lacks what it needs."""
+    try:
+        used = meta.find_undeclared_variables(SandboxedEnvironment().parse(template))
+    except TemplateSyntaxError as error:
+        raise ValueError(
+            f"'{key}' must be a Jinja template that parses, got {error.message} in line {error.lineno}"
+        ) from error
+    if not needed <= used <= known:
+        raise ValueError(
+            f"'{key}' must be a Jinja template of {', '.join(sorted(known))}, got one of "
+            f"{', '.join(sorted(used)) or 'nothing'}"
+        )
 
 
 Template: TypeAlias = Annotated[str, AfterValidator(_parses)]
@@ -167,31 +182,91 @@ class AuxiliarySettings(Settings):
     """Question-answer pairs made from the document, trained in stage 2 (paper, section 3.2)."""
 
     strategy: Literal["none", "passages", "sentences", "paragraphs"] = "none"
+    """Pairs about random passages, about each sentence, or summaries of the document's numbered paragraphs."""
     pairs: PositiveInt = 10
-    """Pairs per document; per sentence with strategy ``sentences``."""
+    """Pairs per document; most pairs per sentence with strategy ``sentences``."""
     generator: str = "self"
     """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
-    request: Template | None = None
-    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs."""
+    request: str | None = None
+    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs. None for
+    the strategy's own."""
     reply: Literal["labels", "json", "text"] | None = None
-    """How a reply is read; none for the strategy's own way."""
-    labels: tuple[str, ...] = ("Question:", "Answer:", "Evidence:")
+    """How a reply is read: a labelled pair, JSON, or (``paragraphs``) a summary; none for the strategy's own way.
+    With strategy ``sentences`` a JSON reply holds all pairs of a sentence, while labelled pairs are sampled one by
+    one."""
+    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
+        "Question:",
+        "Answer:",
+        "Evidence:",
+    )
+    no_pair: str = "None"
+    """Reply that says that there is nothing to ask; it is not asked for again."""
     evidence: bool | None = None
     """Whether a pair needs evidence that stands verbatim in its passage; none for the strategy's own rule."""
+    paragraph_name: str = "Paragraph {{ number }}"
+    """What a paragraph of the document starts with, and the answer to its summary (strategy ``paragraphs``)."""
     passage_sentences: PositiveInt = 16
+    """Consecutive sentences in a passage (strategy ``passages``)."""
     context_characters: NonNegativeInt = 2048
     """Preceding text shown with a sentence (strategy ``sentences``)."""
     attempts: PositiveInt = 5
+    """Most requests for one passage, sentence or paragraph whose replies cannot be used."""
     max_tokens: PositiveInt = 512
-    temperature: Annotated[float, Field(ge=0)] = 0.7
-    """Of attempts after the first, which is greedy."""
+    temperature: Annotated[float, Field(gt=0)] = 0.7
+    """Of requests after the first, which is greedy."""
     chat_template: bool = True
     """Whether requests to a local generator pass through its chat template, where it has one."""
     batch: PositiveInt = 16
     """Requests in one batch of a local generator, or at once at a server."""
+    retries: NonNegativeInt = 4
+    """How often a request to a server is sent again after an error, with growing pauses."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
-    prompts: tuple[Literal["test", "closed_book"], ...] = ("test",)
+    """Longest wait for a server in one try; a request takes at most this times one more than ``retries``."""
+    prompts: Annotated[tuple[Literal["test", "closed_book"], ...], Field(min_length=1)] = ("test",)
     """Prompts in which a pair is trained: with the truncated document, without it, or taking turns by epoch."""
+
+    @model_validator(mode="after")
+    def _templates_fit(self) -> AuxiliarySettings:
+        known = {"title", "passage", "context", "sentence", "pairs"}
+        _check_variables("auxiliary.request", self.request_template, known)
+        _check_variables("auxiliary.paragraph_name", self.paragraph_name, {"number"}, {"number"})
+        return self
+
+    @model_validator(mode="after")
+    def _reply_fits(self) -> AuxiliarySettings:
+        if self.strategy != "none" and (self.reply_format == "text") != (self.strategy == "paragraphs"):
+            raise ValueError(
+                f"'reply: text' belongs to 'strategy: paragraphs' and to no other, got '{self.reply_format}' with "
+                f"'{self.strategy}'"
+            )
+        if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
+            raise ValueError(f"'labels' must differ and hold a word each, got {list(self.labels)}")
+        if self.needs_evidence and self.reply_format == "labels" and len(self.labels) < 3:
+            raise ValueError(f"'evidence: true' needs a third of 'labels', got {list(self.labels)}")
+        known = self.generator.startswith(("local:", "openai:")) and self.generator.partition(":")[2]
+        if self.generator != "self" and not known:
+            raise ValueError(f"'generator' must be self, local:PATH or openai:MODEL, got '{self.generator}'")
+        return self
+
+    @property
+    def request_template(self) -> str:
+        """The recipe's request, or the strategy's own."""
+        own = {"passages": PASSAGES_REQUEST, "sentences": SENTENCES_REQUEST, "paragraphs": PARAGRAPHS_REQUEST}
+        return own.get(self.strategy, "") if self.request is None else self.request
+
+    @property
+    def reply_format(self) -> Literal["labels", "json", "text"]:
+        """The recipe's way to read a reply, or the strategy's own."""
+        if self.reply is not None:
+            return self.reply
+        if self.strategy == "sentences":
+            return "json"
+        return "text" if self.strategy == "paragraphs" else "labels"
+
+    @property
+    def needs_evidence(self) -> bool:
+        """The recipe's rule on evidence, or the strategy's own."""
+        return self.strategy == "passages" if self.evidence is None else self.evidence
 
 
 class PromptSettings(Settings):
