@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from lift_eval.loading import attends_fully
-from lift_eval.training.finetune import autocast
+from lift_eval.loading import attends_fully, autocast
 
 MIN_SHARED_TOKENS = 64
 """A shorter common beginning is read with each prompt."""

@@ -19,6 +19,7 @@ from lift_eval.errors import RecipeError
 from lift_eval.loading import (
     BUNDLED,
     attends_fully,
+    autocast,
     context_window,
     load_model,
     load_tokenizer,
@@ -29,7 +30,7 @@ from lift_eval.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import Recipe, load_recipe
 from lift_eval.record import DocumentRecord
 from lift_eval.training.contextualized import contextualized_samples, draw_windows
-from lift_eval.training.finetune import autocast, finetune
+from lift_eval.training.finetune import finetune
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_samples, segments
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lift_eval.loading import autocast
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import IGNORED, MicroBatch, micro_batches
 from lift_eval.training.samples import Sample
@@ -92,11 +93,6 @@ def _mask_for(model: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - PeftModel o
         return mask
     lowest = torch.finfo(model.dtype).min
     return torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(~mask, lowest)
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Half-precision computation for adapters kept in float32; nothing to do for a float32 model."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def finetune(
