@@ -52,12 +52,14 @@ def reference_query(attention: nn.Module, hidden: Tensor) -> Tensor:
         query = query + projection.bias[:width]
     query = query.unflatten(-1, (-1, attention.head_dim))
     if hasattr(attention, "q_norm"):
-        norm = attention.q_norm
-        scale = 1 + norm.weight if "Gemma" in type(norm).__name__ else norm.weight
-        eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
-        # Transformers normalises in float32 whatever the type of the model.
-        single = query.float()
-        query = (single * torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + eps)).double() * scale
+        # Transformers normalises in float32 whatever the type of the model, and Gemma scales in it too.
+        norm, single = attention.q_norm, query.float()
+        if hasattr(norm, "eps"):
+            unit = single * torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + norm.eps)
+            query = (unit * (1 + norm.weight.float())).double()
+        else:
+            unit = single * torch.rsqrt(single.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
+            query = unit.double() * norm.weight
     return query
 
 
