@@ -17,7 +17,15 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import yaml
 from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from lift_eval.errors import RecipeError, nearest
 
@@ -26,14 +34,6 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 NOT_DECISIVE = {"name", "description", "reproduces", "compute"}
 """Parts of a recipe that change no result."""
-
-
-def _parses(template: str) -> str:
-    try:
-        SandboxedEnvironment().parse(template)
-    except TemplateSyntaxError as error:
-        raise ValueError(f"a Jinja template that parses ({error.message}, line {error.lineno})") from error
-    return template
 
 
 def _check_variables(key: str, template: str, known: Set[str], needed: Set[str] = frozenset()) -> None:
@@ -51,7 +51,6 @@ def _check_variables(key: str, template: str, known: Set[str], needed: Set[str] 
         )
 
 
-Template: TypeAlias = Annotated[str, AfterValidator(_parses)]
 PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
 NonNegativeInt: TypeAlias = Annotated[int, Field(ge=0)]
 
@@ -138,14 +137,16 @@ class TrainingSettings(Settings):
     """Whether windows are drawn once for a document, as published, or anew in each epoch."""
     recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
 
-    @model_validator(mode="after")
-    def _stride_within_segment(self) -> TrainingSettings:
-        if self.stride_tokens > self.segment_tokens:
+    @field_validator("stride_tokens")
+    @classmethod
+    def _stride_within_segment(cls, stride: int, info: ValidationInfo) -> int:
+        segment = info.data.get("segment_tokens", stride)
+        if stride > segment:
             raise ValueError(
-                f"'stride_tokens' must not exceed 'segment_tokens' ({self.segment_tokens}), or text between "
-                f"segments is lost, got {self.stride_tokens}"
+                f"'training.stride_tokens' must not exceed 'training.segment_tokens' ({segment}), or text between "
+                f"segments is lost, got {stride}"
             )
-        return self
+        return stride
 
     @property
     def epochs(self) -> int:
@@ -281,11 +282,11 @@ class PromptSettings(Settings):
     question_tokens: PositiveInt = 256
     """Room kept for all but the document with ``truncate: document``. Questions that fit it share one cut of the
     document, so that it is read once for all of them."""
-    template: Template = (
+    template: str = (
         "The article {{ title }}: \n{{ document }}\nPlease answer the question based on {{ title }}.\n"
         "Question: {{ question }}\nAnswer: "
     )
-    closed_book_template: Template = (
+    closed_book_template: str = (
         'Please answer the question based on "{{ title }}".\nQuestion: {{ question }}\nAnswer: '
     )
     chat_template: bool = False
@@ -298,11 +299,28 @@ class PromptSettings(Settings):
     eos_after_answer: bool = False
     """Whether a trained answer ends with the end-of-sequence token."""
 
-    @model_validator(mode="after")
-    def _system_needs_chat(self) -> PromptSettings:
-        if self.system is not None and not self.chat_template:
-            raise ValueError("'system' needs 'chat_template: true', or the message would be lost")
-        return self
+    @field_validator("template")
+    @classmethod
+    def _template_fits(cls, template: str) -> str:
+        _check_variables(
+            "prompt.template", template, {"title", "document", "question"}, {"document", "question"}
+        )
+        return template
+
+    @field_validator("closed_book_template")
+    @classmethod
+    def _closed_book_template_fits(cls, template: str) -> str:
+        _check_variables("prompt.closed_book_template", template, {"title", "question"}, {"question"})
+        return template
+
+    @field_validator("system")
+    @classmethod
+    def _system_needs_chat(cls, system: str | None, info: ValidationInfo) -> str | None:
+        if system is not None and not info.data.get("chat_template", True):
+            raise ValueError(
+                "'prompt.system' needs 'prompt.chat_template: true', or the message would be lost"
+            )
+        return system
 
 
 class DecodingSettings(Settings):
@@ -346,26 +364,36 @@ class Recipe(Settings):
     compute: ComputeSettings = ComputeSettings()
     seed: int = 0
 
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Recipe:
-        has_adapter, has_pairs = self.adapter.type != "none", self.auxiliary.strategy != "none"
-        if has_adapter and not self.training.epochs:
+    # Rules between groups hang on the later group, so that a fault elsewhere does not hide them.
+    @field_validator("training")
+    @classmethod
+    def _epochs_fit_adapter(cls, training: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
+        adapter = info.data.get("adapter")
+        if adapter is not None and adapter.type != "none" and not training.epochs:
             raise ValueError(
-                f"adapter '{self.adapter.type}' needs 'training.context_epochs' or 'training.joint_epochs' of 1 or "
-                "more, got 0 and 0; for no training use 'adapter: {type: none}'"
+                f"adapter '{adapter.type}' needs 'training.context_epochs' or 'training.joint_epochs' of 1 or more, "
+                "got 0 and 0; for no training use 'adapter: {type: none}'"
             )
-        if not has_adapter and self.training.epochs:
+        if adapter is not None and adapter.type == "none" and training.epochs:
             raise ValueError(
-                f"'adapter.type: none' has nothing to train, got {self.training.epochs} epochs; set an adapter or "
+                f"'adapter.type: none' has nothing to train, got {training.epochs} epochs; set an adapter or "
                 "'training: {context_epochs: 0, joint_epochs: 0}'"
             )
-        if has_pairs and not self.training.joint_epochs:
+        return training
+
+    @field_validator("auxiliary")
+    @classmethod
+    def _joint_epochs_have_samples(
+        cls, auxiliary: AuxiliarySettings, info: ValidationInfo
+    ) -> AuxiliarySettings:
+        training, has_pairs = info.data.get("training"), auxiliary.strategy != "none"
+        if training is not None and has_pairs and not training.joint_epochs:
             raise ValueError(
-                f"'auxiliary.strategy: {self.auxiliary.strategy}' needs 'training.joint_epochs' of 1 or more, got 0"
+                f"'auxiliary.strategy: {auxiliary.strategy}' needs 'training.joint_epochs' of 1 or more, got 0"
             )
-        if self.training.joint_epochs and not (has_pairs or self.training.joint_segments):
+        if training is not None and training.joint_epochs and not (has_pairs or training.joint_segments):
             raise ValueError("'training.joint_segments: false' needs an 'auxiliary.strategy', got none")
-        return self
+        return auxiliary
 
     @property
     def trains(self) -> bool:
@@ -399,9 +427,10 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         RecipeError: With all faults: unknown keys (and the nearest known ones), wrong types, broken rules.
     """
     source = f"recipe '{name_or_path}'"
-    data = _read_with_bases(str(name_or_path), ())
+    changes: dict[str, Any] = {}
     for key, value in (overrides or {}).items():
-        data = _merge(data, _nested(key, value))
+        changes = _merge(changes, _nested(key, value))
+    data = _merge(_read_with_bases(str(name_or_path), ()), changes)
     data.setdefault("name", Path(str(name_or_path)).stem)
     try:
         return Recipe.model_validate(data)
@@ -514,7 +543,7 @@ def read_yaml(path: Path, source: str) -> dict[str, Any]:
             depth -= isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent))
             if depth > MAX_DEPTH:
                 raise RecipeError(source, [f"must be nested at most {MAX_DEPTH} deep"])
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_UniqueKeysLoader)  # noqa: S506 - a child of SafeLoader
     except UnicodeDecodeError as error:
         raise RecipeError(source, [f"must be UTF-8, byte {error.start} of {path} is not"]) from error
     except (yaml.YAMLError, ValueError) as error:
@@ -524,6 +553,19 @@ def read_yaml(path: Path, source: str) -> dict[str, Any]:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise RecipeError(source, [f"must be a mapping of keys to values, got {type(data).__name__}"])
     return data
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice; plain YAML keeps the last and drops the first unseen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        if twice is not None:
+            raise yaml.YAMLError(
+                f"key '{twice}' is given twice, the second time after line {node.start_mark.line + 1}"
+            )
+        return super().construct_mapping(node, deep)
 
 
 def _nested(dotted: str, value: object) -> dict[str, Any]:
@@ -538,8 +580,8 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     for key, value in change.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            new_type = value.get("type", old.get("type"))
-            merged[key] = dict(value) if new_type != old.get("type") else _merge(old, value)
+            other_type = "type" in old and "type" in value and old["type"] != value["type"]
+            merged[key] = dict(value) if other_type else _merge(old, value)
         else:
             merged[key] = value
     return merged
@@ -553,12 +595,15 @@ def _faults(error: ValidationError) -> list[str]:
     rules: dict[tuple[str, str], list[str]] = {}
     sentences: list[str] = []
     for item in error.errors():
-        key, value = _dotted(item["loc"]), item["input"]
+        key, value = _dotted(item["loc"], keep_last=item["type"] == "extra_forbidden"), item["input"]
         if item["type"] == "extra_forbidden":
-            sentences.append(f"unknown key '{key}' (value {value!r}){nearest(key, _siblings(key))}")
-        elif item["type"] == "value_error" and not key.endswith("template"):
+            hint = "; write it as nested groups" if key in settings_keys() else nearest(key, _siblings(key))
+            sentences.append(f"unknown key '{key}' (value {value!r}){hint}")
+        elif item["type"] == "value_error":
             sentences.append(str(item["ctx"]["error"]))
-        else:
+        elif (
+            item["type"] != "too_short" or not value
+        ):  # a list that lost faulty items is not too short as well
             rules.setdefault((key, repr(value)), []).append(_rule(dict(item)))
     sentences += [
         f"'{key}' must be {' or '.join(found)}, got {value}" for (key, value), found in rules.items()
@@ -566,12 +611,15 @@ def _faults(error: ValidationError) -> list[str]:
     return sentences
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
-    parts = [str(part) for part in location]
-    if len(parts) > 1 and parts[0] == "adapter" and parts[1] in ADAPTER_TYPES:
-        del parts[1]
-    # The branch of a union is named too, e.g. "tuple[str, ...]": that says nothing to the reader of a recipe.
-    return ".".join(part for part in parts if part.isidentifier() or part.isdigit())
+def _dotted(location: tuple[int | str, ...], *, keep_last: bool) -> str:
+    """Keys of the recipe alone: pydantic also names branches of unions, e.g. ``lora`` or ``tuple[str, ...]``."""
+    known = {part for key in settings_keys() for part in key.split(".")}
+    last = len(location) - 1
+    return ".".join(
+        str(part)
+        for place, part in enumerate(location)
+        if part in known or isinstance(part, int) or (keep_last and place == last)
+    )
 
 
 def _siblings(key: str) -> set[str]:
@@ -584,11 +632,11 @@ def _siblings(key: str) -> set[str]:
 
 
 def _rule(item: Mapping[str, Any]) -> str:
-    if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
     if item["type"].startswith("union_tag"):
         return f"a group whose 'type' is one of {', '.join(ADAPTER_TYPES)}"
     if item["type"] in ("model_type", "model_attributes_type"):
         return "a group of keys"
+    if item["type"] in ("too_short", "too_long"):
+        return f"a list of {item['ctx'].get('min_length', 0)} to {item['ctx'].get('max_length', 'any number of')} items"
     rule = str(item["msg"]).removeprefix("Input should be ").partition(", unable")[0]
     return "a list" if rule == "a valid tuple" else rule
