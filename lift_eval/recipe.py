@@ -601,9 +601,9 @@ def _faults(error: ValidationError) -> list[str]:
             sentences.append(f"unknown key '{key}' (value {value!r}){hint}")
         elif item["type"] == "value_error":
             sentences.append(str(item["ctx"]["error"]))
-        elif (
-            item["type"] != "too_short" or not value
-        ):  # a list that lost faulty items is not too short as well
+        elif item["type"] == "too_short" and item["ctx"]["actual_length"] < len(value):
+            continue  # not the list is too short, but its items are faulty
+        else:
             rules.setdefault((key, repr(value)), []).append(_rule(dict(item)))
     sentences += [
         f"'{key}' must be {' or '.join(found)}, got {value}" for (key, value), found in rules.items()
@@ -636,7 +636,9 @@ def _rule(item: Mapping[str, Any]) -> str:
         return f"a group whose 'type' is one of {', '.join(ADAPTER_TYPES)}"
     if item["type"] in ("model_type", "model_attributes_type"):
         return "a group of keys"
-    if item["type"] in ("too_short", "too_long"):
-        return f"a list of {item['ctx'].get('min_length', 0)} to {item['ctx'].get('max_length', 'any number of')} items"
+    if item["type"] == "too_short":
+        return f"a list of {item['ctx']['min_length']} or more"
+    if item["type"] == "too_long":
+        return f"a list of {item['ctx']['max_length']} or fewer"
     rule = str(item["msg"]).removeprefix("Input should be ").partition(", unable")[0]
     return "a list" if rule == "a valid tuple" else rule
