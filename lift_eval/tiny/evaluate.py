@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,18 +15,21 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 
-def logits(model: LlamaForCausalLM, batch: Batch, where: torch.Tensor) -> torch.Tensor:
+def logits(
+    model: LlamaForCausalLM, batch: Batch, where: torch.Tensor, body: Callable[..., Any] | None = None
+) -> torch.Tensor:
     """Logits at the chosen positions only.
 
     Args:
         model: The model.
         batch: Packed trees.
         where: Boolean, shape (rows, row tokens).
+        body: A compiled form of ``model.model``.
 
     Returns:
         Shape (chosen positions, vocabulary), float32.
     """
-    hidden = model.model(
+    hidden = (model.model if body is None else body)(
         input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask(), use_cache=False
     ).last_hidden_state
     scores: torch.Tensor = model.lm_head(hidden[where]).float()

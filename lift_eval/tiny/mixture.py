@@ -282,12 +282,13 @@ class Mixture:
     def _draw(self, rng: random.Random, supply: world.Supply, step: int) -> Tree:
         alive = self.pool(step)
         size = self.size(step)
+        late = step > 0.3 * self.steps
         makers: list[tuple[float, Callable[[], Tree]]] = [
             (0.25 if step < 0.04 * self.steps else 0.0, lambda: self.copying(rng, size)),
-            (0.42, lambda: self.in_context(rng, supply, size)),
+            (0.25 if late else 0.42, lambda: self.in_context(rng, supply, size)),
             (0.10 if size > 200 else 0.0, lambda: self._fresh_truncated(rng, supply)),
-            (0.35, lambda: self.written_pairs(rng, supply)),
-            (0.40 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),
+            (0.22 if late else 0.35, lambda: self.written_pairs(rng, supply)),
+            (0.45 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),
         ]
         return rng.choices([maker for _, maker in makers], [share for share, _ in makers])[0]()
 

@@ -10,7 +10,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,7 +24,7 @@ from lift_eval.tiny.model import config, new
 from lift_eval.tiny.muon import Muon
 
 ROWS, LENGTH = 16, 384
-STEPS, SEED = 2400, 1
+STEPS, SEED = 1500, 1
 WARM_UP, DECAY = 40, 0.4
 
 
@@ -45,15 +47,21 @@ def optimizer_of(model: LlamaForCausalLM) -> Muon:
     return Muon(matrices, others, lr=0.015, others_lr=3e-3)
 
 
-def train_step(model: LlamaForCausalLM, optimizer: Muon, batch: Batch, share: float) -> float:
+def train_step(
+    model: LlamaForCausalLM,
+    optimizer: Muon,
+    batch: Batch,
+    share: float,
+    body: Callable[..., Any] | None = None,
+) -> float:
     """One optimizer step; the loss is normalized over the weights of all supervised tokens."""
     where = batch.weights > 0
     weights = batch.weights[where]
     losses = torch.nn.functional.cross_entropy(
-        evaluate.logits(model, batch, where), batch.targets[where], reduction="none"
+        evaluate.logits(model, batch, where, body), batch.targets[where], reduction="none"
     )
     loss = (losses * weights).sum() / weights.sum()
-    loss.backward()
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
@@ -134,6 +142,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--evaluate-every", type=int, default=200)
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile the model: faster, same samples"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
 
@@ -144,11 +155,12 @@ def main(arguments: list[str] | None = None) -> None:
     first, seconds = _resume(options.out, model, optimizer)
     options.out.mkdir(parents=True, exist_ok=True)
     say(f"{sum(weight.numel() for weight in model.parameters()):,} weights, step {first} of {options.steps}")
+    body = torch.compile(model.model) if options.compile else None
     started = time.monotonic() - seconds
     average = 0.0
     for step in range(first, options.steps):
         batch = Batch(*(tensor.to(options.device) for tensor in mixture.batch(step)))
-        loss = train_step(model, optimizer, batch, rate(step, options.steps))
+        loss = train_step(model, optimizer, batch, rate(step, options.steps), body)
         average = loss if step == first else 0.95 * average + 0.05 * loss
         done = step + 1
         if done % 20 == 0:

@@ -199,18 +199,22 @@ def filler(rng: random.Random) -> str:
 
 
 def _spread(rng: random.Random, notebook: _Notebook) -> list[int]:
-    """An order of the facts in which the two of each joint question lie at least a quarter of the facts apart."""
+    """An order of the facts in which the two of each joint question lie about a third of the facts or more apart."""
     total = len(notebook.facts)
     joined = [joint.facts for joint in notebook.joints]
-    place: dict[int, float] = {}
-    for number, pair in enumerate(rng.sample(joined, len(joined))):
-        one, two = rng.sample(pair, 2)
-        gap = rng.uniform(0.4, 0.9)
-        start = (number + rng.random()) / len(joined) * (1 - gap)
-        place[one], place[two] = start, start + gap
-    for index in range(total):
-        place.setdefault(index, rng.random())
-    return sorted(range(total), key=place.__getitem__)
+    order: list[int] = []
+    for _ in range(100):
+        place = {index: rng.random() for index in range(total)}
+        for number, pair in enumerate(rng.sample(joined, len(joined))):
+            one, two = rng.sample(pair, 2)
+            gap = rng.uniform(0.4, 0.9)
+            place[one] = (number + rng.random()) / len(joined) * (1 - gap)
+            place[two] = place[one] + gap
+        order = sorted(range(total), key=place.__getitem__)
+        rank = {index: at for at, index in enumerate(order)}
+        if all(abs(rank[one] - rank[two]) > 0.3 * total for one, two in joined):
+            break
+    return order
 
 
 def article(
