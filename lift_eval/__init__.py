@@ -1,5 +1,43 @@
-"""LIFT (Long Input Fine-Tuning) for any causal language model, and its benchmark in lm-evaluation-harness."""
+"""LIFT (Long Input Fine-Tuning) for any causal language model, and its benchmark in lm-evaluation-harness.
+
+    from lift_eval import Document, Lifter
+
+    lifter = Lifter.from_pretrained("folder or Hub name", recipe="lora")
+    with lifter.lift(Document(text, title="...")) as document:
+        print(document.answer(["Who ...?", "When ...?"]))
+
+The names below are the public ones. They are imported when they are first used, so that ``import lift_eval`` costs
+nothing.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lift_eval._autoload import register
+    from lift_eval.document import Document
+    from lift_eval.errors import LiftEvalError
+    from lift_eval.lifter import LiftedDocument, Lifter
+    from lift_eval.recipe import Recipe, load_recipe
+
+_HOMES = {
+    "Document": "lift_eval.document",
+    "LiftEvalError": "lift_eval.errors",
+    "LiftedDocument": "lift_eval.lifter",
+    "Lifter": "lift_eval.lifter",
+    "Recipe": "lift_eval.recipe",
+    "load_recipe": "lift_eval.recipe",
+    "register": "lift_eval._autoload",
+}
+
+__all__ = ["Document", "LiftEvalError", "LiftedDocument", "Lifter", "Recipe", "load_recipe", "register"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lift_eval' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
