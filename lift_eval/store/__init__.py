@@ -1,0 +1,28 @@
+"""What is kept between runs: adapters, question-answer pairs and answers, so that no document is trained twice.
+
+A cache in every sense: it may be deleted, shared or damaged at any time, and a run only takes longer for it.
+"""
+
+from __future__ import annotations
+
+from lift_eval.store.entries import Answers, KeptAnswer, Pairs, Payload, Training
+from lift_eval.store.identity import answers_key, base_identity, entry_key, run_identity
+from lift_eval.store.locate import default_folder, open_store
+from lift_eval.store.store import Entry, Fault, Store
+
+__all__ = [
+    "Answers",
+    "Entry",
+    "Fault",
+    "KeptAnswer",
+    "Pairs",
+    "Payload",
+    "Store",
+    "Training",
+    "answers_key",
+    "base_identity",
+    "default_folder",
+    "entry_key",
+    "open_store",
+    "run_identity",
+]

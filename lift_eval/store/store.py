@@ -1,0 +1,367 @@
+"""The store: a folder of entries that runs share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from lift_eval.errors import StoreError
+from lift_eval.store.entries import (
+    MAX_TEXT_BYTES,
+    Answers,
+    CorruptEntryError,
+    Pairs,
+    Payload,
+    Training,
+    adapter_entry,
+    read_about,
+    read_adapter_entry,
+    read_text_entry,
+    text_entry,
+)
+from lift_eval.store.files import TEMPORARY, NotAFileError, read_regular, write_whole
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = {Training.kind: ".safetensors", Pairs.kind: ".jsonl", Answers.kind: ".jsonl"}
+"""The kinds of entries, each in a folder of its own, and how their files are called."""
+QUARANTINE = "quarantine"
+MAX_ADAPTER_BYTES = 64 * 1024**3
+ABANDONED_SECONDS = 24 * 3600
+"""Age from which a temporary file is what a killed process left."""
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+T = TypeVar("T", bound=Payload)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a store.
+
+    Attributes:
+        kind: ``adapters``, ``pairs`` or ``answers``.
+        key: Its key.
+        bytes: Its size.
+        used: When it was last written or read, in seconds since 1970.
+    """
+
+    kind: str
+    key: str
+    bytes: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An entry that cannot be used.
+
+    Attributes:
+        entry: The entry.
+        reason: What is wrong with it.
+    """
+
+    entry: Entry
+    reason: str
+
+
+class Store:
+    """A folder of adapters, question-answer pairs and answers, each under the hash of all that decides it.
+
+    A store never ends a run. An entry that is damaged, or not what its name says, is set aside and made anew; a
+    store that cannot be written is left alone after one warning. Several processes may use one store.
+
+    Args:
+        folder: The store; made where it is missing.
+
+    Raises:
+        StoreError: If the folder cannot be made.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self._warned = False
+        self._writable = True
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"store='{folder}' must be a folder that is there or can be made ({_reason(error)}); name another, "
+                "or use store=off"
+            ) from error
+
+    # --- entries -----------------------------------------------------------------------------------------------
+
+    def load(self, kind: type[T], key: str) -> T | None:
+        """Pairs or answers that were kept.
+
+        Args:
+            kind: `Pairs` or `Answers`.
+            key: Their key.
+
+        Returns:
+            They, or none where the store has none that can be trusted.
+        """
+        read = self._read(kind.kind, key, MAX_TEXT_BYTES)
+        if read is None:
+            return None
+        data, inode = read
+        try:
+            return read_text_entry(data, key, kind)
+        except CorruptEntryError as error:
+            self._set_aside(kind.kind, key, str(error), inode)
+            return None
+
+    def save(self, key: str, payload: Payload, about: Mapping[str, str] | None = None) -> None:
+        """Keep pairs or answers.
+
+        Args:
+            key: Their key.
+            payload: They.
+            about: For the reader of a list of entries.
+        """
+        self._write(payload.kind, key, text_entry(key, payload, about or {}))
+
+    def load_adapter(self, key: str, like: Mapping[str, Tensor]) -> tuple[Training, dict[str, Tensor]] | None:
+        """An adapter that was kept.
+
+        Args:
+            key: Its key.
+            like: Tensors of the names, shapes and types that it must have.
+
+        Returns:
+            How it was trained and its tensors, on the CPU; none where the store has none that can be trusted.
+        """
+        expected = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
+        size = sum(tensor.nbytes for tensor in like.values())
+        read = self._read(Training.kind, key, size + MAX_TEXT_BYTES)
+        if read is None:
+            return None
+        data, inode = read
+        try:
+            training, tensors = read_adapter_entry(data, key)
+            if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != expected:
+                raise CorruptEntryError("it is an adapter of another model")
+        except CorruptEntryError as error:
+            self._set_aside(Training.kind, key, str(error), inode)
+            return None
+        return training, tensors
+
+    def save_adapter(
+        self,
+        key: str,
+        training: Training,
+        tensors: Mapping[str, Tensor],
+        about: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep an adapter.
+
+        Args:
+            key: Its key.
+            training: How it was trained.
+            tensors: By name, all that training changed.
+            about: For the reader of a list of entries.
+        """
+        if self._writable:  # spares the copy of a large adapter
+            self._write(Training.kind, key, adapter_entry(key, training, tensors, about or {}))
+
+    # --- upkeep ------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """All entries, least recently used first."""
+        found = []
+        for kind, suffix in SUFFIXES.items():
+            for path in self._files(kind):
+                key = path.name.removesuffix(suffix)
+                if path.name.endswith(suffix) and _KEY.fullmatch(key):
+                    try:
+                        status = path.lstat()
+                    except FileNotFoundError:  # another process was faster
+                        continue
+                    found.append(Entry(kind, key, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda entry: (entry.used, entry.kind, entry.key))
+
+    def show(self, key: str) -> list[dict[str, Any]]:
+        """What the entries say of themselves.
+
+        Args:
+            key: A key or the beginning of one.
+
+        Returns:
+            Header and payload of each entry whose key begins so.
+
+        Raises:
+            StoreError: If there is none.
+        """
+        shown: list[dict[str, Any]] = []
+        for entry in self.entries():
+            if key and entry.key.startswith(key):
+                try:
+                    data, _ = read_regular(self._path(entry.kind, entry.key), MAX_ADAPTER_BYTES)
+                    about = read_about(data, is_adapter=entry.kind == Training.kind)
+                except (OSError, NotAFileError, CorruptEntryError) as error:
+                    about = {"fault": str(error)}
+                shown.append({**about, "kind": entry.kind, "key": entry.key, "bytes": entry.bytes})
+        if not shown:
+            raise StoreError(
+                f"the store {self.folder} has no entry whose key begins with '{key}'; 'lift-eval store ls' lists them"
+            )
+        return shown
+
+    def verify(self) -> list[Fault]:
+        """Check every entry; those that cannot be used are set aside, and made anew by the next run that needs them.
+
+        Returns:
+            The faults.
+        """
+        faults = []
+        for entry in self.entries():
+            inode = None
+            try:
+                data, inode = read_regular(self._path(entry.kind, entry.key), MAX_ADAPTER_BYTES)
+                if entry.kind == Training.kind:
+                    read_adapter_entry(data, entry.key)
+                else:
+                    read_text_entry(data, entry.key, Pairs if entry.kind == Pairs.kind else Answers)
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # the entry may be whole: leave it
+                faults.append(Fault(entry, _reason(error)))
+            except (NotAFileError, CorruptEntryError) as error:
+                faults.append(Fault(entry, str(error)))
+                self._set_aside(entry.kind, entry.key, str(error), inode)
+        return faults
+
+    def prune(self, max_bytes: int) -> list[Entry]:
+        """Make room: remove what was set aside or left by killed processes, then the least recently used entries.
+
+        Args:
+            max_bytes: Most bytes that all entries together may have.
+
+        Returns:
+            The entries that were removed.
+
+        Raises:
+            StoreError: If an entry cannot be removed.
+        """
+        removed = []
+        entries = self.entries()
+        size = sum(entry.bytes for entry in entries)
+        try:
+            for path in self._leftovers():
+                path.unlink(missing_ok=True)
+            for entry in entries:
+                if size <= max_bytes:
+                    break
+                self._path(entry.kind, entry.key).unlink(missing_ok=True)
+                size -= entry.bytes
+                removed.append(entry)
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.folder} cannot be pruned ({_reason(error)}); check who may write there"
+            ) from error
+        return removed
+
+    def _leftovers(self) -> Iterator[Path]:
+        yield from (path for path in self._files(QUARANTINE) if not path.is_dir() or path.is_symlink())
+        for kind in SUFFIXES:
+            for path in self._files(kind):
+                if path.name.endswith(TEMPORARY) and _age(path) > ABANDONED_SECONDS:
+                    yield path
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def _path(self, kind: str, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"a key has 64 hexadecimal digits, got {key!r}")
+        return self._subfolder(kind) / f"{key}{SUFFIXES[kind]}"
+
+    def _subfolder(self, name: str) -> Path:
+        folder = self.folder / name
+        if folder.is_symlink():
+            raise NotADirectoryError(f"{folder} is a link, which could lead out of the store")
+        return folder
+
+    def _files(self, name: str) -> list[Path]:
+        try:
+            return sorted(self._subfolder(name).iterdir())
+        except OSError:
+            return []
+
+    def _read(self, kind: str, key: str, limit: int) -> tuple[bytes, int] | None:
+        try:
+            path = self._path(kind, key)
+            read = read_regular(path, limit)
+        except FileNotFoundError:
+            return None
+        except NotAFileError as error:
+            self._set_aside(kind, key, str(error))
+            return None
+        except OSError as error:
+            self._warn("read", error)
+            return None
+        _touch(path)
+        return read
+
+    def _write(self, kind: str, key: str, data: bytes) -> None:
+        if not self._writable:
+            return
+        try:
+            path = self._path(kind, key)
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, data)
+        except OSError as error:
+            self._writable = False
+            self._warn("written", error)
+
+    def _set_aside(self, kind: str, key: str, reason: str, inode: int | None = None) -> None:
+        """Take an entry out of use. If its inode is known and another file is there by now, that one stays."""
+        try:
+            path, aside = self._path(kind, key), self._subfolder(QUARANTINE)
+            if inode not in (None, path.lstat().st_ino):
+                return
+            aside.mkdir(exist_ok=True)
+            path.replace(aside / f"{kind}-{key}-{secrets.token_hex(4)}")
+            logger.warning(
+                "store: entry %s/%s cannot be used (%s); set aside in %s", kind, key[:12], reason, aside
+            )
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._warn("mended", error)
+
+    def _warn(self, doing: str, error: OSError) -> None:
+        """Say once for all that the store does not work; the run goes on."""
+        if not self._warned:
+            logger.warning(
+                "store %s cannot be %s (%s); the run goes on without it", self.folder, doing, _reason(error)
+            )
+        self._warned = True
+
+
+def _touch(path: Path) -> None:
+    """Note that an entry was used; a store that is read only keeps no notes."""
+    with suppress(OSError):
+        os.utime(path, follow_symlinks=False)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; of a file from the future, seconds until then."""
+    try:
+        return abs(time.time() - path.lstat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
