@@ -1,0 +1,218 @@
+"""Auxiliary tasks: question-answer pairs made from the document and trained in stage 2 (paper, section 3.2).
+
+    passages -> requests -> generator -> replies -> pairs, each checked -> training samples
+
+Every loop is bounded, and everything refused is counted by its reason.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError
+from lift_eval.prompt import PromptEncoder
+from lift_eval.recipe import AuxiliarySettings
+from lift_eval.training.generators import PairGenerator
+from lift_eval.training.passages import Passage, choose_passages
+from lift_eval.training.replies import Pair, read_reply
+from lift_eval.training.samples import Sample
+
+REASONS = ("no_pair", "unparsed", "empty", "evidence", "duplicate", "surplus", "too_long")
+"""Why a reply, or a pair in it, is refused."""
+
+
+@dataclass(frozen=True)
+class PairYield:
+    """The pairs of a document, and what became of the requests for them.
+
+    Attributes:
+        pairs: The pairs kept.
+        counts: ``asked`` passages, ``requests`` sent for them, pairs ``kept``, and refusals by reason: ``no_pair``
+            (the generator found nothing to ask), ``unparsed``, ``empty`` (question or answer), ``evidence`` (not
+            verbatim in the passage), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the
+            request does not fit the generator's window); ``given_up`` passages that yielded nothing usable.
+    """
+
+    pairs: tuple[Pair, ...]
+    counts: Mapping[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data that json can write."""
+        return {"pairs": [asdict(pair) for pair in self.pairs], "counts": dict(self.counts)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PairYield:
+        """Back from `as_json`.
+
+        Raises:
+            ValueError: If the data is none of ours.
+        """
+        try:
+            pairs = tuple(Pair(**pair) for pair in data["pairs"])
+            counts = {str(key): int(value) for key, value in data["counts"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no pairs of a document: {error}") from error
+        if not all(isinstance(value, str) for pair in pairs for value in asdict(pair).values()):
+            raise ValueError("no pairs of a document: a question, answer or evidence is no string")
+        return cls(pairs, counts)
+
+
+def make_pairs(
+    document: Document, settings: AuxiliarySettings, generator: PairGenerator, seed: int
+) -> PairYield:
+    """Make a document's pairs.
+
+    Args:
+        document: The document.
+        settings: The recipe's auxiliary group.
+        generator: Who is asked.
+        seed: Of everything random; from the recipe's seed and the document.
+
+    Returns:
+        The pairs and the counts; with a generator that answers alike, the same for the same arguments.
+
+    Raises:
+        DocumentError: If the strategy does not fit the document.
+        GeneratorError: If the generator fails.
+    """
+    counts: dict[str, int] = {}
+    pairs = tuple(stream_pairs(document, settings, generator, seed, counts))
+    return PairYield(pairs, counts)
+
+
+def stream_pairs(
+    document: Document,
+    settings: AuxiliarySettings,
+    generator: PairGenerator,
+    seed: int,
+    counts: dict[str, int],
+) -> Iterator[Pair]:
+    """Yield a document's pairs as replies arrive, and count into ``counts``; see `make_pairs`."""
+    passages = choose_passages(document, settings, torch.Generator().manual_seed(seed))
+    counts.update(dict.fromkeys(("asked", "requests", "kept", *REASONS, "given_up"), 0), asked=len(passages))
+    sampling = settings.strategy == "sentences" and settings.reply_format == "labels"
+    check = _Check(settings, counts)
+    waiting = list(passages)
+    useless = set(range(len(passages)))
+    numbers = {id(passage): number for number, passage in enumerate(passages)}
+    for attempt in range(settings.pairs if sampling else settings.attempts):
+        if not waiting:
+            break
+        replies = generator.generate(
+            [passage.request for passage in waiting],
+            temperature=settings.temperature if attempt else 0.0,
+            seed=seed + attempt,
+        )
+        again = []
+        for passage, reply in zip(waiting, replies, strict=True):
+            counts["requests"] += 1
+            pairs, final = check(passage, reply)
+            counts["kept"] += len(pairs)
+            if pairs or final:
+                useless.discard(numbers[id(passage)])
+            if not final and (sampling or not pairs):
+                again.append(passage)
+            yield from pairs
+        waiting = again
+    counts["given_up"] = len(useless)
+
+
+class _Check:
+    """Reads replies and keeps what is sound and new."""
+
+    def __init__(self, settings: AuxiliarySettings, counts: dict[str, int]) -> None:
+        self.settings, self.counts = settings, counts
+        self.questions: set[str] = set()
+
+    def __call__(self, passage: Passage, reply: str | None) -> tuple[list[Pair], bool]:
+        """The new pairs of a reply, and whether asking again is pointless."""
+        if reply is None:
+            self.counts["too_long"] += 1
+            return [], True
+        if not reply.strip():
+            self.counts["empty"] += 1
+            return [], False
+        reading = read_reply(reply, self.settings, passage.answer)
+        self.counts["unparsed"] += reading.unparsed
+        self.counts["no_pair"] += reading.no_pair
+        pairs: list[Pair] = []
+        for pair in reading.pairs:
+            fault = self._fault(pair, passage, len(pairs))
+            if fault:
+                self.counts[fault] += 1
+            else:
+                self.questions.add(_normalised(pair.question))
+                pairs.append(pair)
+        return pairs, reading.no_pair
+
+    def _fault(self, pair: Pair, passage: Passage, kept: int) -> str:
+        if not pair.question.strip() or not pair.answer.strip():
+            return "empty"
+        if self.settings.needs_evidence and not _stands_in(pair.evidence, passage.text):
+            return "evidence"
+        if _normalised(pair.question) in self.questions:
+            return "duplicate"
+        return "surplus" if kept == self.settings.pairs else ""
+
+
+def _stands_in(evidence: str, passage: str) -> bool:
+    """Whether evidence is verbatim, white space and quotation marks around it aside."""
+    for words in (_spaced(evidence), _spaced(evidence.strip().strip("\"'“”‘’"))):
+        if words and words in _spaced(passage):
+            return True
+    return False
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _normalised(question: str) -> str:
+    return " ".join(re.findall(r"\w+", question.casefold())) or question
+
+
+def encode_pairs(
+    document: Document, pairs: Sequence[Pair], encoder: PromptEncoder, settings: AuxiliarySettings
+) -> list[tuple[Sample, ...]]:
+    """Encode pairs for training: the prompt is read, the answer is learned.
+
+    Args:
+        document: The document.
+        pairs: Its pairs.
+        encoder: Of the prompts in which questions are asked in the test.
+        settings: The recipe's auxiliary group.
+
+    Returns:
+        For each pair a sample in each prompt of ``settings.prompts``. A pair that does not fit the prompt without
+        its document is left out.
+    """
+    encoded = (_pair_samples(document, pair, encoder, settings) for pair in pairs)
+    return [samples for samples in encoded if samples]
+
+
+def take_turns(encoded: Sequence[tuple[Sample, ...]], epoch: int) -> list[Sample]:
+    """One sample of each pair: prompts take turns by pair and by epoch."""
+    return [samples[(index + epoch) % len(samples)] for index, samples in enumerate(encoded)]
+
+
+def _pair_samples(
+    document: Document, pair: Pair, encoder: PromptEncoder, settings: AuxiliarySettings
+) -> tuple[Sample, ...]:
+    target = encoder.plain_ids(encoder.settings.answer_prefix + pair.answer)
+    if encoder.settings.eos_after_answer:
+        target.append(encoder.tokenizer.eos_token_id)
+    prompts = (
+        encoder.render(document, pair.question, closed_book=prompt == "closed_book")
+        for prompt in settings.prompts
+    )
+    try:
+        contexts = [encoder.encode(prompt, reserve=len(target)).ids for prompt in prompts]
+    except DocumentError:
+        return ()
+    return tuple(Sample(torch.tensor(context), torch.tensor(target)) for context in contexts)
