@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from lift_eval.errors import CheckpointError
 from lift_eval.recipe import PrecisionSettings
@@ -108,16 +109,11 @@ def load_model(
         CheckpointError: If there is no such checkpoint, or it is not a causal language model.
     """
     where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": trust_remote_code}
-    config = load_config(name, **where)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not trust_remote_code:
-        raise CheckpointError(
-            f"pretrained='{name}' must be a causal language model, its config.json says '{config.model_type}' "
-            f"({', '.join(config.architectures or []) or 'no architecture'}); use a decoder-only checkpoint"
-        )
+    load_config(name, **where)
     dtype = resolve_dtype(precision, device)
     quantized = quantization_config(precision, dtype) if quantize else None
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             name,
             **where,
             dtype=dtype,
@@ -125,9 +121,16 @@ def load_model(
             quantization_config=quantized,
             attn_implementation=attn_implementation,
             use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(f"pretrained='{name}' cannot be loaded: {_first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"pretrained='{name}' must hold every weight of {type(model).__name__}, but {len(missing)} are missing "
+            f"(such as {missing[0]}) and would be random; use a checkpoint with a language-modelling head"
+        )
     if device_map is None and quantized is None:
         model.to(device)
     model.requires_grad_(False)
@@ -135,34 +138,63 @@ def load_model(
 
 
 def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
-    """Load a checkpoint's configuration.
+    """Load the configuration of a causal language model.
 
     Args:
         name: Folder or Hub name.
         where: ``revision``, ``subfolder`` and ``trust_remote_code`` of `load_model`.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If there is none, or it is of another kind of model.
     """
     _refuse_missing_folder(name)
     try:
-        return AutoConfig.from_pretrained(name, **where)
+        config = AutoConfig.from_pretrained(name, **where)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"pretrained='{name}' has no readable config.json: {_first_line(error)}; give the folder of a checkpoint, "
             "or the name of one on the Hub (and be online, or have it in the local cache)"
         ) from error
 
+    if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
+        raise CheckpointError(
+            f"pretrained='{name}' must be a causal language model, its config.json says '{config.model_type}' "
+            f"({', '.join(config.architectures or []) or 'no architecture'}); use a decoder-only checkpoint"
+        )
+    return config
 
-def load_tokenizer(name: str, revision: str | None = None, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
+
+def _is_causal(config: Any, *, trusted: bool) -> bool:  # noqa: ANN401
+    """Transformers would also load an encoder, such as BERT's, as a causal model that has learned nothing."""
+    kind = type(config)
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if encoder or getattr(config, "is_encoder_decoder", False):
+        return False
+    return trusted or kind in MODEL_FOR_CAUSAL_LM_MAPPING
+
+
+def load_tokenizer(
+    name: str, revision: str | None = None, *, trust_remote_code: bool = False, bos: bool | None = None
+) -> Any:  # noqa: ANN401
     """Load the tokenizer of a checkpoint.
+
+    Args:
+        name: Folder or Hub name.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Whether code of the checkpoint may run.
+        bos: Whether it puts the beginning-of-sequence token first; none for its own way.
 
     Raises:
         CheckpointError: If there is none.
     """
     _refuse_missing_folder(name)
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            **({} if bos is None else {"add_bos_token": bos}),
+        )
     except (OSError, ValueError, ImportError) as error:
         raise CheckpointError(
             f"pretrained='{name}' has no tokenizer that loads: {_first_line(error)}; name another with tokenizer="
@@ -188,9 +220,14 @@ def attends_fully(model: Any) -> bool:  # noqa: ANN401
     """Whether every layer attends to all earlier tokens through a mask that we may replace.
 
     Only then may a common beginning be computed once for several samples or questions: a sliding window counts
-    columns, a recurrent layer takes tokens in their order, and flash attention has no mask.
+    columns, ALiBi their distance, a recurrent layer takes tokens in their order, and flash attention has no mask.
     """
     config = model.config.get_text_config()
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "position_ids" not in inspect.signature(base.forward).parameters or getattr(config, "alibi", False):
+        return False
+    if "local" in getattr(config, "attention_layers", ()):
+        return False
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     if not getattr(config, "layer_types", None) and sliding:
