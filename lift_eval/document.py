@@ -22,18 +22,25 @@ class Document:
         title: Its name; may be empty.
 
     Raises:
-        DocumentError: If the text holds nothing but white space.
+        DocumentError: If the text holds nothing but white space, or is no valid Unicode.
     """
 
     text: str
     title: str = ""
 
     def __post_init__(self) -> None:
+        name = f" {self.title!r}" if self.title else ""
         if not self.text.strip():
-            name = f" '{self.title}'" if self.title else ""
             raise DocumentError(
                 f"document{name} is empty: its text must hold a word or more, got {self.text!r}"
             )
+        try:
+            f"{self.title}{self.text}".encode()
+        except UnicodeEncodeError as error:
+            raise DocumentError(
+                f"document{name} must be valid Unicode, got half of a surrogate pair "
+                f"({error.object[error.start : error.end]!r} at character {error.start} of title and text)"
+            ) from None
 
     @property
     def digest(self) -> str:
