@@ -151,6 +151,7 @@ class PromptEncoder:
         before, slot, after = text.partition(_SLOT)
         if not slot:
             return Prompt(text)
+        after = after.replace(_SLOT, document.text)
         return Prompt(before + document.text + after, len(before), len(before) + len(document.text))
 
     def encode(self, prompt: Prompt, reserve: int) -> EncodedPrompt:
@@ -194,10 +195,10 @@ class PromptEncoder:
         return EncodedPrompt(ids, *_kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1]))
 
     def _adds_special_tokens(self, text: str) -> bool:
-        if self.settings.bos is not None:
-            return self.settings.bos
         bos = self.tokenizer.bos_token
-        return not (bos and text.startswith(bos))
+        if bos and text.startswith(bos):  # a chat template has written it
+            return False
+        return True if self.settings.bos is None else self.settings.bos
 
 
 def _begins_before(span: tuple[int, int], stop: int) -> bool:
