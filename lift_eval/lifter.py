@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,22 @@ from lift_eval.loading import (
 from lift_eval.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import Recipe, load_recipe
 from lift_eval.record import DocumentRecord
+from lift_eval.store import (
+    Answers,
+    KeptAnswer,
+    Store,
+    Training,
+    answers_key,
+    base_identity,
+    entry_key,
+    run_identity,
+)
 from lift_eval.training.contextualized import contextualized_samples, draw_windows
 from lift_eval.training.finetune import finetune
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_samples, segments
+
+logger = logging.getLogger(__name__)
 
 OnStep = Callable[[int, int, float], None]
 
@@ -48,6 +61,7 @@ class Lifter:
         tokenizer: Its fast tokenizer.
         recipe: What to do.
         window: Most tokens of a prompt with its answer; none for the model's own.
+        store: Where adapters and answers are kept and found again; none to keep nothing.
 
     Raises:
         AdapterError: If the adapter does not fit the model.
@@ -55,12 +69,21 @@ class Lifter:
         RecipeError: If the recipe's samples are longer than the model's window.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, recipe: Recipe, *, window: int | None = None) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        recipe: Recipe,
+        *,
+        window: int | None = None,
+        store: Store | None = None,
+    ) -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
         self._check_window()
+        self.store, self.identity = self._open(store, model)  # before the adapter changes the base
         quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
         self.model = attach(model, recipe.adapter, seed=recipe.seed, quantization=quantization).eval()
         self._initial = AdapterState.capture(self.model)
@@ -76,6 +99,7 @@ class Lifter:
         revision: str | None = None,
         trust_remote_code: bool = False,
         attn_implementation: str | None = None,
+        store: Store | None = None,
     ) -> Lifter:
         """Load a model and its tokenizer.
 
@@ -87,6 +111,7 @@ class Lifter:
             revision: Branch, tag or commit on the Hub.
             trust_remote_code: Whether code of the checkpoint may run.
             attn_implementation: transformers' own.
+            store: Where adapters and answers are kept and found again; none to keep nothing.
 
         Raises:
             LiftEvalError: As `load_model`, `load_recipe` and the constructor do.
@@ -105,7 +130,7 @@ class Lifter:
             trust_remote_code=trust_remote_code,
             attn_implementation=attn_implementation,
         )
-        return cls(model, tokenizer, resolved)
+        return cls(model, tokenizer, resolved, store=store)
 
     @contextmanager
     def lift(self, document: Document, on_step: OnStep | None = None) -> Iterator[LiftedDocument]:
@@ -123,10 +148,18 @@ class Lifter:
             yield lifted
 
     @contextmanager
-    def lifting(self, document: Document) -> Iterator[LiftedDocument]:
-        """The same in two steps: the document is lifted when its ``train`` is called."""
+    def lifting(self, document: Document, record: DocumentRecord | None = None) -> Iterator[LiftedDocument]:
+        """The same in two steps: the document is lifted when its ``train`` is called.
+
+        Args:
+            document: The document.
+            record: Of the same document earlier in the run, to go on with; none to begin one.
+
+        Yields:
+            The document.
+        """
         try:
-            yield LiftedDocument(self, document)
+            yield LiftedDocument(self, document, record)
         finally:
             self._initial.restore(self.model)
 
@@ -135,6 +168,10 @@ class Lifter:
         """The base model, for questions about no document."""
         with unadapted(self.model, self._initial):
             yield LiftedDocument(self, Document("(no document)"))
+
+    def restore(self, learned: Mapping[str, torch.Tensor]) -> None:
+        """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
+        AdapterState({**self._initial.tensors, **learned}).restore(self.model)
 
     def epochs(self, document: Document, generator: torch.Generator) -> list[list[Sample]]:
         """The samples of each epoch of both stages."""
@@ -161,6 +198,17 @@ class Lifter:
             windows=[draw_windows(len(ids), training.window_tokens, generator) for _ in range(count)],
             ellipsis=torch.tensor(self.encoder.plain_ids(self.recipe.prompt.ellipsis)),
             instruction=torch.tensor(self.encoder.plain_ids(training.recite_instruction)),
+        )
+
+    def _open(self, store: Store | None, base: Any) -> tuple[Store | None, str]:  # noqa: ANN401
+        """The store, if the base can be told from others, and the identity of what all documents have in common."""
+        identity = base_identity(base) if store is not None else None
+        if identity is None:
+            if store is not None:
+                logger.warning("the base model is not in memory as a whole, so nothing is kept in the store")
+            return None, ""
+        return store, run_identity(
+            identity, self.tokenizer, recipe_digest=self.recipe.digest, window=self.window
         )
 
     def _check_window(self) -> None:
@@ -190,22 +238,28 @@ class LiftedDocument:
         record: What was done and what it cost.
     """
 
-    def __init__(self, lifter: Lifter, document: Document) -> None:
+    def __init__(self, lifter: Lifter, document: Document, record: DocumentRecord | None = None) -> None:
         self._lifter = lifter
+        self._adapted = False
         self.document = document
-        self.record = DocumentRecord(
+        self.record = record or DocumentRecord(
             document.digest, document.title, tokens=len(lifter.encoder.plain_ids(document.training_text))
         )
 
     def train(self, on_step: OnStep | None = None) -> None:
-        """Fine-tune the adapter on the document; nothing to do for a recipe without an adapter.
+        """Fine-tune the adapter on the document, or take it from the store; nothing to do without an adapter.
 
         Args:
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
         """
-        lifter, record = self._lifter, self.record
-        if not lifter.recipe.trains:
+        if not self._lifter.recipe.trains:
             return
+        if not self._reuse_adapter():
+            self._train(on_step)
+        self._adapted = True
+
+    def _train(self, on_step: OnStep | None) -> None:
+        lifter, record = self._lifter, self.record
         seed = document_seed(lifter.recipe.seed, self.document)
         generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=_cuda_devices()):
@@ -220,9 +274,18 @@ class LiftedDocument:
                 on_step=on_step,
             )
         record.losses = report.losses
-        record.trained_tokens = report.tokens
-        record.supervised_tokens = report.supervised
-        record.seconds["train"] = report.seconds
+        record.trained_tokens += report.tokens
+        record.supervised_tokens += report.supervised
+        record.seconds["train"] += report.seconds
+        if lifter.store is not None:
+            training = Training(
+                losses=report.losses,
+                trained_tokens=report.tokens,
+                supervised_tokens=report.supervised,
+                pairs=record.pairs,
+                seconds={"synthesis": record.seconds["synthesis"], "train": report.seconds},
+            )
+            lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answer questions about the document, put and decoded as the recipe says.
@@ -254,9 +317,20 @@ class LiftedDocument:
         return self._lifter.encoder.encode(prompt, decoding.max_new_tokens)
 
     def decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
-        """Decode answers to prompts, and add them to the record."""
+        """Decode answers to prompts, or take them from the store, and add them to the record."""
         began = time.perf_counter()
-        lifter, record = self._lifter, self.record
+        record = self.record
+        answers = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
+        kept = record.kept * record.questions + sum(prompt.kept for prompt in prompts)
+        record.questions += len(prompts)
+        record.kept = kept / max(record.questions, 1)
+        record.incomplete_answers += sum(not answer.complete for answer in answers)
+        record.seconds["answer"] += time.perf_counter() - began
+        return answers
+
+    def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
+        began = time.perf_counter()
+        lifter = self._lifter
         with torch.random.fork_rng(devices=_cuda_devices()):
             torch.manual_seed(document_seed(lifter.recipe.seed, self.document))  # sampling
             answers = answer(
@@ -266,11 +340,12 @@ class LiftedDocument:
                 decoding,
                 batch=lifter.recipe.compute.answer_batch,
             )
-        kept = record.kept * record.questions + sum(prompt.kept for prompt in prompts)
-        record.questions += len(prompts)
-        record.kept = kept / max(record.questions, 1)
-        record.incomplete_answers += sum(not answer.complete for answer in answers)
-        record.seconds["answer"] += time.perf_counter() - began
+        if lifter.store is not None:
+            kept = Answers(
+                answers=[KeptAnswer(text=answer.text, complete=answer.complete) for answer in answers],
+                seconds=time.perf_counter() - began,
+            )
+            lifter.store.save(self._answers_key(prompts, decoding), kept, self._about)
         return answers
 
     @contextmanager
@@ -282,6 +357,65 @@ class LiftedDocument:
             yield
         self.record.questions += questions
         self.record.seconds["answer"] += time.perf_counter() - began
+
+    # --- the store ---------------------------------------------------------------------------------------------
+
+    def _reuse_adapter(self) -> bool:
+        """Put the adapter of an earlier training into the model; false where there is none."""
+        lifter, record = self._lifter, self.record
+        if lifter.store is None:
+            return False
+        began = time.perf_counter()
+        found = lifter.store.load_adapter(self._key, trainable(lifter.model))
+        if found is None:
+            return False
+        training, tensors = found
+        lifter.restore(tensors)
+        if not record.losses:  # it is not from this run, whose record has its costs already
+            record.reuse("adapter", training.seconds)
+            record.losses = training.losses
+            record.trained_tokens = training.trained_tokens
+            record.supervised_tokens = training.supervised_tokens
+            record.pairs = training.pairs
+        record.seconds["train"] += time.perf_counter() - began
+        return True
+
+    def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
+        """Answers that the same adapter gave to the same prompts; none where there are none."""
+        store = self._lifter.store
+        found = store.load(Answers, self._answers_key(prompts, decoding)) if store is not None else None
+        if found is None or len(found.answers) != len(prompts):
+            return []
+        self.record.reuse("answers", {"answer": found.seconds})
+        return [Answer(kept.text, kept.complete) for kept in found.answers]
+
+    @property
+    def _key(self) -> str:
+        return entry_key("adapters", run=self._lifter.identity, document=self.document.digest)
+
+    def _answers_key(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> str:
+        return answers_key(
+            self._key,
+            [prompt.ids for prompt in prompts],
+            adapted=self._adapted,
+            max_new_tokens=decoding.max_new_tokens,
+            stop=decoding.stop,
+            options=dict(decoding.options),
+        )
+
+    @property
+    def _about(self) -> dict[str, str]:
+        lifter = self._lifter
+        return {
+            "document": self.document.title or self.document.digest[:12],
+            "recipe": lifter.recipe.name,
+            "model": str(lifter.model.config._name_or_path),
+        }
+
+
+def trainable(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of an adapted model that training changes."""
+    return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
 
 
 def document_seed(seed: int, document: Document) -> int:

@@ -31,10 +31,13 @@ from lift_eval.loading import BUNDLED, load_config, load_model, resolve_device
 from lift_eval.prompt import EncodedPrompt, Prompt
 from lift_eval.recipe import Recipe, load_recipe
 from lift_eval.record import RunRecord, versions
+from lift_eval.store import open_store
 
 logger = logging.getLogger(__name__)
 
-OWN_ARGUMENTS = ("pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation")
+OWN_ARGUMENTS = (
+    "pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation", "store",
+)  # fmt: skip
 HF_ARGUMENTS = (
     "revision", "subfolder", "tokenizer", "max_length", "batch_size", "max_batch_size", "trust_remote_code",
     "add_bos_token", "prefix_token_id", "chat_template_args", "enable_thinking", "think_end_token",
@@ -69,11 +72,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
             ``cuda:0`` where the user says nothing, so that is taken for nothing said.
         device_map: transformers' own, for models larger than one device.
         attn_implementation: transformers' own.
+        store: Folder of what is kept between runs; none for the user's cache folder, ``off`` to keep nothing.
         model_args: Dotted keys of the recipe, and `HF_ARGUMENTS`.
 
     Raises:
         RecipeError: With every unknown or wrong argument, before any weight is loaded.
         CheckpointError: If the base model cannot be loaded.
+        StoreError: If the store's folder cannot be made.
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         device: str | None = None,
         device_map: str | None = None,
         attn_implementation: str | None = None,
+        store: str | bool | None = None,
         **model_args: Any,  # noqa: ANN401
     ) -> None:
         hf_arguments = {key: value for key, value in model_args.items() if key in HF_ARGUMENTS}
@@ -96,13 +102,14 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self._attn_implementation = attn_implementation
         source = str(pretrained or BUNDLED)
         load_config(source, revision=hf_arguments.get("revision", "main"))
+        opened = open_store(store)
         began = time.perf_counter()
         super().__init__(
             pretrained=source,
             device=str(resolve_device(None if device == UNSAID_DEVICE else device)),
             **hf_arguments,
         )
-        self.lifter = Lifter(self.model, self.tokenizer, self.recipe, window=self.max_length)
+        self.lifter = Lifter(self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened)
         self._model = self.lifter.model
         self.record.load_seconds = time.perf_counter() - began
 
@@ -234,14 +241,17 @@ class LiftLM(HFLM):  # type: ignore[misc]
         for place, document in enumerate(documents):
             if document is not None:
                 groups.setdefault(document, []).append(place)
+        records = {record.digest: record for record in self.record.documents}
         bar = tqdm(groups.items(), desc="documents", unit="doc", disable=quiet or self.rank != 0)
         for document, places in bar:
 
             def show(step: int, steps: int, loss: float) -> None:
                 bar.set_postfix_str(f"step {step}/{steps}, loss {loss:.3f}")
 
-            with self.lifter.lifting(document) as lifted:
-                self.record.documents.append(lifted.record)
+            earlier = records.get(document.digest)
+            with self.lifter.lifting(document, earlier) as lifted:
+                if earlier is None:
+                    self.record.documents.append(lifted.record)
                 try:
                     lifted.train(on_step=show)
                     work(lifted, places)

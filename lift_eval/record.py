@@ -9,12 +9,14 @@ import importlib.metadata
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 PACKAGES = ("lift-eval", "lm-eval", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+STAGES = ("synthesis", "train", "answer")
 
 
 @dataclass
@@ -35,6 +37,9 @@ class DocumentRecord:
         pairs: Auxiliary pairs: asked, kept, and refused by reason.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
         failure: Why the document was given up; empty where it was not.
+        reused: What an earlier run had made, and this one took from the store: adapter, answers.
+        reused_seconds: What that took when it was made, by stage; it is not in ``seconds``, which is this run's time.
+            Losses and tokens of a reused adapter are those of its training.
     """
 
     digest: str
@@ -46,10 +51,24 @@ class DocumentRecord:
     losses: list[float] = field(default_factory=list)
     trained_tokens: int = 0
     supervised_tokens: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"synthesis": 0.0, "train": 0.0, "answer": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     pairs: dict[str, int] = field(default_factory=dict)
     gates: list[float] = field(default_factory=list)
     failure: str = ""
+    reused: list[str] = field(default_factory=list)
+    reused_seconds: dict[str, float] = field(default_factory=dict)
+
+    def reuse(self, what: str, seconds: Mapping[str, float]) -> None:
+        """Note that something came from the store.
+
+        Args:
+            what: E.g. ``adapter``.
+            seconds: What it took when it was made, by stage.
+        """
+        if what not in self.reused:
+            self.reused.append(what)
+        for stage, spent in seconds.items():
+            self.reused_seconds[stage] = self.reused_seconds.get(stage, 0.0) + spent
 
     def summary(self) -> str:
         """One line for a person."""
@@ -59,7 +78,8 @@ class DocumentRecord:
             parts.append(f"{len(self.losses)} steps, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}")
         parts.append(f"{self.questions} questions, {self.kept:.0%} of the document in the prompt")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
-        return "; ".join([*parts, *spent, *([f"FAILED: {self.failure}"] if self.failure else [])])
+        reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
+        return "; ".join([*parts, *spent, *reused, *([f"FAILED: {self.failure}"] if self.failure else [])])
 
 
 @dataclass
@@ -90,9 +110,13 @@ class RunRecord:
                 "seconds": {
                     "load": self.load_seconds,
                     **{
-                        stage: sum(document.seconds[stage] for document in self.documents)
-                        for stage in ("synthesis", "train", "answer")
+                        stage: sum(document.seconds[stage] for document in self.documents) for stage in STAGES
                     },
+                },
+                "reused_documents": sum(bool(document.reused) for document in self.documents),
+                "reused_seconds": {
+                    stage: sum(document.reused_seconds.get(stage, 0.0) for document in self.documents)
+                    for stage in STAGES
                 },
                 "peak_memory_bytes": peak_memory_bytes(),
             },

@@ -74,6 +74,6 @@ def read_regular(path: Path, limit: int) -> tuple[bytes, int]:
         if status.st_size > limit:
             raise NotAFileError(f"it has {status.st_size} bytes, at most {limit} are read")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(limit), status.st_ino
+            return file.read(status.st_size), status.st_ino
     finally:
         os.close(descriptor)
