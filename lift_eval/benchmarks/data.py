@@ -21,6 +21,9 @@ from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError, nearest
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
+ENVIRONMENT = {"data_dir": DATA_DIR_VARIABLE, "judge": "LIFT_EVAL_JUDGE"}
+"""Options that an environment variable may set."""
+
 CACHE_VARIABLE = "LIFT_EVAL_CACHE"
 
 
@@ -34,7 +37,7 @@ class Options(BaseModel):
         data_dir: Folder with the benchmark's files; None reads the Hub. The environment variable
             ``LIFT_EVAL_DATA_DIR`` stands in where it is not given.
         prompt_style: Name of one of the task's prompts; None takes the first.
-        judge: Name of the judging model; None means no judge.
+        judge: Name of the judging model; None means no judge. ``LIFT_EVAL_JUDGE`` stands in where it is not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,8 +66,9 @@ def read_options(kind: type[AnyOptions], metadata: Mapping[str, object]) -> AnyO
         if key not in known and (close := difflib.get_close_matches(key, known, n=1, cutoff=0.8))
     ]
     given = {key: value for key, value in metadata.items() if key in known and value is not None}
-    if DATA_DIR_VARIABLE in os.environ:
-        given.setdefault("data_dir", os.environ[DATA_DIR_VARIABLE])
+    for name, variable in ENVIRONMENT.items():
+        if os.environ.get(variable):
+            given.setdefault(name, os.environ[variable])
     try:
         options = kind.model_validate(given)
     except ValidationError as error:

@@ -34,7 +34,7 @@ FEATURES = datasets.Features(
     {
         **dict.fromkeys(("_id", "dataset", "input", "context"), datasets.Value("string")),
         **dict.fromkeys(("answers", "all_classes"), datasets.List(datasets.Value("string"))),
-        **dict.fromkeys(("prompt_style", "prompt_template", "judge"), datasets.Value("string")),
+        **dict.fromkeys(("prompt_style", "prompt_template"), datasets.Value("string")),
     }
 )
 
@@ -53,7 +53,7 @@ def load(*, subtask: str, prompts: Mapping[str, str], **metadata: object) -> dic
     """
     options = read_options(Options, metadata)
     style, template = choose_prompt(prompts, options.prompt_style)
-    shared = {"prompt_style": style, "prompt_template": template, "judge": options.judge or ""}
+    shared = {"prompt_style": style, "prompt_template": template}
     lines = read_lines(subtask, options.data_dir)
     return as_dataset((row | shared for row in read_rows(lines, subtask)), FEATURES)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from lift_eval.benchmarks import metrics
+from lift_eval.benchmarks import judge, metrics
 from lift_eval.benchmarks.data import (
     Line,
     Options,
@@ -41,6 +41,14 @@ FILES: Mapping[str, tuple[str, ...]] = {
 }
 """File names by subset, the one on the Hub first; the others are of the old form."""
 
+JUDGED_AS: Mapping[str, str] = {
+    "shortdep_qa": "answer",
+    "longdep_qa": "answer",
+    "shortdep_cloze": "",
+    "summarization": "summary",
+}
+"""What a judge takes the answers of a subset for; clozes need none."""
+
 SUBFOLDERS = ("loogle", "data", "LooGLE")
 TYPE_COLUMNS = ("type", "task", "category")
 FEATURES = datasets.Features(
@@ -49,7 +57,7 @@ FEATURES = datasets.Features(
         "evidence": datasets.List(datasets.Value("string")),
         "type": datasets.Value("string"),
         "depth": datasets.Value("float64"),
-        **dict.fromkeys(("prompt_style", "prompt_template", "judge"), datasets.Value("string")),
+        **dict.fromkeys(("prompt_style", "prompt_template", "judge", "judged_as"), datasets.Value("string")),
     }
 )
 """Columns of a row.
@@ -79,6 +87,7 @@ def load(*, subset: str, prompts: Mapping[str, str], **metadata: object) -> dict
     else:
         path = find_file(options.data_dir, FILES[subset], SUBFOLDERS)
     shared = {"prompt_style": style, "prompt_template": template, "judge": options.judge or ""}
+    shared["judged_as"] = JUDGED_AS[subset]
     rows = [row | shared for row in read_rows(read_jsonl(path), subset)]
     if subset == "longdep_qa" and not any(row["type"] for row in rows):
         logger.warning(
@@ -277,37 +286,39 @@ def text_scores(prediction: str, reference: str) -> dict[str, float]:
     }
 
 
-def by_type(scores: Mapping[str, float], question_type: str) -> dict[str, float]:
-    """The scores again under the name of the question's type, and the question counted under its type."""
+def by_type(scores: Mapping[str, Any], names: Iterable[str], question_type: str) -> dict[str, Any]:
+    """Some scores again under the name of the question's type, and the question counted under its type."""
     counts = {f"questions_{name}": float(name == question_type) for name in LOOGLE_TYPES}
     if question_type not in LOOGLE_TYPES:
         return counts
-    return counts | {f"{name}_{question_type}": value for name, value in scores.items()}
+    return counts | {f"{name}_{question_type}": scores[name] for name in names if name in scores}
 
 
 def score_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a ShortQA answer or a summary; lm-eval's ``process_results``."""
     withhold_text(row)
-    return {"documents": row["doc_id"], **text_scores(results[0], row["answer"])}
+    judged = judge.items(row, results[0])
+    return {"documents": row["doc_id"], **text_scores(results[0], row["answer"]), **judged}
 
 
 def score_short_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score an answer of a few words."""
     withhold_text(row)
-    return {"documents": row["doc_id"], **short_scores(results[0], row["answer"])}
+    judged = judge.items(row, results[0])
+    return {"documents": row["doc_id"], **short_scores(results[0], row["answer"]), **judged}
 
 
 def score_typed_short_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score an answer of a few words, also by its type."""
-    scores = short_scores(results[0], row["answer"])
-    return score_short_answer(row, results) | by_type(scores, row["type"])
+    scores = score_short_answer(row, results)
+    return scores | by_type(scores, ("exact_match", "token_f1", "rouge_l", "judge_accuracy"), row["type"])
 
 
 def score_typed_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a LongQA answer: also by its type, as a choice or as an order where the question asks for one."""
     prediction, reference = results[0], row["answer"]
     scores = score_answer(row, results)
-    scores |= by_type({name: scores[name] for name in ("token_f1", "rouge_l")}, row["type"])
+    scores |= by_type(scores, ("token_f1", "rouge_l", "judge_accuracy"), row["type"])
     if row["type"] == "timeline_reorder":
         return scores | _timeline_scores(prediction, reference)
     choice = metrics.choice_accuracy(prediction, reference, metrics.read_options(row["question"]))

@@ -49,7 +49,7 @@ FEATURES = datasets.Features(
         "length": datasets.Value("int64"),
         "depth": datasets.Value("float64"),
         "sample": datasets.Value("int64"),
-        **dict.fromkeys(("prompt_style", "prompt_template", "judge"), datasets.Value("string")),
+        **dict.fromkeys(("prompt_style", "prompt_template"), datasets.Value("string")),
     }
 )
 
@@ -102,7 +102,7 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
     """
     options = read_options(NiahOptions, metadata)
     style, template = choose_prompt(prompts, options.prompt_style)
-    shared = {"prompt_style": style, "prompt_template": template, "judge": options.judge or ""}
+    shared = {"prompt_style": style, "prompt_template": template}
     haystack = read_haystack(options.haystack_dir)
     tokens = TokenCounter.of(options.tokenizer or options.pretrained)
     rows = kept_grid(options, haystack, tokens)

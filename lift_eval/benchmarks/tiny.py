@@ -37,7 +37,12 @@ def load(*, subset: str, prompts: Mapping[str, str], **metadata: object) -> dict
     """
     options = read_options(TinyOptions, metadata)
     style, template = choose_prompt(prompts, options.prompt_style)
-    shared = {"prompt_style": style, "prompt_template": template, "judge": options.judge or ""}
+    shared = {
+        "prompt_style": style,
+        "prompt_template": template,
+        "judge": options.judge or "",
+        "judged_as": "answer",
+    }
     return as_dataset((row | shared for row in read_rows(_lines(subset, options), subset)), FEATURES)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import lm_eval
 import pytest
 import yaml
-from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.document import Document
+from tests.benchmarks.harness import TASKS, Echo, manager
 
-TASKS = Path(__file__).parents[2] / "tasks"
 NEW_TOKENS = {
     "loogle_shortqa": 300,
     "loogle_longqa": 500,
@@ -40,25 +39,6 @@ NEW_TOKENS = {
 GROUPS = {"loogle": 4, "lift_longbench": 5, "lift_longbench_more": 6, "lift_tiny": 2}
 
 DOCUMENT = "Ada was born in Oran. {She} moved to Lyon. {{Then}} she founded a yard, in 1901."
-
-
-class Echo(LM):
-    """A model that answers with a fixed text and remembers what it was asked."""
-
-    def __init__(self, answer: str) -> None:
-        super().__init__()
-        self.answer = answer
-        self.requests: list[Instance] = []
-
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        self.requests = list(requests)
-        return [self.answer] * len(requests)
-
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        raise NotImplementedError
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        raise NotImplementedError
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +69,6 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             row |= {"all_classes": ["Paragraph 3"], "length": 9, "language": "en"}
             write(f"{subtask}.jsonl", [{**row, "_id": "1"}, {**row, "_id": "2"}])
     return folder
-
-
-def manager(**metadata: object) -> TaskManager:
-    return TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
 
 
 def small(data_dir: Path, **metadata: object) -> TaskManager:
