@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,11 @@ from lift_eval.store import (
     entry_key,
     run_identity,
 )
-from lift_eval.training.contextualized import contextualized_samples, draw_windows
+from lift_eval.training.auxiliary import PairYield, encode_pairs, make_pairs
 from lift_eval.training.finetune import finetune
+from lift_eval.training.generators import PairGenerator, make_generator
 from lift_eval.training.samples import Sample
-from lift_eval.training.segments import segment_samples, segments
+from lift_eval.training.stages import build_epochs
 
 logger = logging.getLogger(__name__)
 
@@ -173,31 +175,25 @@ class Lifter:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
         AdapterState({**self._initial.tensors, **learned}).restore(self.model)
 
-    def epochs(self, document: Document, generator: torch.Generator) -> list[list[Sample]]:
-        """The samples of each epoch of both stages."""
-        ids = torch.tensor(self.encoder.plain_ids(document.training_text))
-        training = self.recipe.training
-        epochs: list[list[Sample]] = []
-        for _ in range(training.epochs):
-            if epochs and not (training.contextualized and training.window_draw == "epoch"):
-                epochs.append(epochs[0])
-            else:
-                epochs.append(self._segment_samples(ids, generator))
-        return epochs
+    def make_pairs(self, document: Document) -> PairYield:
+        """Question-answer pairs about a document, made by the recipe's generator from the untrained model's state.
 
-    def _segment_samples(self, ids: torch.Tensor, generator: torch.Generator) -> list[Sample]:
-        training = self.recipe.training
-        length, stride = training.segment_tokens, training.stride_tokens
-        if not training.contextualized:
-            return segment_samples(ids, length, stride)
-        count = len(segments(ids, length, stride))
-        return contextualized_samples(
-            ids,
-            length,
-            stride,
-            windows=[draw_windows(len(ids), training.window_tokens, generator) for _ in range(count)],
-            ellipsis=torch.tensor(self.encoder.plain_ids(self.recipe.prompt.ellipsis)),
-            instruction=torch.tensor(self.encoder.plain_ids(training.recite_instruction)),
+        Raises:
+            DocumentError: If the recipe's strategy does not fit the document.
+            GeneratorError: If the generator fails.
+        """
+        seed = document_seed(self.recipe.seed, document)
+        return make_pairs(document, self.recipe.auxiliary, self._generator, seed)
+
+    @cached_property
+    def _generator(self) -> PairGenerator:
+        return make_generator(
+            self.recipe.auxiliary,
+            self.recipe.precision,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            window=self.window,
+            base=partial(unadapted, self.model, self._initial),
         )
 
     def _open(self, store: Store | None, base: Any) -> tuple[Store | None, str]:  # noqa: ANN401
@@ -262,11 +258,12 @@ class LiftedDocument:
         lifter, record = self._lifter, self.record
         seed = document_seed(lifter.recipe.seed, self.document)
         generator = torch.Generator().manual_seed(seed)
+        pairs = self._pairs()
         with torch.random.fork_rng(devices=_cuda_devices()):
             torch.manual_seed(seed)  # dropout
             report = finetune(
                 lifter.model,
-                lifter.epochs(self.document, generator),
+                build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator),
                 lifter.recipe.training,
                 compute=lifter.recipe.compute,
                 share_prefixes=attends_fully(lifter.model),
@@ -286,6 +283,18 @@ class LiftedDocument:
                 seconds={"synthesis": record.seconds["synthesis"], "train": report.seconds},
             )
             lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
+
+    def _pairs(self) -> list[tuple[Sample, ...]]:
+        """The document's question-answer pairs, ready to be trained; none where the recipe asks for none."""
+        lifter, record = self._lifter, self.record
+        if lifter.recipe.auxiliary.strategy == "none":
+            return []
+        began = time.perf_counter()
+        made = lifter.make_pairs(self.document)
+        encoded = encode_pairs(self.document, made.pairs, lifter.encoder, lifter.recipe.auxiliary)
+        record.pairs = {**made.counts, "untrainable": len(made.pairs) - len(encoded)}
+        record.seconds["synthesis"] += time.perf_counter() - began
+        return encoded
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answer questions about the document, put and decoded as the recipe says.

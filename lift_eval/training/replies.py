@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from lift_eval.recipe import AuxiliarySettings
@@ -78,9 +79,9 @@ def _read_labels(reply: str, settings: AuxiliarySettings) -> Reading:
     labels = settings.labels if settings.needs_evidence else settings.labels[:2]
     either = "|".join(re.escape(label.strip()) for label in settings.labels)
     marks = list(re.finditer(rf"^[ \t*_#>-]*({either})[ \t*_]*", reply, re.MULTILINE | re.IGNORECASE))
-    ends = [*(mark.start() for mark in marks[1:]), len(reply)]
     values: dict[str, str] = {}
-    for mark, end in zip(marks, ends, strict=True):
+    for mark, following in zip_longest(marks, marks[1:]):
+        end = following.start() if following else len(reply)
         value = re.split(r"\n[ \t\r]*\n", reply[mark.end() : end].strip(), maxsplit=1)[0]
         values.setdefault(mark[1].casefold(), value.strip().strip("*_").strip())
     try:
@@ -97,13 +98,18 @@ def _read_json(reply: str, *, needs_evidence: bool) -> Reading:
     and "evidence" where it is needed.
     """
     for value in _json_values(reply):
-        items = value
-        if isinstance(value, dict):
-            items = value.get("pairs", [value] if "question" in value else None)
-        if isinstance(items, list):
+        items = _json_items(value)
+        if items is not None:
             pairs = tuple(pair for item in items if (pair := _json_pair(item, needs_evidence=needs_evidence)))
             return Reading(pairs, unparsed=len(items) - len(pairs), no_pair=not items)
     return Reading(unparsed=1)
+
+
+def _json_items(value: Any) -> list[Any] | None:  # noqa: ANN401 - any JSON
+    if isinstance(value, dict):
+        value = value.get("pairs", [value] if "question" in value else None)
+        return value if isinstance(value, list) else None
+    return value if any(isinstance(item, dict) for item in value) else None  # not the [1] of a citation
 
 
 def _json_values(text: str) -> Iterator[Any]:
@@ -111,7 +117,7 @@ def _json_values(text: str) -> Iterator[Any]:
     place = 0
     while found := _OPENING.search(text, place):
         value, place = _decode(text, found.start())
-        if place > found.start() + 1:
+        if value is not None:
             yield value
 
 
