@@ -92,8 +92,12 @@ def test_the_first_implementation_ran_on_a_4_bit_base(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "task"),
-    [("llama3_musique", "musique"), ("llama3_narrativeqa", "narrativeqa"), ("llama3_passage_retrieval", "passage_retrieval_en")],
-)  # fmt: skip
+    [
+        ("llama3_musique", "musique"),
+        ("llama3_narrativeqa", "narrativeqa"),
+        ("llama3_passage_retrieval", "passage_retrieval_en"),
+    ],
+)
 def test_pairs_are_trained_in_the_prompt_of_the_test(name: str, task: str) -> None:
     text = (ROOT / "tasks" / "longbench" / f"{task}.yaml").read_text().replace("!function", "")
     asked = yaml.safe_load(text)["dataset_kwargs"]["prompts"]["longbench"]
