@@ -226,6 +226,19 @@ def test_bf16_base_keeps_the_memory_in_float32() -> None:
     assert logits(model, tokens()).dtype == torch.bfloat16
 
 
+def test_autocast_computes_the_memory_in_bf16_and_still_trains_all_of_it() -> None:
+    model, inputs = opened(dtype=torch.bfloat16), tokens()
+    before = {name: tensor.detach().clone() for name, tensor in trainable(model).items()}
+    seen = []
+    attention_layers(model)[0].gated_memory_cells["default"].register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output[0].dtype)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        train(model, inputs)
+    assert set(seen) == {torch.bfloat16}
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in trainable(model).items())
+
+
 def test_gates_of_padding_do_not_count() -> None:
     model = opened()
     prompt = tokens(1, 9)
