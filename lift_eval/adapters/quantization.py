@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bitsandbytes as bnb
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -31,8 +30,9 @@ def quantize(model: nn.Module, config: BitsAndBytesConfig) -> None:
 
 def quantized_bits(model: nn.Module) -> int:
     """Bits of the base weights as bitsandbytes quantized them: 4, 8, or 0 for weights that are not quantized."""
-    kinds = {type(weight) for weight in model.parameters()}
-    return 4 if bnb.nn.Params4bit in kinds else 8 if bnb.nn.Int8Params in kinds else 0
+    # By name, since bitsandbytes is not on every platform; without it nothing is quantized.
+    kinds = {type(weight).__name__ for weight in model.parameters()}
+    return 4 if "Params4bit" in kinds else 8 if "Int8Params" in kinds else 0
 
 
 def _adapter_modules(model: nn.Module) -> set[nn.Module]:
@@ -51,6 +51,8 @@ def _output_embedding(model: nn.Module) -> nn.Module:
 
 
 def _quantized(linear: nn.Linear, config: BitsAndBytesConfig) -> nn.Module:
+    import bitsandbytes as bnb
+
     weight, shape = linear.weight.data, (linear.in_features, linear.out_features)
     new: nn.Module
     with torch.device("meta"):
