@@ -1,0 +1,414 @@
+"""The one object that all tables and figures are drawn from: rows against columns, with what the numbers rest on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from lift_eval.benchmarks.expected import shortfall
+from lift_eval.reporting import statistics
+from lift_eval.reporting.conditions import conditions, describe_differences
+from lift_eval.reporting.experiment import Column, Experiment, Row
+from lift_eval.reporting.planning import PlannedRun, plan, runs_of_rows
+from lift_eval.reporting.published import PublishedRow, published_rows
+from lift_eval.reporting.results import Run, Sample
+from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Sources, find_sources, pool
+
+FEW_DOCUMENTS = 10
+"""Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one score. Numbers are scaled as shown; those that do not exist are NaN.
+
+    Attributes:
+        row: Name of the method.
+        column: Label of the score.
+        status: ``measured``, ``not run``, or why there is no number.
+        value: The score.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        difference: Score minus the baseline's, on the questions that both answered.
+        difference_low: Lower end of its 95 % interval.
+        difference_high: Upper end.
+        bootstrap_p: Two-sided, paired bootstrap over documents.
+        permutation_p: Two-sided, sign-flip permutation over documents.
+        holm_p: ``permutation_p`` after Holm's correction over the row's columns.
+        mcnemar_p: Two-sided exact McNemar test; only for one seed and scores of 0 and 1.
+        questions: Number of questions.
+        documents: Number of documents.
+        paired_questions: Questions that the baseline answered too.
+        seeds: The seeds that are pooled.
+        seed_deviation: Standard deviation of the score between seeds.
+        best: Whether no method has a better score on the same questions.
+        notes: What a reader must know before comparing it with its neighbours.
+    """
+
+    row: str
+    column: str
+    status: str = "measured"
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    difference: float = math.nan
+    difference_low: float = math.nan
+    difference_high: float = math.nan
+    bootstrap_p: float = math.nan
+    permutation_p: float = math.nan
+    holm_p: float = math.nan
+    mcnemar_p: float = math.nan
+    questions: int = 0
+    documents: int = 0
+    paired_questions: int = 0
+    seeds: tuple[int, ...] = ()
+    seed_deviation: float = math.nan
+    best: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a number."""
+        return self.status == "measured"
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference to the baseline holds after Holm's correction."""
+        return self.holm_p < SIGNIFICANCE
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a report shows.
+
+    Attributes:
+        experiment: What was asked for, with scale and direction of each column filled in.
+        runs: The runs of each row.
+        cells: Row by row, column by column.
+        scores: Every question of every measured cell: row, column, task, key, document, type, depth, length,
+            numerator, denominator (seeds pooled).
+        samples: Every sample by row and task, of the first seed.
+        documents: What the runs recorded of each document: row, seed, digest, tokens, seconds, losses, ...
+        published: Published figures.
+        shortfalls: By how much runs fall short of the full benchmarks.
+        missing: Runs that are still to be made.
+    """
+
+    experiment: Experiment
+    runs: Mapping[str, Sequence[Run]]
+    cells: tuple[Cell, ...]
+    scores: pd.DataFrame
+    samples: Mapping[tuple[str, str], Sequence[Sample]]
+    documents: pd.DataFrame
+    published: tuple[PublishedRow, ...]
+    shortfalls: tuple[str, ...]
+    missing: tuple[PlannedRun, ...]
+
+    def cell(self, row: str, column: str) -> Cell:
+        """The cell of a row and a column by their names."""
+        return next(cell for cell in self.cells if (cell.row, cell.column) == (row, column))
+
+    def column(self, label: str) -> Column:
+        """A column by its label."""
+        return next(column for column in self.experiment.columns if column.label == label)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All cells as a table, one line each."""
+        return pd.DataFrame([vars(cell) for cell in self.cells])
+
+
+def compare(experiment: Experiment, runs: Mapping[str, Sequence[Run]] | None = None) -> Comparison:
+    """Read the runs of an experiment and compare them.
+
+    Args:
+        experiment: What to compare.
+        runs: The runs of each row, if they have been read.
+
+    Raises:
+        ResultsError: If files cannot be trusted, two runs claim one cell, or a row has no such score.
+    """
+    runs = runs_of_rows(experiment) if runs is None else runs
+    sources = {
+        (row.name, column.label): find_sources(experiment, row, column, runs[row.name])
+        for row in experiment.rows
+        for column in experiment.columns
+    }
+    experiment = _completed(experiment, sources)
+    scores = {
+        (row.name, column.label): pool(column, sources[row.name, column.label])
+        for row in experiment.rows
+        for column in experiment.columns
+    }
+    cells = [
+        _cell(experiment, row, column, sources, scores)
+        for row in experiment.rows
+        for column in experiment.columns
+    ]
+    return Comparison(
+        experiment=experiment,
+        runs=runs,
+        cells=tuple(_with_best(experiment, _with_holm(cells))),
+        scores=_score_frame(scores),
+        samples=_samples_by_task(experiment, sources),
+        documents=_document_frame(experiment, runs),
+        published=published_rows(experiment),
+        shortfalls=tuple(_shortfalls(experiment, sources)),
+        missing=tuple(plan(experiment, runs)),
+    )
+
+
+def _completed(experiment: Experiment, sources: Mapping[tuple[str, str], Sources]) -> Experiment:
+    """Fill in what the runs say of the columns: their scale, and which way is better."""
+    columns = []
+    for column in experiment.columns:
+        values = [
+            source.task.aggregates[column.metric, source.filter][0]
+            for row in experiment.rows
+            for source in sources[row.name, column.label]
+        ]
+        guess = 1.0 if any(not 0 <= value <= 1 for value in values) else 100.0
+        better = [
+            source.task.higher_is_better.get(column.metric)
+            for row in experiment.rows
+            for source in sources[row.name, column.label]
+        ]
+        update = {
+            "scale": guess if column.scale is None else column.scale,
+            "higher_is_better": False not in better
+            if column.higher_is_better is None
+            else column.higher_is_better,
+        }
+        columns.append(column.model_copy(update=update))
+    return experiment.model_copy(update={"columns": tuple(columns)})
+
+
+# -------------------------------------------------------------------------------------------------------- the cells
+
+
+def _cell(
+    experiment: Experiment,
+    row: Row,
+    column: Column,
+    sources: Mapping[tuple[str, str], Sources],
+    scores: Mapping[tuple[str, str], Scores | None],
+) -> Cell:
+    own_sources, own = sources[row.name, column.label], scores[row.name, column.label]
+    covered = {source.task.name for source in own_sources}
+    if not covered:
+        return Cell(row.name, column.label, status="not run")
+    absent = [task for task in column.task if task not in covered]
+    if absent:
+        return Cell(row.name, column.label, status=f"{', '.join(absent)} not run")
+    notes = _condition_notes(experiment, row, column, sources)
+    seeds = tuple(sorted({source.run.seed for source in own_sources}))
+    if not row.results and (lacking := sorted(set(experiment.row_seeds(row)) - set(seeds))):
+        notes.append(f"not run with seed {', '.join(map(str, lacking))}")
+    if own is None:
+        return _cell_without_samples(row, column, own_sources, notes)
+    scale = column.scale or 1.0
+    documents, numerators, denominators = own.sums()
+    span = statistics.bootstrap_interval(numerators, denominators)
+    cell = Cell(
+        row.name,
+        column.label,
+        value=scale * own.value,
+        low=scale * span.low,
+        high=scale * span.high,
+        questions=len(own.frame),
+        documents=len(documents),
+        seeds=own.seeds,
+        seed_deviation=scale * float(np.std(own.seed_values, ddof=1))
+        if len(own.seed_values) > 1
+        else math.nan,
+        notes=(*notes, *own.notes),
+    )
+    base = scores[experiment.baseline, column.label]
+    if row.name == experiment.baseline or base is None:
+        return cell
+    return _against_baseline(cell, own, base, scale)
+
+
+def _cell_without_samples(row: Row, column: Column, sources: Sources, notes: list[str]) -> Cell:
+    """A score whose samples were not kept, or which is of no single question: nothing to resample, nothing to pair."""
+    if column.type is not None:
+        return Cell(row.name, column.label, status=f"no samples of type {column.type}")
+    by_task: dict[str, list[float]] = {}
+    for source in sources:
+        by_task.setdefault(source.task.name, []).append(
+            source.task.aggregates[column.metric, source.filter][0]
+        )
+    return Cell(
+        row.name,
+        column.label,
+        value=(column.scale or 1.0) * float(np.mean([np.mean(values) for values in by_task.values()])),
+        questions=sum({source.task.name: source.task.questions for source in sources}.values()),
+        seeds=tuple(sorted({source.run.seed for source in sources})),
+        notes=(*notes, "no samples were kept (--log_samples): no interval, no test"),
+    )
+
+
+def _against_baseline(cell: Cell, own: Scores, base: Scores, scale: float) -> Cell:
+    shared = own.frame.index.intersection(base.frame.index)
+    if shared.empty:
+        return replace(cell, notes=(*cell.notes, "no question in common with the baseline: not compared"))
+    notes = list(cell.notes)
+    if len(shared) < max(len(own.frame), len(base.frame)):
+        notes.append(
+            f"{len(own.frame)} questions, the baseline {len(base.frame)}: compared on the {len(shared)} that both have"
+        )
+    _, method, denominators = own.sums(shared)
+    _, baseline, _ = base.sums(shared)
+    result = statistics.compare_paired(method, baseline, denominators)
+    return replace(
+        cell,
+        difference=scale * result.difference,
+        difference_low=scale * result.interval.low,
+        difference_high=scale * result.interval.high,
+        bootstrap_p=result.bootstrap_p,
+        permutation_p=result.permutation_p,
+        mcnemar_p=_mcnemar(own, base, shared),
+        paired_questions=len(shared),
+        notes=tuple(notes),
+    )
+
+
+def _mcnemar(own: Scores, base: Scores, shared: pd.Index) -> float:
+    if not (own.binary and base.binary):
+        return math.nan
+    method, baseline = own.frame.numerator.loc[shared], base.frame.numerator.loc[shared]
+    return statistics.mcnemar_p(int((method > baseline).sum()), int((method < baseline).sum()))
+
+
+def _with_holm(cells: Sequence[Cell]) -> Iterator[Cell]:
+    """Correct each row's tests for having as many as there are columns."""
+    for row in dict.fromkeys(cell.row for cell in cells):
+        own = [cell for cell in cells if cell.row == row]
+        for cell, p in zip(own, statistics.holm([cell.permutation_p for cell in own]), strict=True):
+            yield replace(cell, holm_p=p)
+
+
+def _with_best(experiment: Experiment, cells: Iterator[Cell]) -> Iterator[Cell]:
+    """Mark the best of each column among the methods that answered as many questions as any."""
+    every = list(cells)
+    best: dict[str, float] = {}
+    for column in experiment.columns:
+        own = [cell for cell in every if cell.column == column.label and cell.measured]
+        full = [cell.value for cell in own if cell.questions == max(c.questions for c in own)]
+        if len(full) > 1:
+            best[column.label] = max(full) if column.higher_is_better else min(full)
+    for cell in every:
+        most = max((c.questions for c in every if c.column == cell.column), default=0)
+        is_best = cell.measured and cell.value == best.get(cell.column) and cell.questions == most
+        yield replace(cell, best=is_best)
+
+
+def _condition_notes(
+    experiment: Experiment, row: Row, column: Column, sources: Mapping[tuple[str, str], Sources]
+) -> list[str]:
+    """How a cell was made otherwise than the baseline's cell, and what went wrong in its runs."""
+    own, base = sources[row.name, column.label], sources[experiment.baseline, column.label]
+    notes: list[str] = []
+    for task in column.task:
+        mine, theirs = (
+            [conditions(s.run, s.task, s.samples) for s in some if s.task.name == task]
+            for some in (own, base)
+        )
+        if mine and theirs and row.name != experiment.baseline:
+            notes += describe_differences(mine[0], theirs[0], experiment.baseline)
+        for seed_conditions in mine[1:]:
+            notes += describe_differences(seed_conditions, mine[0], "the first seed")
+    failed = sum(int(run.lift.get("totals", {}).get("failed_documents", 0)) for run in _runs(own))
+    if failed:
+        notes.append(f"{failed} documents failed, their questions count as wrong")
+    bare = sum(int(run.lift.get("totals", {}).get("questions_without_document", 0)) for run in _runs(own))
+    if bare:
+        notes.append(f"{bare} questions without a document, answered by the base model")
+    return list(dict.fromkeys(notes))
+
+
+def _runs(sources: Sources) -> list[Run]:
+    return list({source.run.path: source.run for source in sources}.values())
+
+
+# ----------------------------------------------------------------------------------------------------- what else is
+
+
+def _score_frame(scores: Mapping[tuple[str, str], Scores | None]) -> pd.DataFrame:
+    frames = [
+        own.frame.assign(row=row, column=column) for (row, column), own in scores.items() if own is not None
+    ]
+    if not frames:
+        return pd.DataFrame(columns=list(SCORES_COLUMNS))
+    return pd.concat(frames, ignore_index=True)[list(SCORES_COLUMNS)]
+
+
+def _samples_by_task(
+    experiment: Experiment, sources: Mapping[tuple[str, str], Sources]
+) -> dict[tuple[str, str], Sequence[Sample]]:
+    samples: dict[tuple[str, str], Sequence[Sample]] = {}
+    for row in experiment.rows:
+        for column in experiment.columns:
+            for source in sources[row.name, column.label]:
+                if source.samples:
+                    samples.setdefault((row.name, source.task.name), source.samples)
+    return samples
+
+
+STAGES = ("synthesis", "train", "answer")
+"""Stages of a document's work that a run records the seconds of."""
+
+
+def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
+    """What runs recorded of their documents; times in seconds."""
+    records = []
+    for row in experiment.rows:
+        for run in runs[row.name]:
+            for document in run.lift.get("documents", ()):
+                seconds = document.get("seconds") or {}
+                records.append(
+                    {
+                        "row": row.name,
+                        "seed": run.seed,
+                        **{name: document.get(name) for name in _DOCUMENT_FIELDS},
+                        **{stage: float(seconds.get(stage, 0.0)) for stage in STAGES},
+                    }
+                )
+    return pd.DataFrame(records, columns=["row", "seed", *_DOCUMENT_FIELDS, *STAGES])
+
+
+_DOCUMENT_FIELDS = (
+    "digest",
+    "title",
+    "tokens",
+    "questions",
+    "kept",
+    "incomplete_answers",
+    "losses",
+    "trained_tokens",
+    "gates",
+    "failure",
+)
+
+
+def _shortfalls(experiment: Experiment, sources: Mapping[tuple[str, str], Sources]) -> Iterator[str]:
+    """Say for each task how far the runs are from the full benchmark; rows with the same lack share a sentence."""
+    lacks: dict[tuple[str, str], list[str]] = {}
+    for row in experiment.rows:
+        counts: dict[str, tuple[int, int]] = {}
+        for column in experiment.columns:
+            for source in sources[row.name, column.label]:
+                documents = len({sample.document for sample in source.samples})
+                counts.setdefault(source.task.name, (source.task.questions, documents))
+        for task, (questions, documents) in counts.items():
+            lack = shortfall(task, questions, documents or None)
+            if lack:
+                lacks.setdefault((task, lack), []).append(row.name)
+    for (task, lack), rows in lacks.items():
+        whose = "" if len(lacks) == len({task for task, _ in lacks}) else f" ({', '.join(rows)})"
+        yield f"{task}: {lack}{whose}"

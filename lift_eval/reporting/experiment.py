@@ -1,0 +1,252 @@
+"""Experiment files: which methods (rows) are compared on which scores (columns), and where their runs are.
+
+    title: ICL against LIFT on LooGLE
+    results: results/loogle                    # folder of lm-eval's files, relative to this file
+    baseline: ICL
+    rows:
+      - {name: ICL,  model_args: {pretrained: M, recipe: llama3_loogle_icl}}
+      - {name: LIFT, model_args: {pretrained: M, recipe: llama3_loogle}}
+    columns:
+      - {label: ShortQA, task: loogle_shortqa, metric: judge_accuracy}
+    published: {file: published.yaml, table: loogle, columns: {ShortQA: shortqa}}
+
+A run belongs to a row if model class and arguments agree, wherever in the results folder it lies; or it lies in the
+row's own ``results``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from lift_eval.errors import ResultsError, nearest
+
+Scalar: TypeAlias = bool | int | float | str
+MAX_BYTES = 1_000_000
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, (str, int)) else value
+
+
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Seeds: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """Base of all parts of an experiment file: no unknown keys, no change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Options(Part):
+    """Options of ``lm_eval run`` that every row or one row is run with."""
+
+    metadata: dict[str, Any] = {}
+    gen_kwargs: dict[str, Scalar] = {}
+    limit: float | None = None
+    num_fewshot: int | None = None
+    apply_chat_template: bool = False
+    batch_size: int | str | None = None
+    device: str | None = None
+
+
+class Row(Part):
+    """A method: a line of the tables.
+
+    Attributes:
+        name: What the tables call it.
+        model: lm-eval's model class.
+        model_args: Its arguments; those of the experiment come first.
+        options: Options of lm-eval that differ from the experiment's.
+        seeds: Seeds that differ from the experiment's.
+        results: Folder or file of this row's runs, whatever their arguments; for runs made elsewhere.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    model: str = "lift"
+    model_args: dict[str, Scalar] = {}
+    options: Options = Options()
+    seeds: Seeds | None = None
+    results: str | None = None
+
+
+class Column(Part):
+    """A score: a column of the tables.
+
+    Attributes:
+        label: What the tables call it.
+        task: A task, or several of which the mean is taken (a group).
+        metric: lm-eval's name of the score.
+        filter: lm-eval's name of the answer filter; needed where a task has several.
+        type: Only questions of this type.
+        scale: What scores are multiplied by; none for 100 where all are between 0 and 1, else 1.
+        higher_is_better: Which way is better; none for what the task says.
+        decimals: Digits after the point.
+    """
+
+    label: str
+    task: Names
+    metric: str
+    filter: str | None = None
+    type: str | None = None
+    scale: float | None = None
+    higher_is_better: bool | None = None
+    decimals: Annotated[int, Field(ge=0, le=6)] = 1
+
+
+class Published(Part):
+    """Published figures to set beside one's own.
+
+    Attributes:
+        file: File of figures, relative to the experiment file; see reports/published.yaml.
+        table: Name of a table in it.
+        columns: Column label to column of that table.
+        models: Only rows of these models; none for all.
+    """
+
+    file: str = "published.yaml"
+    table: str
+    columns: dict[str, str]
+    models: tuple[str, ...] = ()
+
+
+class Experiment(Part):
+    """What an experiment file says; see the module.
+
+    Attributes:
+        title: Heading of the report.
+        description: A paragraph below it.
+        results: Folder of the runs, relative to the experiment file.
+        model_args: Arguments of every row.
+        options: Options of lm-eval for every row.
+        seeds: Every row is run once for each.
+        rows: The methods.
+        columns: The scores.
+        baseline: Name of the row that the others are compared with.
+        published: Published figures to show beside.
+        path: The experiment file; set when it is read.
+    """
+
+    title: str
+    description: str = ""
+    results: str = "results"
+    model_args: dict[str, Scalar] = {}
+    options: Options = Options()
+    seeds: Seeds = (0,)
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    baseline: str
+    published: tuple[Published, ...] = ()
+    path: Path = Path("experiment.yaml")
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Experiment:
+        for kind, names in (
+            ("rows", [r.name for r in self.rows]),
+            ("columns", [c.label for c in self.columns]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"'{kind}' must have different names, got '{twice[0]}' twice")
+        rows = [row.name for row in self.rows]
+        if self.baseline not in rows:
+            raise ValueError(
+                f"'baseline' must be the name of a row, got '{self.baseline}'{nearest(self.baseline, rows)}"
+            )
+        labels = [column.label for column in self.columns]
+        for label in (label for table in self.published for label in table.columns):
+            if label not in labels:
+                raise ValueError(
+                    f"'published.columns' must name columns, got '{label}'{nearest(label, labels)}"
+                )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of the file start from."""
+        return self.path.parent
+
+    @property
+    def results_folder(self) -> Path:
+        """Where the runs are."""
+        return self.folder / self.results
+
+    def arguments(self, row: Row) -> dict[str, Scalar]:
+        """A row's model arguments, those of the experiment included."""
+        return {**self.model_args, **row.model_args}
+
+    def row_options(self, row: Row) -> Options:
+        """A row's options of lm-eval, those of the experiment included."""
+        own = row.options.model_dump(include=row.options.model_fields_set)
+        return self.options.model_copy(update=own)
+
+    def row_seeds(self, row: Row) -> tuple[int, ...]:
+        """The seeds that a row is run with."""
+        return self.seeds if row.seeds is None else row.seeds
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks of the columns, in their order, each once."""
+        return tuple(dict.fromkeys(task for column in self.columns for task in column.task))
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that must hold a mapping.
+
+    Raises:
+        ResultsError: If it is not there, too large, not YAML or no mapping.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"'{path}' cannot be read ({error.strerror}); name an experiment file") from error
+    if len(raw) > MAX_BYTES:
+        raise ResultsError(f"{path}: must have at most {MAX_BYTES} bytes, has {len(raw)}")
+    try:
+        data = yaml.safe_load(raw.decode("utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ResultsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ResultsError(f"{path}: must be a mapping of keys to values, got {type(data).__name__}")
+    return data
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read and check an experiment file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ResultsError: With all its faults.
+    """
+    path = Path(path)
+    data = read_mapping(path)
+    try:
+        return Experiment.model_validate({**data, "path": path})
+    except ValidationError as error:
+        raise ResultsError(f"{path}: {'; '.join(_faults(error))}") from None
+
+
+PARTS: dict[str, type[Part]] = {"rows": Row, "columns": Column, "published": Published, "options": Options}
+
+
+def _faults(error: ValidationError) -> list[str]:
+    faults = []
+    for item in error.errors():
+        place = ".".join(map(str, item["loc"]))
+        if item["type"] == "value_error":
+            faults.append(str(item["ctx"]["error"]))
+        elif item["type"] == "extra_forbidden":
+            group = next((str(part) for part in reversed(item["loc"][:-1]) if isinstance(part, str)), "")
+            known = PARTS.get(group, Experiment).__pydantic_fields__
+            faults.append(f"unknown key '{place}'{nearest(str(item['loc'][-1]), known)}")
+        elif item["type"] == "missing":
+            faults.append(f"'{place}' is missing")
+        else:
+            faults.append(f"'{place}': {item['msg']}, got {item['input']!r}")
+    return faults

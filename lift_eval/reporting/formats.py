@@ -1,0 +1,148 @@
+"""Tables as text: Markdown, LaTeX with booktabs, CSV; and the whole comparison as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from typing import Any
+
+from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.tables import MINUS, NOTHING, Entry, Table
+
+# --------------------------------------------------------------------------------------------------------- Markdown
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: one line, special characters escaped."""
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def markdown_table(table: Table) -> str:
+    """A table in Markdown, with its notes below."""
+    lines = [
+        "| " + " | ".join(map(markdown_text, table.header)) + " |",
+        "|" + "|".join([" :-- ", *[" --: "] * (len(table.header) - 1)]) + "|",
+    ]
+    lines += ["| " + " | ".join(map(_markdown_entry, row)) + " |" for row in table.rows]
+    if table.notes or table.remarks:
+        lines.append("")
+    lines += [f"- {markdown_text(remark)}" for remark in table.remarks]
+    lines += [f"- ({mark}) {markdown_text(note)}" for mark, note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_entry(entry: Entry) -> str:
+    text = markdown_text(entry.text)
+    if entry.bold:
+        text = f"**{text}**"
+    elif entry.muted:
+        text = f"_{text}_"
+    parts = [text, *map(markdown_text, entry.detail)]
+    if entry.marks:
+        parts.append(f"({entry.marks})")
+    return " ".join(part for part in parts if part)
+
+
+# ------------------------------------------------------------------------------------------------------------ LaTeX
+
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    MINUS: "$-$",
+    NOTHING: "--",
+}
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def latex_table(table: Table) -> str:
+    """A table in LaTeX; needs the package booktabs."""
+    columns = "l" + "r" * (len(table.header) - 1)
+    lines = [
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{latex_text(f'{table.title}. {table.caption}')}}}",
+        rf"  \label{{tab:{table.name}}}",
+        rf"  \begin{{tabular}}{{{columns}}}",
+        r"    \toprule",
+        "    " + " & ".join(map(latex_text, table.header)) + r" \\",
+        r"    \midrule",
+        *("    " + " & ".join(map(_latex_entry, row)) + r" \\" for row in table.rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        *(rf"  \\ \footnotesize {latex_text(remark)}" for remark in table.remarks),
+        *(rf"  \\ \footnotesize $^{{{mark}}}$ {latex_text(note)}" for mark, note in table.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_entry(entry: Entry) -> str:
+    text = latex_text(entry.text)
+    if entry.bold:
+        text = rf"\textbf{{{text}}}"
+    elif entry.muted:
+        text = rf"\textit{{{text}}}"
+    if entry.marks:
+        text += f"$^{{{entry.marks}}}$"
+    detail = " ".join(latex_text(part) for part in entry.detail if part)
+    return rf"{text} {{\scriptsize {detail}}}" if detail else text
+
+
+# ----------------------------------------------------------------------------------------------------- CSV and JSON
+
+
+def csv_cells(comparison: Comparison) -> str:
+    """All cells, one line each, numbers in full."""
+    frame = comparison.frame
+    for name, separator in (("notes", "; "), ("seeds", " ")):
+        frame[name] = [separator.join(map(str, values)) for values in frame[name]]
+    text: str = frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    return text
+
+
+def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:
+    """Everything but the samples, for programs."""
+    experiment = comparison.experiment
+    data = {
+        "title": experiment.title,
+        "baseline": experiment.baseline,
+        "columns": [column.model_dump(mode="json") for column in experiment.columns],
+        "shortfalls": list(comparison.shortfalls),
+        "cells": [_plain(dataclasses.asdict(cell)) for cell in comparison.cells],
+        "published": [_plain(dataclasses.asdict(row)) for row in comparison.published],
+        "missing": [
+            {"row": run.row, "seed": run.seed, "tasks": list(run.tasks), "command": run.command}
+            for run in comparison.missing
+        ],
+        "provenance": provenance,
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON has no type
+    """NaN as null, and numbers short enough that the last bits of another machine's sums do not show."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.6g}")
+    return value

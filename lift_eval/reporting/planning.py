@@ -1,0 +1,149 @@
+"""Which runs belong to which row of an experiment, and which are still to be made."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lift_eval.reporting.experiment import Experiment, Row, Scalar
+from lift_eval.reporting.results import Run, read_runs
+
+NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size")
+"""Model arguments that say where and how often a row is run, not what it is; the group ``compute.`` is another."""
+
+
+def identity(model: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What makes two runs the same method: model class and arguments, without seed and machine."""
+    kept = {
+        key: _canonical(value)
+        for key, value in arguments.items()
+        if key not in NOT_IDENTITY and not key.startswith("compute.")
+    }
+    return model, tuple(sorted(kept.items()))
+
+
+def _canonical(value: object) -> str:
+    """One spelling for values that YAML, JSON and a command line write differently: 5e-4, "5e-4", 0.0005."""
+    text = str(value).strip()
+    try:
+        return repr(float(text)) if not isinstance(value, bool) else text.lower()
+    except ValueError:
+        return text.lower() if text.lower() in ("true", "false", "none") else text
+
+
+def runs_of_rows(experiment: Experiment) -> dict[str, list[Run]]:
+    """The runs of each row, all seeds together.
+
+    Returns:
+        By name of the row; an empty list where nothing was run.
+
+    Raises:
+        ResultsError: If a file cannot be trusted, or a row's own ``results`` is not there.
+    """
+    folder = experiment.results_folder
+    shared = read_runs([folder]) if folder.is_dir() and any(folder.iterdir()) else []
+    own = {row.name: read_runs([experiment.folder / row.results]) for row in experiment.rows if row.results}
+    return {
+        row.name: own[row.name]
+        if row.results
+        else [
+            run
+            for run in shared
+            if identity(run.model, run.model_args) == identity(row.model, experiment.arguments(row))
+        ]
+        for row in experiment.rows
+    }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that an experiment needs and does not have.
+
+    Attributes:
+        row: Name of its row.
+        seed: Its seed.
+        tasks: The tasks that are missing.
+        output: Folder that it writes to.
+        argv: The command, to be run as it stands.
+    """
+
+    row: str
+    seed: int
+    tasks: tuple[str, ...]
+    output: Path
+    argv: tuple[str, ...]
+
+    @property
+    def command(self) -> str:
+        """The command for a person to copy."""
+        return shlex.join(("python", *self.argv[1:]))
+
+
+def missing_runs(experiment: Experiment) -> list[PlannedRun]:
+    """What has to be run before every cell of an experiment has a value.
+
+    Rows with ``results`` of their own are left out: nobody knows how those were made.
+
+    Returns:
+        One run for each row and seed that lacks tasks, in the order of the rows.
+    """
+    return plan(experiment, runs_of_rows(experiment))
+
+
+def plan(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> list[PlannedRun]:
+    """`missing_runs` for runs that have been read."""
+    planned = []
+    for row in experiment.rows:
+        if row.results:
+            continue
+        for seed in experiment.row_seeds(row):
+            done = {task for run in runs[row.name] if run.seed == seed for task in run.tasks}
+            tasks = tuple(task for task in experiment.tasks if task not in done)
+            if tasks:
+                output = experiment.results_folder / f"{slug(row.name)}-seed{seed}"
+                planned.append(
+                    PlannedRun(row.name, seed, tasks, output, _argv(experiment, row, seed, tasks, output))
+                )
+    return planned
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: lower case, everything but letters and digits as hyphens."""
+    words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()
+    return "-".join(words) or "row"
+
+
+def _argv(experiment: Experiment, row: Row, seed: int, tasks: Iterable[str], output: Path) -> tuple[str, ...]:
+    arguments = experiment.arguments(row)
+    options = experiment.row_options(row)
+    argv = [sys.executable, "-m", "lm_eval", "run", "--model", row.model]
+    if row.model == "lift":
+        arguments["seed"] = seed
+    if arguments:
+        argv += ["--model_args", _key_values(arguments)]
+    argv += ["--tasks", ",".join(tasks), "--output_path", str(output), "--log_samples"]
+    if row.model != "lift":
+        argv += ["--seed", str(seed)]
+    if options.metadata:
+        argv += ["--metadata", json.dumps(options.metadata)]
+    if options.gen_kwargs:
+        argv += ["--gen_kwargs", _key_values(options.gen_kwargs)]
+    for name in ("limit", "num_fewshot", "batch_size", "device"):
+        value = getattr(options, name)
+        if value is not None:
+            argv += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+    if options.apply_chat_template:
+        argv.append("--apply_chat_template")
+    return tuple(argv)
+
+
+def _key_values(values: Mapping[str, Scalar]) -> str:
+    """``a=1,b=2``, or JSON where a value would be torn apart at a comma."""
+    if any(set(",={}[]") & set(str(value)) for value in values.values()):
+        return json.dumps(values)
+    return ",".join(f"{key}={value}" for key, value in values.items())
