@@ -26,6 +26,10 @@ ENVIRONMENT = {"data_dir": DATA_DIR_VARIABLE, "judge": "LIFT_EVAL_JUDGE"}
 
 CACHE_VARIABLE = "LIFT_EVAL_CACHE"
 
+# The first base is the base error of the HTTP library; which library that is depends on huggingface_hub's release.
+HUB_ERRORS: tuple[type[BaseException], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError)
+"""What huggingface_hub raises where the Hub, the network or its cache fails."""
+
 
 # --------------------------------------------------------------------------------------------------------- options
 
@@ -140,12 +144,17 @@ def hub_file(repository: str, name: str, revision: str | None = None) -> Path:
     """
     try:
         return Path(hf_hub_download(repository, name, repo_type="dataset", revision=revision))
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except HUB_ERRORS as error:
         raise DocumentError(
-            f"cannot get {name} of the dataset {repository} from the Hub ({cause}); read a local folder with "
+            f"cannot get {name} of the dataset {repository} from the Hub ({first_line(error)}); "
+            "read a local folder with "
             f'--metadata \'{{"data_dir": "..."}}\' or {DATA_DIR_VARIABLE}'
         ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def cache_folder(name: str) -> Path:

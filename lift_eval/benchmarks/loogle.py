@@ -49,7 +49,7 @@ JUDGED_AS: Mapping[str, str] = {
 }
 """What a judge takes the answers of a subset for; clozes need none."""
 
-SUBFOLDERS = ("loogle", "data", "LooGLE")
+SUBFOLDERS = ("loogle", "data", "loogle/data", "LooGLE")
 TYPE_COLUMNS = ("type", "task", "category")
 FEATURES = datasets.Features(
     {
