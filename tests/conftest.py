@@ -11,6 +11,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Threads of tiny models only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test writes to the user's store; those of the store make one of their own.
 os.environ["LIFT_EVAL_STORE"] = "off"
 
