@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,11 @@ from lift_eval.store import (
     entry_key,
     run_identity,
 )
-from lift_eval.training.auxiliary import PairYield, encode_pairs, make_pairs
+from lift_eval.training.auxiliary import PairSamples
 from lift_eval.training.finetune import finetune
-from lift_eval.training.generators import PairGenerator, make_generator
-from lift_eval.training.samples import Sample
-from lift_eval.training.stages import build_epochs
+from lift_eval.training.generators import make_generator
+from lift_eval.training.stages import build_epochs, overlaps
+from lift_eval.training.synthesis import NO_PAIRS, Synthesis, Synthesizer
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class Lifter:
     Raises:
         AdapterError: If the adapter does not fit the model.
         CheckpointError: If the tokenizer does not fit the recipe.
+        GeneratorError: If the recipe names a server that the environment does not say how to reach.
         RecipeError: If the recipe's samples are longer than the model's window.
     """
 
@@ -85,10 +86,12 @@ class Lifter:
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
         self._check_window()
-        self.store, self.identity = self._open(store, model)  # before the adapter changes the base
+        self.store, self._base = self._open(store, model)  # before the adapter changes the base
         quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
         self.model = attach(model, recipe.adapter, seed=recipe.seed, quantization=quantization).eval()
         self._initial = AdapterState.capture(self.model)
+        if recipe.trains and recipe.auxiliary.in_background:
+            _ = self.synthesizer  # a missing address or key is told now
 
     @classmethod
     def from_pretrained(
@@ -175,37 +178,45 @@ class Lifter:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
         AdapterState({**self._initial.tensors, **learned}).restore(self.model)
 
-    def make_pairs(self, document: Document) -> PairYield:
-        """Question-answer pairs about a document, made by the recipe's generator from the untrained model's state.
-
-        Raises:
-            DocumentError: If the recipe's strategy does not fit the document.
-            GeneratorError: If the generator fails.
-        """
-        seed = document_seed(self.recipe.seed, document)
-        return make_pairs(document, self.recipe.auxiliary, self._generator, seed)
+    def prefetch(self, document: Document) -> None:
+        """Let a server begin to make the pairs of a document that comes next; nothing to do in other recipes."""
+        if self.recipe.auxiliary.in_background:
+            self.synthesizer.prefetch(document, document_seed(self.recipe.seed, document))
 
     @cached_property
-    def _generator(self) -> PairGenerator:
-        return make_generator(
-            self.recipe.auxiliary,
-            self.recipe.precision,
+    def synthesizer(self) -> Synthesizer:
+        """Makes the documents' question-answer pairs.
+
+        Raises:
+            GeneratorError: If the recipe names a server that the environment does not say how to reach.
+        """
+        recipe = self.recipe
+        # Some adapters take a part of the base with them, so that even their base computes a little differently.
+        adapter = f"{recipe.adapter.model_dump_json()} {recipe.precision.model_dump_json()}"
+        generator = make_generator(
+            recipe.auxiliary,
+            recipe.precision,
             model=self.model,
             tokenizer=self.tokenizer,
             window=self.window,
             base=partial(unadapted, self.model, self._initial),
+            identity=run_identity(self._base, self.tokenizer, recipe_digest=adapter, window=self.window)
+            if self.store
+            else "",
         )
+        return Synthesizer(recipe.auxiliary, generator, self.store)
 
     def _open(self, store: Store | None, base: Any) -> tuple[Store | None, str]:  # noqa: ANN401
-        """The store, if the base can be told from others, and the identity of what all documents have in common."""
+        """The store, if the base can be told from others, and the identity of the base."""
         identity = base_identity(base) if store is not None else None
-        if identity is None:
-            if store is not None:
-                logger.warning("the base model is not in memory as a whole, so nothing is kept in the store")
-            return None, ""
-        return store, run_identity(
-            identity, self.tokenizer, recipe_digest=self.recipe.digest, window=self.window
-        )
+        if store is not None and identity is None:
+            logger.warning("the base model is not in memory as a whole, so nothing is kept in the store")
+        return (None, "") if identity is None else (store, identity)
+
+    @cached_property
+    def identity(self) -> str:
+        """Identity of what all documents of a run have in common."""
+        return run_identity(self._base, self.tokenizer, recipe_digest=self.recipe.digest, window=self.window)
 
     def _check_window(self) -> None:
         training = self.recipe.training
@@ -258,18 +269,24 @@ class LiftedDocument:
         lifter, record = self._lifter, self.record
         seed = document_seed(lifter.recipe.seed, self.document)
         generator = torch.Generator().manual_seed(seed)
-        pairs = self._pairs()
-        with torch.random.fork_rng(devices=_cuda_devices()):
-            torch.manual_seed(seed)  # dropout
-            report = finetune(
-                lifter.model,
-                build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator),
-                lifter.recipe.training,
-                compute=lifter.recipe.compute,
-                share_prefixes=attends_fully(lifter.model),
-                generator=generator,
-                on_step=on_step,
-            )
+        with closing(self._begin_synthesis(seed)) as synthesis:
+            pairs = PairSamples(self.document, synthesis.pairs, lifter.encoder, lifter.recipe.auxiliary)
+            epochs = build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator)
+            with torch.random.fork_rng(devices=_cuda_devices()):
+                torch.manual_seed(seed)  # dropout
+                report = finetune(
+                    lifter.model,
+                    epochs if overlaps(lifter.recipe) else list(epochs),
+                    lifter.recipe.training,
+                    compute=lifter.recipe.compute,
+                    share_prefixes=attends_fully(lifter.model),
+                    generator=generator,
+                    on_step=on_step,
+                )
+            counts = synthesis.result().counts
+        record.pairs = {**counts, "untrainable": pairs.untrainable} if counts else {}
+        record.seconds["synthesis"] += synthesis.waited
+        report.seconds -= synthesis.waited
         record.losses = report.losses
         record.trained_tokens += report.tokens
         record.supervised_tokens += report.supervised
@@ -284,17 +301,17 @@ class LiftedDocument:
             )
             lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
 
-    def _pairs(self) -> list[tuple[Sample, ...]]:
-        """The document's question-answer pairs, ready to be trained; none where the recipe asks for none."""
+    def _begin_synthesis(self, seed: int) -> Synthesis:
+        """Make the document's question-answer pairs, or begin to."""
         lifter, record = self._lifter, self.record
         if lifter.recipe.auxiliary.strategy == "none":
-            return []
+            return NO_PAIRS
         began = time.perf_counter()
-        made = lifter.make_pairs(self.document)
-        encoded = encode_pairs(self.document, made.pairs, lifter.encoder, lifter.recipe.auxiliary)
-        record.pairs = {**made.counts, "untrainable": len(made.pairs) - len(encoded)}
+        synthesis = lifter.synthesizer.begin(self.document, seed)
+        if synthesis.reused:
+            record.reuse("pairs", {"synthesis": synthesis.result().seconds})
         record.seconds["synthesis"] += time.perf_counter() - began
-        return encoded
+        return synthesis
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """Answer questions about the document, put and decoded as the recipe says.

@@ -265,6 +265,11 @@ class AuxiliarySettings(Settings):
         return "text" if self.strategy == "paragraphs" else "labels"
 
     @property
+    def in_background(self) -> bool:
+        """Whether pairs are made while the model trains: by a server, which needs no share of its machine."""
+        return self.strategy != "none" and self.generator.startswith("openai:")
+
+    @property
     def needs_evidence(self) -> bool:
         """The recipe's rule on evidence, or the strategy's own."""
         return self.strategy == "passages" if self.evidence is None else self.evidence

@@ -6,7 +6,7 @@ A cache in every sense: it may be deleted, shared or damaged at any time, and a 
 from __future__ import annotations
 
 from lift_eval.store.entries import Answers, KeptAnswer, Pairs, Payload, Training
-from lift_eval.store.identity import answers_key, base_identity, entry_key, run_identity
+from lift_eval.store.identity import answers_key, base_identity, entry_key, pairs_key, run_identity
 from lift_eval.store.locate import default_folder, open_store
 from lift_eval.store.store import Entry, Fault, Store
 
@@ -24,5 +24,6 @@ __all__ = [
     "default_folder",
     "entry_key",
     "open_store",
+    "pairs_key",
     "run_identity",
 ]

@@ -129,6 +129,20 @@ def answers_key(
     )
 
 
+def pairs_key(*, generator: str, settings: object, document: str, seed: int) -> str:
+    """Key of a document's question-answer pairs; recipes that differ in training alone share them.
+
+    Args:
+        generator: Identity of who makes them.
+        settings: How they are asked for and read, plain data.
+        document: The document's digest.
+        seed: Of all that is random about the document.
+    """
+    return entry_key(
+        "pairs", generator=generator, settings=settings, document=document, seed=seed, code=_code_identity()
+    )
+
+
 def hash_of_tensor(tensor: Tensor) -> str:
     """Hash of a tensor's type, shape and bytes."""
     hasher = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())

@@ -8,7 +8,8 @@ Every loop is bounded, and everything refused is counted by its reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,14 +38,16 @@ class PairYield:
             (the generator found nothing to ask), ``unparsed``, ``empty`` (question or answer), ``evidence`` (not
             verbatim in the passage), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the
             request does not fit the generator's window); ``given_up`` passages that yielded nothing usable.
+        seconds: What it took.
     """
 
     pairs: tuple[Pair, ...]
     counts: Mapping[str, int]
+    seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data that json can write."""
-        return {"pairs": [asdict(pair) for pair in self.pairs], "counts": dict(self.counts)}
+        return asdict(self) | {"pairs": [asdict(pair) for pair in self.pairs]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PairYield:
@@ -55,12 +58,13 @@ class PairYield:
         """
         try:
             pairs = tuple(Pair(**pair) for pair in data["pairs"])
-            counts = {str(key): int(value) for key, value in data["counts"].items()}
+            counts = {str(reason): int(count) for reason, count in data["counts"].items()}
+            seconds = float(data["seconds"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no pairs of a document: {error}") from error
+            raise ValueError(f"not the pairs of a document: {error}") from error
         if not all(isinstance(value, str) for pair in pairs for value in asdict(pair).values()):
-            raise ValueError("no pairs of a document: a question, answer or evidence is no string")
-        return cls(pairs, counts)
+            raise ValueError("not the pairs of a document: a question, answer or evidence is no string")
+        return cls(pairs, counts, seconds)
 
 
 def make_pairs(
@@ -81,9 +85,10 @@ def make_pairs(
         DocumentError: If the strategy does not fit the document.
         GeneratorError: If the generator fails.
     """
+    began = time.perf_counter()
     counts: dict[str, int] = {}
     pairs = tuple(stream_pairs(document, settings, generator, seed, counts))
-    return PairYield(pairs, counts)
+    return PairYield(pairs, counts, time.perf_counter() - began)
 
 
 def stream_pairs(
@@ -177,42 +182,57 @@ def _normalised(question: str) -> str:
     return " ".join(re.findall(r"\w+", question.casefold())) or question
 
 
-def encode_pairs(
-    document: Document, pairs: Sequence[Pair], encoder: PromptEncoder, settings: AuxiliarySettings
-) -> list[tuple[Sample, ...]]:
-    """Encode pairs for training: the prompt is read, the answer is learned.
+class PairSamples:
+    """Training samples of a document's pairs: the prompt is read, the answer is learned.
+
+    A pair that does not fit its prompt, even without the document, is left out.
 
     Args:
         document: The document.
-        pairs: Its pairs.
+        pairs: Its pairs, which may still be arriving.
         encoder: Of the prompts in which questions are asked in the test.
         settings: The recipe's auxiliary group.
 
-    Returns:
-        For each pair a sample in each prompt of ``settings.prompts``. A pair that does not fit the prompt without
-        its document is left out.
+    Attributes:
+        untrainable: Pairs left out so far.
     """
-    encoded = (_pair_samples(document, pair, encoder, settings) for pair in pairs)
-    return [samples for samples in encoded if samples]
 
+    def __init__(
+        self, document: Document, pairs: Iterable[Pair], encoder: PromptEncoder, settings: AuxiliarySettings
+    ) -> None:
+        self.document, self.encoder, self.settings = document, encoder, settings
+        self.untrainable = 0
+        self._arriving = iter(pairs)
+        self._encoded: list[tuple[Sample, ...]] = []
 
-def take_turns(encoded: Sequence[tuple[Sample, ...]], epoch: int) -> list[Sample]:
-    """One sample of each pair: prompts take turns by pair and by epoch."""
-    return [samples[(index + epoch) % len(samples)] for index, samples in enumerate(encoded)]
+    def epoch(self, number: int) -> Iterator[Sample]:
+        """One sample of each pair, in order, as soon as the pair is there; prompts take turns by pair and epoch."""
+        place = 0
+        while place < len(self._encoded) or self._encode_next():
+            samples = self._encoded[place]
+            yield samples[(place + number) % len(samples)]
+            place += 1
 
+    def _encode_next(self) -> bool:
+        """Encode the next pair that can be trained; false where there is none."""
+        for pair in self._arriving:
+            samples = self._samples(pair)
+            if samples:
+                self._encoded.append(samples)
+                return True
+            self.untrainable += 1
+        return False
 
-def _pair_samples(
-    document: Document, pair: Pair, encoder: PromptEncoder, settings: AuxiliarySettings
-) -> tuple[Sample, ...]:
-    target = encoder.plain_ids(encoder.settings.answer_prefix + pair.answer)
-    if encoder.settings.eos_after_answer:
-        target.append(encoder.tokenizer.eos_token_id)
-    prompts = (
-        encoder.render(document, pair.question, closed_book=prompt == "closed_book")
-        for prompt in settings.prompts
-    )
-    try:
-        contexts = [encoder.encode(prompt, reserve=len(target)).ids for prompt in prompts]
-    except DocumentError:
-        return ()
-    return tuple(Sample(torch.tensor(context), torch.tensor(target)) for context in contexts)
+    def _samples(self, pair: Pair) -> tuple[Sample, ...]:
+        try:
+            return tuple(self._encode(pair, prompt) for prompt in self.settings.prompts)
+        except DocumentError:
+            return ()
+
+    def _encode(self, pair: Pair, prompt: str) -> Sample:
+        target = self.encoder.plain_ids(self.encoder.settings.answer_prefix + pair.answer)
+        if self.encoder.settings.eos_after_answer:
+            target.append(self.encoder.tokenizer.eos_token_id)
+        rendered = self.encoder.render(self.document, pair.question, closed_book=prompt == "closed_book")
+        context = self.encoder.encode(rendered, reserve=len(target)).ids
+        return Sample(torch.tensor(context), torch.tensor(target))

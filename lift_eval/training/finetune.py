@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def _mask_for(model: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - PeftModel o
 
 def finetune(
     model: Any,  # noqa: ANN401 - PeftModel
-    epochs: Sequence[Sequence[Sample]],
+    epochs: Iterable[Iterable[Sample]],
     settings: TrainingSettings,
     *,
     compute: ComputeSettings,
@@ -109,15 +110,20 @@ def finetune(
 
     Args:
         model: The model with its adapter; left in evaluation mode.
-        epochs: The samples of each epoch.
+        epochs: The samples of each epoch. A list of lists is known beforehand; an iterator is asked for an epoch
+            when it begins, and an epoch that is an iterator is taken in its order, step by step as samples come.
         settings: The recipe's training group.
         compute: The recipe's compute group.
         share_prefixes: Whether the model can take the mask of a tree of samples that begin alike.
         generator: Source of the order of samples; on the CPU.
-        on_step: Called after each step with its number from 1, the number of all steps and the loss.
+        on_step: Called after each step with its number from 1, the number of all steps and the loss. Where not all
+            steps are known beforehand, their number is that of the steps so far.
 
     Returns:
         Losses and costs.
+
+    Raises:
+        ValueError: If the schedule must know the number of steps and the epochs do not tell it.
     """
     began = time.perf_counter()
     report = FinetuneReport()
@@ -130,7 +136,7 @@ def finetune(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    total = sum(steps_of(len(samples), settings.samples_per_step) for samples in epochs)
+    total = _count_steps(epochs, settings)
     with _training_mode(model, checkpointing=compute.gradient_checkpointing):
         for samples in epochs:
             for chunk in _step_samples(samples, settings.samples_per_step, generator):
@@ -146,7 +152,7 @@ def finetune(
                 report.tokens += sum(sample.tokens for sample in chunk)
                 report.supervised += sum(sample.supervised for sample in chunk)
                 if on_step is not None:
-                    on_step(len(report.losses), total, loss)
+                    on_step(len(report.losses), max(total, len(report.losses)), loss)
     report.seconds = time.perf_counter() - began
     return report
 
@@ -163,10 +169,26 @@ def _backward(model: Any, batches: Sequence[MicroBatch], supervised: int) -> flo
     return float(loss)
 
 
+def _count_steps(epochs: Iterable[Iterable[Sample]], settings: TrainingSettings) -> int:
+    """Steps of all epochs; 0 where they are not known beforehand."""
+    if isinstance(epochs, Sequence) and all(isinstance(samples, Sequence) for samples in epochs):
+        return sum(steps_of(len(samples), settings.samples_per_step) for samples in epochs)
+    if settings.schedule != "constant":
+        raise ValueError(
+            f"schedule '{settings.schedule}' must know the number of steps: give a list of lists"
+        )
+    return 0
+
+
 def _step_samples(
-    samples: Sequence[Sample], samples_per_step: int | str, generator: torch.Generator
+    samples: Iterable[Sample], samples_per_step: int | str, generator: torch.Generator
 ) -> Iterator[Sequence[Sample]]:
     """Split an epoch into steps; gathered into one, the order means nothing and is kept."""
+    if not isinstance(samples, Sequence):
+        arriving = iter(samples)
+        while step := list(islice(arriving, None if samples_per_step == "all" else int(samples_per_step))):
+            yield step
+        return
     if samples_per_step == "all" or len(samples) <= int(samples_per_step):
         if samples:
             yield samples

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,11 @@ BaseModel = Callable[[], AbstractContextManager[None]]
 
 class PairGenerator(Protocol):
     """Answers requests for pairs."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this generator from all others whose replies might differ; part of the key of pairs in the store."""
+        ...
 
     def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
         """Answer requests.
@@ -51,6 +57,7 @@ class ModelGenerator:
         settings: The recipe's auxiliary group.
         window: Most tokens of a request with its reply.
         base: Makes the model its base while it generates.
+        identity: See `PairGenerator`.
     """
 
     def __init__(
@@ -60,9 +67,10 @@ class ModelGenerator:
         settings: AuxiliarySettings,
         window: int,
         base: BaseModel = nullcontext,
+        identity: str = "",
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.window, self.base = window, base
+        self.window, self.base, self.identity = window, base, identity
 
     def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
         """See `PairGenerator`; all replies of a call are there at once."""
@@ -114,6 +122,14 @@ class LocalGenerator:
         return self._loaded.generate(requests, temperature=temperature, seed=seed)
 
     @cached_property
+    def identity(self) -> str:
+        """Name, and size and time of each file of a folder; a checkpoint is not loaded to be told from others."""
+        folder = Path(self.name).expanduser()
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return f"local {self.name} {self.precision.model_dump_json()} {stats}"
+
+    @cached_property
     def _loaded(self) -> ModelGenerator:
         try:
             tokenizer = load_tokenizer(self.name)
@@ -133,6 +149,7 @@ def make_generator(
     tokenizer: Any,  # noqa: ANN401
     window: int,
     base: BaseModel,
+    identity: str,
 ) -> PairGenerator:
     """The generator that a recipe names.
 
@@ -143,6 +160,7 @@ def make_generator(
         tokenizer: Its tokenizer.
         window: Its window in tokens.
         base: Makes it its base while it generates.
+        identity: Tells it from other models.
 
     Raises:
         GeneratorError: If a server is named and the environment does not say how to reach it.
@@ -154,4 +172,4 @@ def make_generator(
         return ServerGenerator(name, settings)
     if kind == "local":
         return LocalGenerator(name, settings, precision, model.device)
-    return ModelGenerator(model, tokenizer, settings, window, base)
+    return ModelGenerator(model, tokenizer, settings, window, base, identity)

@@ -52,6 +52,7 @@ class ServerGenerator:
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="pair-generator", daemon=True)
         thread.start()
+        self.identity = f"openai {self._place} {model}"
         self.close = weakref.finalize(self, _close, self._client, self._loop, thread)
         """Ends connections and the thread that holds them; also done when the program ends."""
 
@@ -120,9 +121,13 @@ class ServerGenerator:
             return completion
 
     def _error(self, what: str) -> GeneratorError:
+        return GeneratorError(f"auxiliary.generator 'openai:{self.model}' at {self._place} {what}")
+
+    @property
+    def _place(self) -> str:
+        """The server without what may be secret in its address."""
         url = self._client.base_url
-        place = f"{url.host}:{url.port}" if url.port else url.host
-        return GeneratorError(f"auxiliary.generator 'openai:{self.model}' at {place} {what}")
+        return f"{url.host}:{url.port}" if url.port else url.host
 
     def _shown(self, error: BaseException) -> str:
         text = " ".join(str(error).split())

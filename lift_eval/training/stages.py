@@ -2,52 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import torch
 
 from lift_eval.document import Document
 from lift_eval.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
-from lift_eval.training.auxiliary import take_turns
+from lift_eval.training.auxiliary import PairSamples
 from lift_eval.training.contextualized import contextualized_samples, draw_windows
 from lift_eval.training.passages import split_paragraphs
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_samples, segments
 
 
+def overlaps(recipe: Recipe) -> bool:
+    """Whether training starts before all pairs are there.
+
+    With a server, unless the learning rate follows a schedule that must know the number of steps. Whether the pairs
+    come from the server or from the store makes no difference to what is trained in which order.
+    """
+    return recipe.auxiliary.in_background and recipe.training.schedule == "constant"
+
+
 def build_epochs(
     document: Document,
     recipe: Recipe,
     encoder: PromptEncoder,
-    pairs: Sequence[tuple[Sample, ...]],
+    pairs: PairSamples,
     generator: torch.Generator,
-) -> list[list[Sample]]:
-    """Build the samples of all epochs: first of segments, then of segments and pairs together.
+) -> Iterator[Iterable[Sample]]:
+    """Build the samples of each epoch: first of segments, then of segments and pairs together.
 
     Args:
         document: The document.
         recipe: What to do.
         encoder: Of the recipe's prompts.
-        pairs: Samples of the document's question-answer pairs, from `encode_pairs`.
+        pairs: The document's pairs.
         generator: Source of the windows; on the CPU.
 
-    Returns:
-        One list for each epoch.
+    Yields:
+        A list for each epoch. Where training overlaps with the making of pairs, and an optimizer step does not need
+        all of them, the first joint epoch is an iterator that takes the pairs in their order as they arrive.
     """
     training = recipe.training
-    epochs: list[list[Sample]] = []
     drawn: list[Sample] = []
     for epoch in range(training.epochs):
-        joint = epoch >= training.context_epochs
-        wanted = training.joint_segments if joint else True
+        joint = epoch - training.context_epochs
+        wanted = training.joint_segments if joint >= 0 else True
         if wanted and (not drawn or (training.contextualized and training.window_draw == "epoch")):
             drawn = _segment_samples(document, recipe, encoder, generator)
-        samples = list(drawn) if wanted else []
-        if joint:
-            samples += take_turns(pairs, epoch - training.context_epochs)
-        epochs.append(samples)
-    return epochs
+        segment_part = drawn if wanted else []
+        pair_part = pairs.epoch(joint) if joint >= 0 else ()
+        samples = chain(segment_part, pair_part)
+        arriving = joint == 0 and overlaps(recipe) and training.samples_per_step != "all"
+        yield samples if arriving else list(samples)
 
 
 def _segment_samples(

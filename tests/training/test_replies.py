@@ -109,7 +109,7 @@ def test_no_reply_raises(reply: str, settings: AuxiliarySettings) -> None:
     assert all(isinstance(value, str) for pair in reading.pairs for value in (pair.question, pair.answer))
 
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(None)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).map(str.strip).filter(bool)
 
 
 @given(
@@ -123,7 +123,7 @@ def test_json_gives_back_what_was_put_in(pairs: list[tuple[str, str]], before: s
 LINE = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="*_:"), min_size=1
 )
-LINES = LINE.map(str.strip).filter(None)
+LINES = LINE.map(str.strip).filter(bool)
 
 
 @given(LINES, LINES, LINES)
