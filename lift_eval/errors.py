@@ -9,6 +9,8 @@ it as one line and exits with status 2; every other exception is a fault of the 
     ├── AdapterError     an adapter that does not fit the model
     ├── DocumentError    a data file, a row or a document that cannot be used
     ├── GeneratorError   the maker of question-answer pairs
+    ├── TrainingError    fine-tuning that diverges
+    ├── WorkerError      another process of the same run
     ├── JudgeError       the judge of answers
     ├── StoreError       the store of adapters, pairs and answers
     └── ResultsError     results files that a report is made from
@@ -59,6 +61,14 @@ class GeneratorError(LiftEvalError):
     """The maker of question-answer pairs failed."""
 
 
+class TrainingError(LiftEvalError):
+    """Fine-tuning a document diverges: a loss or a gradient is not finite."""
+
+
+class WorkerError(LiftEvalError):
+    """Another process of the same run has failed or is gone."""
+
+
 class JudgeError(LiftEvalError):
     """The judge of answers failed."""
 
@@ -69,6 +79,24 @@ class StoreError(LiftEvalError):
 
 class ResultsError(LiftEvalError):
     """Results files cannot be read or do not belong together."""
+
+
+class Interrupted(KeyboardInterrupt):  # noqa: N818 - it is no error, like its parent
+    """A signal ended the run between two of its steps; the message says how to go on.
+
+    Attributes:
+        status: Exit status of the process: 128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        """Keep the message and the status.
+
+        Args:
+            message: One line for a person.
+            signal_number: E.g. 2 for Ctrl-C, 15 for the signal TERM.
+        """
+        super().__init__(message)
+        self.status = 128 + signal_number
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
