@@ -81,7 +81,7 @@ class ResultsError(LiftEvalError):
     """Results files cannot be read or do not belong together."""
 
 
-class Interrupted(KeyboardInterrupt):  # noqa: N818 - it is no error, like its parent
+class Interrupted(KeyboardInterrupt):
     """A signal ended the run between two of its steps; the message says how to go on.
 
     Attributes:
