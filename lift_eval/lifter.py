@@ -178,11 +178,6 @@ class Lifter:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
         AdapterState({**self._initial.tensors, **learned}).restore(self.model)
 
-    def prefetch(self, document: Document) -> None:
-        """Let a server begin to make the pairs of a document that comes next; nothing to do in other recipes."""
-        if self.recipe.auxiliary.in_background:
-            self.synthesizer.prefetch(document, document_seed(self.recipe.seed, document))
-
     @cached_property
     def synthesizer(self) -> Synthesizer:
         """Makes the documents' question-answer pairs.
@@ -253,23 +248,30 @@ class LiftedDocument:
             document.digest, document.title, tokens=len(lifter.encoder.plain_ids(document.training_text))
         )
 
-    def train(self, on_step: OnStep | None = None) -> None:
+    def train(self, on_step: OnStep | None = None, following: Document | None = None) -> None:
         """Fine-tune the adapter on the document, or take it from the store; nothing to do without an adapter.
 
         Args:
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
+            following: The document that comes next, whose question-answer pairs a server makes meanwhile.
+
+        Raises:
+            DocumentError: If the recipe's auxiliary task does not fit the document.
+            GeneratorError: If the making of question-answer pairs fails.
         """
         if not self._lifter.recipe.trains:
             return
         if not self._reuse_adapter():
-            self._train(on_step)
+            self._train(on_step, following)
         self._adapted = True
 
-    def _train(self, on_step: OnStep | None) -> None:
+    def _train(self, on_step: OnStep | None, following: Document | None) -> None:
         lifter, record = self._lifter, self.record
         seed = document_seed(lifter.recipe.seed, self.document)
         generator = torch.Generator().manual_seed(seed)
         with closing(self._begin_synthesis(seed)) as synthesis:
+            if following is not None and lifter.recipe.auxiliary.in_background:
+                lifter.synthesizer.prefetch(following, document_seed(lifter.recipe.seed, following))
             pairs = PairSamples(self.document, synthesis.pairs, lifter.encoder, lifter.recipe.auxiliary)
             epochs = build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator)
             with torch.random.fork_rng(devices=_cuda_devices()):

@@ -242,6 +242,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
             if document is not None:
                 groups.setdefault(document, []).append(place)
         records = {record.digest: record for record in self.record.documents}
+        order = list(groups)
+        following = dict(zip(order, order[1:], strict=False))
         bar = tqdm(groups.items(), desc="documents", unit="doc", disable=quiet or self.rank != 0)
         for document, places in bar:
 
@@ -253,7 +255,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 if earlier is None:
                     self.record.documents.append(lifted.record)
                 try:
-                    lifted.train(on_step=show)
+                    lifted.train(on_step=show, following=following.get(document))
                     work(lifted, places)
                 except (torch.OutOfMemoryError, GeneratorError) as error:
                     lifted.record.failure = f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -19,23 +19,28 @@ class PairStream:
     Args:
         make: Makes the pairs, and fills in their counts by the time it ends. Runs in a thread of its own.
         keep: Called there with the result once it is whole.
+        after: A stream that must end first, so that it does not wait for this one's requests.
 
     Attributes:
         waited: Seconds for which readers waited for pairs.
     """
 
     def __init__(
-        self, make: Callable[[dict[str, int]], Iterator[Pair]], keep: Callable[[PairYield], None]
+        self,
+        make: Callable[[dict[str, int]], Iterator[Pair]],
+        keep: Callable[[PairYield], None],
+        after: PairStream | None = None,
     ) -> None:
         self.waited = 0.0
-        self._make, self._keep = make, keep
+        self._make, self._keep, self._after = make, keep, after
         self._pairs: list[Pair] = []
         self._counts: dict[str, int] = {}
         self._ended = self._cancelled = False
         self._error: BaseException | None = None
         self._news = threading.Condition()
         self._took = 0.0
-        threading.Thread(target=self._run, name="pair-stream", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="pair-stream", daemon=True)
+        self._thread.start()
 
     def __iter__(self) -> Iterator[Pair]:
         """Yield the pairs in order, waiting for those to come.
@@ -74,6 +79,9 @@ class PairStream:
         self._cancelled = True
 
     def _run(self) -> None:
+        if self._after is not None:
+            self._after._thread.join()
+            self._after = None
         began = time.perf_counter()
         try:
             for pair in self._make(self._counts):

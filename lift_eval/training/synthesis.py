@@ -66,6 +66,7 @@ class Synthesizer:
     def __init__(self, settings: AuxiliarySettings, generator: PairGenerator, store: Store | None) -> None:
         self.settings, self.generator, self.store = settings, generator, store
         self._ahead: dict[str, PairStream] = {}
+        self._latest: PairStream | None = None
 
     def begin(self, document: Document, seed: int) -> Synthesis:
         """Find a document's pairs or begin to make them; without a server they are made when this returns.
@@ -85,21 +86,23 @@ class Synthesizer:
         if found is not None:
             return Synthesis(found, reused=True)
         if self.settings.in_background:
-            return Synthesis(self._stream(document, seed))
+            self._latest = self._stream(document, seed)
+            return Synthesis(self._latest)
         made = make_pairs(document, self.settings, self.generator, seed)
         self._keep(document, seed, made)
         return Synthesis(made)
 
     def prefetch(self, document: Document, seed: int) -> None:
-        """Begin to make the pairs of a document that comes later; nothing to do without a server."""
+        """Make the pairs of a document that comes later, after those begun before; needs a server."""
         if not self.settings.in_background or document.digest in self._ahead:
             return
         if self._find(document, seed) is None:
-            self._ahead[document.digest] = self._stream(document, seed)
+            self._latest = self._stream(document, seed, after=self._latest)
+            self._ahead[document.digest] = self._latest
 
-    def _stream(self, document: Document, seed: int) -> PairStream:
+    def _stream(self, document: Document, seed: int, after: PairStream | None = None) -> PairStream:
         make = partial(stream_pairs, document, self.settings, self.generator, seed)
-        return PairStream(make, partial(self._keep, document, seed))
+        return PairStream(make, partial(self._keep, document, seed), after)
 
     def _find(self, document: Document, seed: int) -> PairYield | None:
         kept = self.store.load(Pairs, self._key(document, seed)) if self.store is not None else None
