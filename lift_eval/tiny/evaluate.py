@@ -1,18 +1,27 @@
-"""What the bundled model can do: answer from context by length, remember, write right pairs."""
+"""What the bundled model can do: ``python -m lift_eval.tiny.evaluate``.
+
+It answers questions from context, by the length of the prompt, and writes pairs about passages, which are checked
+against the world.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
+import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lift_eval.tiny import prompts, world
-from lift_eval.tiny.mixture import Batch, Mixture, Tree, pack
+from lift_eval.tiny.packing import Batch, Tree, pack
+from lift_eval.tiny.samples import Samples
 
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+CHECKPOINT = Path(__file__).parent / "checkpoint"
 
 
 def logits(
@@ -68,22 +77,34 @@ def exact_match(
 
 
 def in_context(
-    model: LlamaForCausalLM, mixture: Mixture, tokens: int, articles: int, joint: bool
+    model: LlamaForCausalLM, samples: Samples, tokens: int, articles: int, *, joint: bool, split: world.Split
 ) -> tuple[int, int]:
-    """Exact match on articles of the development names whose prompts are about `tokens` tokens long."""
+    """Exact match on articles that no training saw.
+
+    Args:
+        model: The model.
+        samples: Makes the prompts.
+        tokens: Length of a prompt, to within 12 tokens.
+        articles: How many articles, with at most four questions each.
+        joint: Whether to ask questions over two facts.
+        split: Whose names are used.
+
+    Returns:
+        Answers that are right, and all.
+    """
     rng = random.Random(f"in context {tokens}")  # noqa: S311
-    supply = world.Supply("dev", rng)
+    supply = world.Supply(split, rng)
     trees: list[Tree] = []
     while len(trees) < articles:
         facts = max(3, tokens // 20)
         written = world.article(rng, supply, pairs=facts // 3, singles=2, words=round(tokens * 0.82))
-        prefix = mixture.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
+        prefix = samples.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
         if joint:
             asked = [(item.question, item.answer) for item in written.joints]
         else:
             asked = [(rng.choice(fact.questions), fact.answer) for _, fact in written.facts]
         if abs(len(prefix) + 17 - tokens) < 12:
-            trees.append(mixture.reading(prefix, rng.sample(asked, min(4, len(asked)))))
+            trees.append(samples.reading(prefix, rng.sample(asked, min(4, len(asked)))))
     return exact_match(model, trees)
 
 
@@ -142,6 +163,7 @@ def pair_yield(
     passages: int,
     sentences: int,
     temperature: float,
+    split: world.Split,
 ) -> dict[str, float]:
     """Let the model write one pair per passage and check it against the world.
 
@@ -150,7 +172,7 @@ def pair_yield(
         ``quiet``: share of plain passages for which it rightly wrote none.
     """
     rng = random.Random(f"pairs {sentences}")  # noqa: S311
-    supply = world.Supply("dev", rng)
+    supply = world.Supply(split, rng)
     texts: list[str] = []
     known: list[dict[str, str]] = []
     while len(texts) < passages:
@@ -176,3 +198,47 @@ def pair_yield(
         counts[verdict] += 1
     shares = {name: counts[name] / max(counts["facts"], 1) for name in ("right", "wrong", "none")}
     return shares | {"quiet": counts["quiet"] / max(counts["plain"], 1)}
+
+
+def figures(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, split: world.Split = "dev", size: int = 48
+) -> dict[str, float]:
+    """All figures of the model.
+
+    Args:
+        model: The model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        split: Whose names are used.
+        size: Articles for each length, half the passages for each kind of passage.
+
+    Returns:
+        ``context_LENGTH_short`` and ``_long``: exact match; ``pairs_SENTENCES_tTEMPERATURE_*``: see `pair_yield`.
+    """
+    found: dict[str, float] = {}
+    samples = Samples(tokenizer)
+    for tokens in (96, 160, 240):
+        for joint in (False, True):
+            right, total = in_context(model, samples, tokens, size, joint=joint, split=split)
+            found[f"context_{tokens}_{'long' if joint else 'short'}"] = right / total
+    for sentences in (1, 4):
+        for temperature in (0.0, 1.0):
+            shares = pair_yield(model, tokenizer, 2 * size, sentences, temperature, split)
+            found |= {f"pairs_{sentences}_t{temperature:.0f}_{name}": share for name, share in shares.items()}
+    return {name: round(share, 3) for name, share in found.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the figures of a checkpoint."""
+    parser = argparse.ArgumentParser(prog="python -m lift_eval.tiny.evaluate", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="the bundled one by default")
+    parser.add_argument("--split", choices=["dev", "test"], default="test")
+    parser.add_argument("--articles", type=int, default=200, help="articles for each length of prompt")
+    options = parser.parse_args(arguments)
+    tokenizer = AutoTokenizer.from_pretrained(options.checkpoint)
+    model = LlamaForCausalLM.from_pretrained(options.checkpoint, dtype=torch.float32).eval()
+    found = figures(model, tokenizer, split=options.split, size=options.articles)
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

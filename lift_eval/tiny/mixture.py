@@ -1,122 +1,21 @@
-"""What the bundled model reads in pre-training: the samples of one step, packed into rows.
-
-A sample is a tree: one prefix (a text) and branches (questions with answers) that see the prefix and themselves but
-not each other, so that many questions share the cost of one text.
-"""
+"""What the bundled model reads in pre-training: the samples of any step."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING
 
 from lift_eval.tiny import prompts, world
+from lift_eval.tiny.packing import Batch, Tree, pack
+from lift_eval.tiny.samples import Samples
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-ANSWER, END, PAIR, TEXT = 1.0, 0.5, 0.4, 0.1
-"""Weights of the loss on an answer, on the end token, on a written question, on plain text."""
 
-
-class Branch(NamedTuple):
-    """Token ids and the weight of the loss on each (the first is the last of the prefix, with weight 0)."""
-
-    ids: list[int]
-    weights: list[float]
-
-
-@dataclass
-class Tree:
-    """A prefix, with the weight of the loss on each of its tokens, and branches that continue it."""
-
-    prefix: list[int]
-    weights: list[float]
-    branches: list[Branch]
-
-    def __len__(self) -> int:
-        return max(len(self.prefix) - 1, 0) + sum(len(branch.ids) - 1 for branch in self.branches)
-
-
-class Batch(NamedTuple):
-    """Rows of packed trees; every tensor has shape (rows, row tokens).
-
-    Attributes:
-        ids: Input tokens.
-        targets: The token that each input token is to predict.
-        weights: Weight of that prediction, 0 for none.
-        positions: Position in the tree's own sequence.
-        tree: Number of the tree within the row, -1 for padding.
-        branch: Number of the branch within the tree, 0 for the prefix.
-    """
-
-    ids: torch.Tensor
-    targets: torch.Tensor
-    weights: torch.Tensor
-    positions: torch.Tensor
-    tree: torch.Tensor
-    branch: torch.Tensor
-
-    def mask(self) -> torch.Tensor:
-        """Who sees whom: shape (rows, 1, row tokens, row tokens), true where the query sees the key."""
-        length = self.ids.size(1)
-        same_tree = self.tree[:, :, None] == self.tree[:, None, :]
-        visible = (self.branch[:, None, :] == 0) | (self.branch[:, :, None] == self.branch[:, None, :])
-        causal = torch.ones(length, length, dtype=torch.bool, device=self.ids.device).tril()
-        return (same_tree & visible & causal)[:, None]
-
-
-def pack(trees: list[Tree], rows: int, length: int) -> Batch:
-    """Lay trees into rows, the longest first, each into the fullest row that still has room for it."""
-    names = Batch._fields
-    fill = {"tree": -1}
-    out = {
-        name: torch.full(
-            (rows, length), fill.get(name, 0), dtype=torch.float if name == "weights" else torch.long
-        )
-        for name in names
-    }
-    used = [0] * rows
-    count = [0] * rows
-    for tree in sorted(trees, key=len, reverse=True):
-        fits = [row for row in range(rows) if used[row] + len(tree) <= length]
-        if not fits:
-            continue
-        row = max(fits, key=used.__getitem__)
-        columns = _columns(tree, count[row])
-        here = slice(used[row], used[row] + len(tree))
-        for name, column in zip(names, columns, strict=True):
-            out[name][row, here] = torch.tensor(column, dtype=out[name].dtype)
-        used[row] += len(tree)
-        count[row] += 1
-    return Batch(**out)
-
-
-def _columns(tree: Tree, number: int) -> tuple[list[float], ...]:
-    columns: tuple[list[float], ...] = ([], [], [], [], [], [])
-    start = max(len(tree.prefix) - 1, 0)
-    parts = [(0, 0, Branch(tree.prefix, tree.weights))] if start else []
-    parts += [(index, start, branch) for index, branch in enumerate(tree.branches, start=1)]
-    for index, offset, (ids, weights) in parts:
-        size = len(ids) - 1
-        values = (
-            ids[:-1],
-            ids[1:],
-            weights[1:],
-            range(offset, offset + size),
-            [number] * size,
-            [index] * size,
-        )
-        for column, value in zip(columns, values, strict=True):
-            column.extend(value)
-    return columns
-
-
-class Mixture:
+class Mixture(Samples):
     """Draws the samples of any step; the same seed and step give the same samples.
 
     Args:
@@ -124,57 +23,21 @@ class Mixture:
         seed: Seed of the run.
         steps: Length of the run, which the curriculum is spread over.
         rows, length: Shape of a batch.
+
+    Attributes:
+        POOL: Recurring articles alive at a time.
+        LIFE: Steps that each of them lives.
+        FIRST: Share of the run before the first of them.
+        LATE: Share of the run after which remembering outweighs reading.
     """
+
+    POOL, LIFE, FIRST, LATE = 16, 200, 0.12, 0.3
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, rows: int, length: int
     ) -> None:
-        self.tokenizer = tokenizer
+        super().__init__(tokenizer)
         self.seed, self.steps, self.rows, self.length = seed, steps, rows, length
-        self.eos = tokenizer.eos_token_id
-        self.newline = self.encode("\n")[-1]
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text."""
-        return list(self.tokenizer(text).input_ids)
-
-    # --- trees -------------------------------------------------------------------------------------------------
-
-    def question(self, question: str, answer: str, first: int) -> Branch:
-        """A branch that asks and answers after a prefix whose last token is `first`."""
-        prompt = self.encode(prompts.QUESTION.format(question=question))
-        reply = self.encode(f" {answer}")
-        ids = [first, *prompt, *reply, self.eos]
-        return Branch(ids, [0.0] * (1 + len(prompt)) + [ANSWER] * len(reply) + [END])
-
-    def reading(self, prefix: list[int], asked: list[tuple[str, str]], weight: float = 0.0) -> Tree:
-        """A text and questions after it, as many as fit the window."""
-        branches = [self.question(question, answer, prefix[-1]) for question, answer in asked]
-        room = prompts.WINDOW - len(prefix) + 2
-        return Tree(
-            prefix, [weight] * len(prefix), [branch for branch in branches if len(branch.ids) <= room]
-        )
-
-    def writing(self, passage: str, pairs: list[tuple[str, str]]) -> Tree:
-        """A passage and the pairs that may be written about it."""
-        prefix = self.encode(prompts.GENERATION.format(passage=passage))
-        branches = []
-        for question, answer in pairs:
-            asked = self.encode(prompts.PAIR.format(question=question, answer=""))
-            reply = self.encode(f" {answer}")
-            asked = asked[: len(asked) - (asked[-1] == self.encode(" ")[-1])]
-            weights = [0.0] + [PAIR] * len(asked) + [ANSWER] * len(reply) + [END]
-            branches.append(Branch([prefix[-1], *asked, *reply, self.eos], weights))
-        if not pairs:
-            none = self.encode(prompts.NO_PAIR)
-            branches = [Branch([prefix[-1], *none, self.eos], [0.0, *[PAIR] * len(none), PAIR])]
-        return Tree(prefix, [0.0] * len(prefix), branches)
-
-    def plain(self, ids: list[int]) -> Tree:
-        """A piece of text to be predicted token by token."""
-        return Tree(ids, [TEXT] * len(ids), [])
-
-    # --- kinds of samples --------------------------------------------------------------------------------------
 
     def copying(self, rng: random.Random, size: int) -> Tree:
         """Random tokens, repeated: the loss is on the repetition."""
@@ -262,10 +125,6 @@ class Mixture:
         asked += [(joint.question, joint.answer) for joint in written.joints]
         return self.reading(self.encode(written.title), rng.sample(asked, min(16, len(asked))))
 
-    # --- batches -----------------------------------------------------------------------------------------------
-
-    POOL, LIFE, FIRST = 16, 200, 0.12
-
     def pool(self, step: int) -> list[int]:
         """Numbers of the recurring articles that are alive at a step; one in POOL leaves every LIFE / POOL steps."""
         since = step - round(self.steps * self.FIRST)
@@ -282,7 +141,7 @@ class Mixture:
     def _draw(self, rng: random.Random, supply: world.Supply, step: int) -> Tree:
         alive = self.pool(step)
         size = self.size(step)
-        late = step > 0.3 * self.steps
+        late = step > self.LATE * self.steps
         makers: list[tuple[float, Callable[[], Tree]]] = [
             (0.25 if step < 0.04 * self.steps else 0.0, lambda: self.copying(rng, size)),
             (0.25 if late else 0.42, lambda: self.in_context(rng, supply, size)),

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from lift_eval.tiny import evaluate, tokenizer
-from lift_eval.tiny.mixture import Batch, Mixture
+from lift_eval.tiny.mixture import Mixture
 from lift_eval.tiny.model import config, new
 from lift_eval.tiny.muon import Muon
+from lift_eval.tiny.packing import Batch
 
 ROWS, LENGTH = 16, 384
 STEPS, SEED = 1500, 1
@@ -71,54 +71,39 @@ def train_step(
 
 
 def report(model: LlamaForCausalLM, mixture: Mixture, step: int) -> dict[str, float]:
-    """Evaluate on development names; recurring articles are those alive at the step."""
+    """The figures of `evaluate`, and what is remembered of the oldest recurring article."""
     model.eval()
-    figures: dict[str, float] = {}
-    for tokens in (96, 160, 240):
-        for joint in (False, True):
-            right, total = evaluate.in_context(model, mixture, tokens, 48, joint)
-            figures[f"context_{tokens}_{'long' if joint else 'short'}"] = right / total
-    for sentences in (1, 4):
-        for temperature in (0.0, 1.0):
-            shares = evaluate.pair_yield(model, mixture.tokenizer, 100, sentences, temperature)
-            figures |= {
-                f"pairs_{sentences}_t{temperature:.0f}_{name}": value for name, value in shares.items()
-            }
-    alive = mixture.pool(step)
-    if alive:
-        oldest = mixture.recurring(alive[0])
+    found = evaluate.figures(model, mixture.tokenizer)
+    for number in mixture.pool(step)[:1]:
+        oldest = mixture.recurring(number)
         asked = [(fact.questions[0], fact.answer) for _, fact in oldest.facts]
-        asked_long = [(joint.question, joint.answer) for joint in oldest.joints]
-        prefix = mixture.encode(oldest.title)
-        for name, questions in (("short", asked), ("long", asked_long)):
-            right, total = evaluate.exact_match(
-                model, [mixture.reading(prefix, questions)], length=1024, rows=1
-            )
-            figures[f"remembered_{name}"] = right / total
+        tree = mixture.reading(mixture.encode(oldest.title), asked)
+        right, total = evaluate.exact_match(model, [tree], length=1024, rows=1)
+        found["remembered"] = round(right / total, 3)
     model.train()
-    return {name: round(value, 3) for name, value in figures.items()}
+    return found
 
 
-def _save(folder: Path, model: LlamaForCausalLM, optimizer: Muon, step: int, seconds: float) -> None:
-    """Write the state of the run; the weights come last, so that a half-written state is never taken up."""
-    state = folder / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {"optimizer": optimizer.state_dict(), "step": step, "seconds": seconds}, state / "optimizer.new"
-    )
-    save_file(
-        {name: value.contiguous() for name, value in model.model.state_dict().items()}, state / "model.new"
-    )
-    (state / "optimizer.new").replace(state / "optimizer.pt")
-    (state / "model.new").replace(state / "model.safetensors")
+def save_state(folder: Path, model: LlamaForCausalLM, optimizer: Muon, step: int, seconds: float) -> None:
+    """Write the state of the run; a state is written whole or not at all."""
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "step": step,
+        "seconds": seconds,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(state, folder / "state.new")
+    (folder / "state.new").replace(folder / "state.pt")
 
 
-def _resume(folder: Path, model: LlamaForCausalLM, optimizer: Muon) -> tuple[int, float]:
-    state = folder / "state"
-    if not (state / "model.safetensors").exists():
+def load_state(folder: Path, model: LlamaForCausalLM, optimizer: Muon) -> tuple[int, float]:
+    """Take up the state of a run, if there is one; returns the steps and seconds done."""
+    path = folder / "state.pt"
+    if not path.exists():
         return 0, 0.0
-    model.model.load_state_dict(load_file(state / "model.safetensors"))
-    saved = torch.load(state / "optimizer.pt", weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location=model.device)
+    model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"]), float(saved["seconds"])
 
@@ -152,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     mixture = Mixture(words, options.seed, options.steps, ROWS, LENGTH)
     model = new(config(words), options.seed).to(options.device)
     optimizer = optimizer_of(model)
-    first, seconds = _resume(options.out, model, optimizer)
+    first, seconds = load_state(options.out, model, optimizer)
     options.out.mkdir(parents=True, exist_ok=True)
     say(f"{sum(weight.numel() for weight in model.parameters()):,} weights, step {first} of {options.steps}")
     body = torch.compile(model.model) if options.compile else None
@@ -173,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
             say(json.dumps({"step": done} | figures))
             with (options.out / "progress.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": done, "loss": round(average, 4)} | figures) + "\n")
-            _save(options.out, model, optimizer, done, time.monotonic() - started)
+            save_state(options.out, model, optimizer, done, time.monotonic() - started)
     export(options.out, model, mixture)
     say(f"written to {options.out}")
 
