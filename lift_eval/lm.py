@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -242,8 +243,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             if document is not None:
                 groups.setdefault(document, []).append(place)
         records = {record.digest: record for record in self.record.documents}
-        order = list(groups)
-        following = dict(zip(order, order[1:], strict=False))
+        following = dict(pairwise(groups))
         bar = tqdm(groups.items(), desc="documents", unit="doc", disable=quiet or self.rank != 0)
         for document, places in bar:
 
