@@ -144,7 +144,7 @@ class Mixture(Samples):
         late = step > self.LATE * self.steps
         makers: list[tuple[float, Callable[[], Tree]]] = [
             (0.25 if step < 0.04 * self.steps else 0.0, lambda: self.copying(rng, size)),
-            (0.25 if late else 0.42, lambda: self.in_context(rng, supply, size)),
+            (0.32 if late else 0.42, lambda: self.in_context(rng, supply, size)),
             (0.10 if size > 200 else 0.0, lambda: self._fresh_truncated(rng, supply)),
             (0.22 if late else 0.35, lambda: self.written_pairs(rng, supply)),
             (0.45 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),

@@ -24,7 +24,7 @@ from lift_eval.tiny.muon import Muon
 from lift_eval.tiny.packing import Batch
 
 ROWS, LENGTH = 16, 384
-STEPS, SEED = 1500, 1
+STEPS, SEED = 1000, 1
 WARM_UP, DECAY = 40, 0.4
 
 

@@ -2,7 +2,8 @@
 
 Only data. `lift_eval.tiny.world` combines it into articles, `lift_eval.tiny.tokenizer` makes every word of it one
 token. In a template, ``{who}`` is the entity (``{Who}`` at the start of a sentence), ``{value}`` the answer and
-``{year}`` the year of a dated fact.
+``{year}`` the year of a dated fact. The value comes after all that tells one fact from another: a causal model reads
+the text once, and where the value came first it would have to look back twice.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _counts(verb: str, base: str, things: str, season: str) -> Aspect:
         COUNTS,
         (
             f"In {season} {{who}} {verb} {{value}} {things}.",
-            f"{{Who}} {verb} {{value}} {things} in {season}.",
+            f"{{Who}} in {season} {verb} {{value}} {things}.",
             f"It was in {season} that {{who}} {verb} {{value}} {things}.",
         ),
         (
@@ -153,12 +154,12 @@ def _counts(verb: str, base: str, things: str, season: str) -> Aspect:
     )
 
 
-def _year(verb: str, noun: str) -> Aspect:
+def _year(verb: str) -> Aspect:
     return Aspect(
         YEARS,
         (
             f"{{Who}} was {verb} in {{value}}.",
-            f"It was in {{value}} that {{who}} was {verb}.",
+            f"{{Who}} was {verb}, it is said, in {{value}}.",
             f"The year in which {{who}} was {verb} is {{value}}.",
         ),
         (f"When was {{who}} {verb}?", f"In which year was {{who}} {verb}?"),
@@ -198,8 +199,8 @@ PERSON = Kind(
         TRADES,
         (
             "In {year} {who} worked as a {value}.",
-            "{Who} was a {value} in {year}.",
-            "People knew {who} as a {value} in {year}.",
+            "{Who} was in {year} a {value}.",
+            "In {year} people knew {who} as a {value}.",
         ),
         ("What was the work of {who} in {year}?", "In {year}, what was the trade of {who}?"),
     ),
@@ -265,14 +266,14 @@ SHIP = Kind(
         COLOURS,
         (
             "In {year} {who} was painted {value}.",
-            "{Who} was {value} in {year}.",
+            "In the year {year} {who} turned {value}.",
             "The colour of {who} in {year} was {value}.",
         ),
         ("What was the colour of {who} in {year}?", "In {year}, which colour did {who} have?"),
     ),
     spring=_counts("made", "make", "voyages", "spring"),
     autumn=_counts("made", "make", "voyages", "autumn"),
-    extra=(_year("built", "building"),),
+    extra=(_year("built"),),
     both="From which port did both {who} and {other} come?",
     pair="Which two cargoes did {who} carry?",
     before="What was the colour of {who} before it was {late}?",
@@ -310,13 +311,13 @@ COMPANY = Kind(
         (
             "In {year} {who} was led by {value}.",
             "The head of {who} in {year} was {value}.",
-            "{Who} had {value} as its head in {year}.",
+            "{Who} had in {year} a head named {value}.",
         ),
         ("Who led {who} in {year}?", "In {year}, who was the head of {who}?"),
     ),
     spring=_counts("opened", "open", "shops", "spring"),
     autumn=_counts("opened", "open", "shops", "autumn"),
-    extra=(_year("founded", "founding"),),
+    extra=(_year("founded"),),
     both="In which town did both {who} and {other} have a seat?",
     pair="Which two products did {who} sell?",
     before="Who was the head of {who} before {late}?",
@@ -354,13 +355,13 @@ FAIR = Kind(
         (
             "In {year} the prize of {who} went to {value}.",
             "The winner of {who} in {year} was {value}.",
-            "{Who} gave its prize to {value} in {year}.",
+            "{Who} gave its prize in {year} to {value}.",
         ),
         ("Who won the prize of {who} in {year}?", "In {year}, who was the winner of {who}?"),
     ),
     spring=_counts("drew", "draw", "bands", "spring"),
     autumn=_counts("drew", "draw", "bands", "autumn"),
-    extra=(_year("opened", "opening"),),
+    extra=(_year("opened"),),
     both="In which town were both {who} and {other} held?",
     pair="Which two dishes did people eat at {who}?",
     before="Who won the prize of {who} before {late}?",
