@@ -36,8 +36,12 @@ def _canonical(value: object) -> str:
         return text.lower() if text.lower() in ("true", "false", "none") else text
 
 
-def runs_of_rows(experiment: Experiment) -> dict[str, list[Run]]:
+def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> dict[str, list[Run]]:
     """The runs of each row, all seeds together.
+
+    Args:
+        experiment: Whose rows.
+        runs: The runs to choose from; none for those in the experiment's results folder.
 
     Returns:
         By name of the row; an empty list where nothing was run.
@@ -46,14 +50,15 @@ def runs_of_rows(experiment: Experiment) -> dict[str, list[Run]]:
         ResultsError: If a file cannot be trusted, or a row's own ``results`` is not there.
     """
     folder = experiment.results_folder
-    shared = read_runs([folder]) if folder.is_dir() and any(folder.iterdir()) else []
+    if runs is None:
+        runs = read_runs([folder]) if folder.is_dir() and any(folder.iterdir()) else []
     own = {row.name: read_runs([experiment.folder / row.results]) for row in experiment.rows if row.results}
     return {
         row.name: own[row.name]
         if row.results
         else [
             run
-            for run in shared
+            for run in runs
             if identity(run.model, run.model_args) == identity(row.model, experiment.arguments(row))
         ]
         for row in experiment.rows

@@ -42,20 +42,23 @@ def resamples_for(documents: int) -> int:
     return int(min(RESAMPLES, max(1_000, MAX_CELLS // max(documents, 1))))
 
 
-def resampled_means(numerators: Floats, denominators: Floats, seed: int = 0) -> Floats:
+def resampled_means(
+    numerators: Floats, denominators: Floats, seed: int = 0, resamples: int | None = None
+) -> Floats:
     """Bootstrap a mean of ratios over documents.
 
     Args:
         numerators: Sums of scores, shape (parts, documents). A part is a task of a group; a plain score has one.
         denominators: Sums of weights, same shape; 0 where a document has no question of that part.
         seed: Of the draws. Equal shapes and seeds draw equal documents, so two methods are resampled together.
+        resamples: How many draws; none for `resamples_for` the documents.
 
     Returns:
         The mean over parts of the ratio, one value per resample.
     """
     parts, documents = numerators.shape
     means = []
-    for counts in _draws(documents, seed):
+    for counts in _draws(documents, seed, resamples or resamples_for(documents)):
         weights = counts @ denominators.T
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios = (counts @ numerators.T) / weights
@@ -65,9 +68,9 @@ def resampled_means(numerators: Floats, denominators: Floats, seed: int = 0) -> 
     return np.concatenate(means)
 
 
-def _draws(documents: int, seed: int) -> Iterator[Floats]:
+def _draws(documents: int, seed: int, resamples: int) -> Iterator[Floats]:
     """How often each document is drawn in each resample, in pieces of shape (resamples, documents)."""
-    pieces = list(_chunks(resamples_for(documents), max(1, MAX_CELLS // 10 // documents)))
+    pieces = list(_chunks(resamples, max(1, MAX_CELLS // 10 // documents)))
     if len(pieces) == 1:
         yield _one_draw(documents, seed, pieces[0])
         return
@@ -103,11 +106,13 @@ def mean_of_ratios(numerators: Floats, denominators: Floats) -> float:
     return float(np.mean(numerators.sum(axis=1) / denominators.sum(axis=1)))
 
 
-def bootstrap_interval(numerators: Floats, denominators: Floats, seed: int = 0) -> Interval:
+def bootstrap_interval(
+    numerators: Floats, denominators: Floats, seed: int = 0, resamples: int | None = None
+) -> Interval:
     """The 95 % interval of a score, by bootstrap over documents; see `resampled_means`."""
     if numerators.shape[1] < 2:
         return Interval(math.nan, math.nan)
-    return interval(resampled_means(numerators, denominators, seed))
+    return interval(resampled_means(numerators, denominators, seed, resamples))
 
 
 @dataclass(frozen=True)
