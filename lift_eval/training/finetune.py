@@ -88,9 +88,9 @@ def supervised_loss(model: nn.Module, batch: MicroBatch) -> Tensor:
     )
 
 
-def _mask_for(model: Any, mask: Tensor) -> Tensor:  # noqa: ANN401 - PeftModel or PreTrainedModel
+def _mask_for(model: Any, mask: Tensor | None) -> Tensor | None:  # noqa: ANN401 - PeftModel or PreTrainedModel
     """Eager attention adds its mask to the scores; SDPA takes a boolean one."""
-    if mask.dim() == 2 or model.config._attn_implementation != "eager":
+    if mask is None or model.config._attn_implementation != "eager":
         return mask
     lowest = torch.finfo(model.dtype).min
     return torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(~mask, lowest)
