@@ -2,9 +2,9 @@
 
 A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) waits for the import of lm_eval
 and then calls `install`. That puts one finder in front of ``sys.meta_path``. The finder passes every import by,
-except those of ``lm_eval.models`` and ``lm_eval.tasks``: right after one of these has run, the model is
-registered, to be imported when it is asked for, or our tasks are added to the task manager. An interpreter that
-never imports lm_eval never gets here.
+except those of ``lm_eval.models``, ``lm_eval.tasks`` and lm-eval's command line: right after one of these has run,
+the model is registered, to be imported when it is asked for, or our tasks are added to the task manager, or what a
+user can mend is made to end in one line. An interpreter that never imports lm_eval never gets here.
 
 Set ``LIFT_EVAL_AUTOLOAD=0`` to switch it off; `register` is the explicit way.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
-    from types import ModuleType, TracebackType
+    from types import ModuleType
 
     from lm_eval.tasks import TaskManager
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MODEL_NAME = "lift"
 MODEL_TARGET = "lift_eval.lm:LiftLM"
 OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
-LM_EVAL_PROGRAMS = ("/lm_eval", "/lm-eval", "/lm_eval/__main__.py")
 
 
 def install() -> None:
@@ -77,34 +76,22 @@ def _add_model(_models: ModuleType) -> None:
     registry.model_registry.register(MODEL_NAME, target=MODEL_TARGET)
 
 
-def _add_model_and_faults(models: ModuleType) -> None:
-    _add_model(models)
-    if sys.argv[0].replace(os.sep, "/").endswith(LM_EVAL_PROGRAMS):
-        _report_faults_in_one_line()
+def _end_in_one_line(harness: ModuleType) -> None:
+    """Let lm-eval's command line end with one line and its own status where it is not the program that is at fault."""
+    command_line = harness.HarnessCLI
+    if hasattr(command_line, "_ends_as_lift_eval"):
+        return
+    original = command_line.execute
 
+    @functools.wraps(original)
+    def execute(self: object, args: object) -> None:
+        from lift_eval.ending import ending
 
-def _report_faults_in_one_line() -> None:
-    """Let lm-eval's command line end with one line and status 2 where a user can mend the fault.
+        with ending():
+            original(self, args)
 
-    Every other exception, and every other program that imports lm_eval, keeps its traceback.
-    """
-    before = sys.excepthook
-
-    def report(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
-        errors = sys.modules.get("lift_eval.errors")
-        if errors is not None and isinstance(fault, errors.LiftEvalError):
-            message = str(fault)
-        elif isinstance(fault, ValueError) and "did not find any docs" in str(fault):
-            message = (
-                "a task has no row to ask about: its data must have rows, and --limit must be more than 0"
-            )
-        else:
-            before(kind, fault, trace)
-            return
-        sys.stderr.write(f"lift_eval: error: {message}\n")
-        raise SystemExit(2)
-
-    sys.excepthook = report
+    command_line.execute = execute
+    command_line._ends_as_lift_eval = True
 
 
 def _add_tasks(tasks: ModuleType) -> None:
@@ -142,13 +129,14 @@ def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
 
 
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
-    "lm_eval.models": _add_model_and_faults,
+    "lm_eval.models": _add_model,
     "lm_eval.tasks": _add_tasks,
+    "lm_eval._cli.harness": _end_in_one_line,
 }
 
 
 class _Finder:
-    """Finds the two modules as the finders behind it do, and has them extended after they have run."""
+    """Finds these modules as the finders behind it do, and has them extended after they have run."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

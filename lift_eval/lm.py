@@ -9,10 +9,11 @@ answered, and the adapter is reset. With the recipe ``icl`` the same line runs w
 from __future__ import annotations
 
 import logging
-import sys
+import math
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -21,45 +22,29 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
-from tqdm import tqdm
 
 from lift_eval.adapters import needs_full_precision
 from lift_eval.answering import Decoding
+from lift_eval.arguments import HF_ARGUMENTS, recipe_from_arguments
+from lift_eval.distribution.groups import Group, Outcome, Request, fingerprint, group_by_document
+from lift_eval.distribution.processes import Processes
+from lift_eval.distribution.progress import Progress, interruptible
 from lift_eval.document import Document, find_document
-from lift_eval.errors import DocumentError, GeneratorError, RecipeError, StoreError, nearest
-from lift_eval.lifter import LiftedDocument, Lifter
+from lift_eval.ending import note_given_up
+from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
+from lift_eval.lifter import LiftedDocument, Lifter, OnStep
 from lift_eval.loading import BUNDLED, load_config, load_model, resolve_device
 from lift_eval.prompt import EncodedPrompt, Prompt
-from lift_eval.recipe import Recipe, load_recipe
-from lift_eval.record import RunRecord, versions
+from lift_eval.record import DocumentRecord, RunRecord, peak_memory_bytes, versions
 from lift_eval.store import open_store
 
 logger = logging.getLogger(__name__)
 
-OWN_ARGUMENTS = (
-    "pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation", "store",
-)  # fmt: skip
-HF_ARGUMENTS = (
-    "revision", "subfolder", "tokenizer", "max_length", "batch_size", "max_batch_size", "trust_remote_code",
-    "add_bos_token", "prefix_token_id", "chat_template_args", "enable_thinking", "think_end_token",
-    "softmax_dtype", "logits_cache",
-)  # fmt: skip
-"""Arguments of lm-eval's ``hf`` model that keep their meaning."""
-
-REPLACED_ARGUMENTS = {
-    "peft": "the recipe's 'adapter' group makes the adapter",
-    "load_in_4bit": "use precision.quantization=nf4",
-    "load_in_8bit": "use precision.quantization=int8",
-    "dtype": "use precision.dtype=float32 or precision.dtype=bfloat16",
-    "parallelize": "use device_map=auto",
-}
-
 UNSAID_DEVICE = "cuda:0"
 BUNDLED_TASKS = "lift_tiny"
 
-# What is done with the requests of one document: the lifted document (none where requests have no document) and the
-# requests' places in the run.
-Work = Callable[[LiftedDocument, Sequence[int]], None]
+Respond = Callable[[LiftedDocument], Sequence[Any]]
+"""Gets one result for each request of a group out of the model; its prompts are encoded already."""
 
 
 class LiftLM(HFLM):  # type: ignore[misc]
@@ -112,6 +97,11 @@ class LiftLM(HFLM):  # type: ignore[misc]
         )
         self.lifter = Lifter(self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened)
         self._model = self.lifter.model
+        # Towards lm-eval every process is the only one: it gets all requests, and takes its share of the documents.
+        # lm-eval would deal out questions, and the same document would be trained in several processes.
+        self._rank, self._world_size = 0, 1
+        self.processes = Processes()
+        self.record.processes = self.processes.count
         self.record.load_seconds = time.perf_counter() - began
 
     def _create_model(self, pretrained: str, **hf_arguments: Any) -> None:  # noqa: ANN401
@@ -140,24 +130,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         Returns:
             The answers in the order of the requests; an empty one where the document was given up.
         """
-        documents = self._documents(requests)
-        decodings = [self._decoding(request.args[1]) for request in requests]
-        prompts = [
-            self._encode(request, document, decoding.max_new_tokens)
-            for request, document, decoding in zip(requests, documents, decodings, strict=True)
-        ]
-        answers = [""] * len(requests)
-
-        def work(lifted: LiftedDocument, places: Sequence[int]) -> None:
-            for decoding, alike in _by_decoding(decodings, places):
-                for place, decoded in zip(
-                    alike, lifted.decode([prompts[place] for place in alike], decoding), strict=True
-                ):
-                    answers[place] = decoded.text
-                    self.cache_hook.add_partial("generate_until", requests[place].args, decoded.text)
-
-        self._each_document(requests, documents, work, quiet=disable_tqdm)
-        return answers
+        return self._responses("generate_until", requests, "", quiet=disable_tqdm)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Score continuations, each by the model adapted to its document.
@@ -170,23 +143,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             For each request the log-likelihood and whether greedy decoding would give the continuation; minus
             infinity where the document was given up.
         """
-        documents = self._documents(requests)
-        pairs = [
-            self._encode_scored(request, document)
-            for request, document in zip(requests, documents, strict=True)
-        ]
-        scores = [(float("-inf"), False)] * len(requests)
-
-        def work(lifted: LiftedDocument, places: Sequence[int]) -> None:
-            encoded = [(requests[place].args, *pairs[place]) for place in places]
-            with lifted.scoring(len(places)):
-                for place, score in zip(
-                    places, self._loglikelihood_tokens(encoded, disable_tqdm=True), strict=True
-                ):
-                    scores[place] = score
-
-        self._each_document(requests, documents, work, quiet=disable_tqdm)
-        return scores
+        return self._responses("loglikelihood", requests, (-math.inf, False), quiet=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Score whole texts in disjoint windows, each text by the model adapted to its document.
@@ -198,99 +155,189 @@ class LiftLM(HFLM):  # type: ignore[misc]
         Returns:
             The log-likelihood of each request's text; minus infinity where the document was given up.
         """
-        scores = [float("-inf")] * len(requests)
+        return self._responses("loglikelihood_rolling", requests, -math.inf, quiet=disable_tqdm)
 
-        def work(lifted: LiftedDocument, places: Sequence[int]) -> None:
-            with lifted.scoring(len(places)):
-                for place in places:
+    def _generate(self, group: Group) -> Respond:
+        decodings = [self._decoding(request.arguments[1]) for request in group.requests]
+        prompts = [
+            self._encode(request, group.document, decoding.max_new_tokens)
+            for request, decoding in zip(group.requests, decodings, strict=True)
+        ]
+
+        def respond(lifted: LiftedDocument) -> list[str]:
+            answers = [""] * len(prompts)
+            for decoding, alike in _by_decoding(decodings):
+                decoded = lifted.decode([prompts[index] for index in alike], decoding)
+                for index, answer in zip(alike, decoded, strict=True):
+                    answers[index] = answer.text
+            return answers
+
+        return respond
+
+    def _score(self, group: Group) -> Respond:
+        encoded = [(None, *self._encode_scored(request, group.document)) for request in group.requests]
+
+        def respond(lifted: LiftedDocument) -> list[tuple[float, bool]]:
+            with lifted.scoring(len(encoded)):
+                return list(self._loglikelihood_tokens(encoded, disable_tqdm=True))
+
+        return respond
+
+    def _score_rolling(self, group: Group) -> Respond:
+        def respond(lifted: LiftedDocument) -> list[float]:
+            scores = []
+            with lifted.scoring(len(group.requests)):
+                for request in group.requests:
                     windows = utils.get_rolling_token_windows(
-                        token_list=self.tok_encode(requests[place].args[0]),
+                        token_list=self.tok_encode(request.arguments[0]),
                         prefix_token=self.prefix_token_id,
                         max_seq_len=self.max_length,
                         context_len=1,
                     )
                     encoded = [(None, *utils.make_disjoint_window(window)) for window in windows]
                     parts = self._loglikelihood_tokens(encoded, disable_tqdm=True)
-                    scores[place] = sum(score for score, _ in parts)
-                    self.cache_hook.add_partial("loglikelihood_rolling", requests[place].args, scores[place])
+                    scores.append(sum(score for score, _ in parts))
+            return scores
 
-        self._each_document(requests, self._documents(requests), work, quiet=disable_tqdm)
-        return scores
+        return respond
 
     # --- documents ---------------------------------------------------------------------------------------------
 
-    def _documents(self, requests: Sequence[Instance]) -> list[Document | None]:
-        found = []
-        for request in requests:
-            try:
-                document = find_document(request.doc, request.args[0], self.document_field)
-            except DocumentError as error:
-                raise DocumentError(f"task '{request.task_name}', row {request.doc_id}: {error}") from None
-            found.append(document)
-        if self._bundled and any(not str(r.task_name).startswith(BUNDLED_TASKS) for r in requests):
+    def _responses(self, kind: str, requests: Sequence[Instance], given_up: Any, *, quiet: bool) -> list[Any]:  # noqa: ANN401
+        """Do all requests of one kind, and put what comes of it on the record."""
+        began = time.perf_counter()
+        groups = self._groups(requests)
+        known = {record.digest: record for record in self.record.documents}
+        results = [given_up] * len(requests)
+        for group, outcome in zip(groups, self._outcomes(kind, groups, known, quiet=quiet), strict=True):
+            for place, result in zip(
+                group.places, outcome.results, strict=False
+            ):  # none of a document given up
+                results[place] = result
+                self.cache_hook.add_partial(kind, requests[place].args, result)
+            if group.document is not None:
+                known[group.document.digest] = outcome.record
+        self.record.documents = list(known.values())
+        self.record.wall_seconds += time.perf_counter() - began
+        # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
+        self._rank = self.processes.rank
+        if self._rank == 0:
+            note_given_up([record.summary() for record in self.record.documents if record.failure])
+        return results
+
+    def _groups(self, requests: Sequence[Instance]) -> list[Group]:
+        light = [Request(str(r.task_name), int(r.doc_id), tuple(r.args)) for r in requests]
+        documents = []
+        for instance, request in zip(requests, light, strict=True):
+            with _named(request):
+                documents.append(find_document(instance.doc, request.arguments[0], self.document_field))
+        if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
             logger.warning(
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
                 "with pretrained=..."
             )
-        return found
-
-    def _each_document(
-        self, requests: Sequence[Instance], documents: Sequence[Document | None], work: Work, *, quiet: bool
-    ) -> None:
-        """Lift each document once and do the work on its requests, then that on requests without a document."""
-        groups: dict[Document, list[int]] = {}
-        for place, document in enumerate(documents):
-            if document is not None:
-                groups.setdefault(document, []).append(place)
-        records = {record.digest: record for record in self.record.documents}
-        following = dict(pairwise(groups))
-        bar = tqdm(groups.items(), desc="documents", unit="doc", disable=quiet or self.rank != 0)
-        for document, places in bar:
-
-            def show(step: int, steps: int, loss: float) -> None:
-                bar.set_postfix_str(f"step {step}/{steps}, loss {loss:.3f}")
-
-            earlier = records.get(document.digest)
-            with self.lifter.lifting(document, earlier) as lifted:
-                if earlier is None:
-                    self.record.documents.append(lifted.record)
-                try:
-                    lifted.train(on_step=show, following=following.get(document))
-                    work(lifted, places)
-                except (torch.OutOfMemoryError, GeneratorError) as error:
-                    lifted.record.failure = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                    logger.error(
-                        "document given up, its questions count as wrong: %s", lifted.record.summary()
-                    )
-            if not bar.disable:
-                tqdm.write(lifted.record.summary(), file=sys.stderr)
-        bare = [place for place, document in enumerate(documents) if document is None]
+        bare = [request for request, document in zip(light, documents, strict=True) if document is None]
         if bare:
-            tasks = sorted({str(requests[place].task_name) for place in bare})
             logger.warning(
                 "%d requests of %s have no document and are answered by the base model; if one of their fields is the "
                 "document, name it with document_field=...",
                 len(bare),
-                ", ".join(tasks),
+                ", ".join(sorted({request.task for request in bare})),
             )
-            self.record.questions_without_document += len(bare)
+        self.record.questions_without_document += len(bare)
+        return group_by_document(light, documents)
+
+    def _outcomes(
+        self, kind: str, groups: Sequence[Group], known: Mapping[str, DocumentRecord], *, quiet: bool
+    ) -> list[Outcome]:
+        """Do this process's share of the groups, and get the outcomes of all."""
+        processes = self.processes
+        weights = [self._tokens(group) for group in groups] if processes.count > 1 else []
+        share = processes.share(fingerprint(groups), weights) if weights else range(len(groups))
+        progress = Progress(len(share), processes.label("documents"), quiet=quiet or processes.rank > 0)
+        outcomes = {}
+        with interruptible(lambda: self._how_to_resume(progress)), closing(progress):
+            for place, next_place in zip_longest(share, share[1:]):
+                group = groups[place]
+                outcomes[place] = self.work(
+                    kind,
+                    group,
+                    earlier=known.get(group.document.digest) if group.document else None,
+                    following=None if next_place is None else groups[next_place].document,
+                    on_step=progress.step,
+                )
+                progress.finished(outcomes[place].record)
+            for theirs, peak in processes.gather((outcomes, peak_memory_bytes())):
+                outcomes.update(theirs)
+                self.record.peak_memory_bytes = max(self.record.peak_memory_bytes, peak)
+        return [outcomes[place] for place in range(len(groups))]
+
+    def work(
+        self,
+        kind: str,
+        group: Group,
+        *,
+        earlier: DocumentRecord | None = None,
+        following: Document | None = None,
+        on_step: OnStep | None = None,
+    ) -> Outcome:
+        """Lift a group's document and do its requests.
+
+        Args:
+            kind: ``generate_until``, ``loglikelihood`` or ``loglikelihood_rolling``.
+            group: The document and its requests.
+            earlier: The document's record of earlier in the run, to go on with.
+            following: The document that this process lifts next.
+            on_step: Called after each optimizer step.
+
+        Returns:
+            The results and the record. A document that cannot be trained or asked is given up: its record says why.
+
+        Raises:
+            DocumentError: If a prompt leaves no room in the model's window.
+        """
+        kinds = {
+            "generate_until": self._generate,
+            "loglikelihood": self._score,
+            "loglikelihood_rolling": self._score_rolling,
+        }
+        respond = kinds[kind](group)  # before the training: what does not fit is refused at once
+        if group.document is None:
             with self.lifter.unlifted() as base:
-                work(base, bare)
+                return Outcome(tuple(respond(base)), base.record)
+        with self.lifter.lifting(group.document, earlier) as lifted:
+            try:
+                lifted.train(on_step, following)
+                results = tuple(respond(lifted))
+            except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
+                results = ()
+                lifted.record.give_up(error, len(group.requests))
+                logger.error("document given up, its questions count as wrong: %s", lifted.record.summary())
+        if not results:
+            torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
+        return Outcome(results, lifted.record)
+
+    def _tokens(self, group: Group) -> int:
+        return len(self.lifter.encoder.plain_ids(group.document.training_text)) if group.document else 0
+
+    def _how_to_resume(self, progress: Progress) -> str:
+        done = f"stopped, {progress.done} of {self.processes.label('documents', progress.total)} finished"
+        if self.lifter.store is None:
+            return f"{done}; nothing is kept (store=off), the same command begins anew"
+        return f"{done} and kept in {self.lifter.store.folder}; the same command goes on from there"
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
-    def _encode(self, request: Instance, document: Document | None, reserve: int) -> EncodedPrompt:
-        prompt = Prompt.around(request.args[0], document)
+    def _encode(self, request: Request, document: Document | None, reserve: int) -> EncodedPrompt:
+        prompt = Prompt.around(request.arguments[0], document)
         if self.recipe.prompt.document == "none":
             prompt = prompt.without_document()
-        try:
+        with _named(request):
             return self.lifter.encoder.encode(prompt, reserve)
-        except DocumentError as error:
-            raise DocumentError(f"task '{request.task_name}', row {request.doc_id}: {error}") from None
 
-    def _encode_scored(self, request: Instance, document: Document | None) -> tuple[list[int], list[int]]:
+    def _encode_scored(self, request: Request, document: Document | None) -> tuple[list[int], list[int]]:
         """Token ids of a context, its middle cut where it is too long, and of its continuation."""
-        context, continuation = request.args
+        context, continuation = request.arguments
         if not context:
             ids = self.tok_encode(continuation, add_special_tokens=False)
             first = self.prefix_token_id
@@ -348,44 +395,23 @@ class LiftLM(HFLM):  # type: ignore[misc]
         return {**super().get_model_info(), "lift": ours}
 
 
-def recipe_from_arguments(recipe: str, arguments: dict[str, Any]) -> Recipe:
-    """Resolve the recipe and check all arguments that are not lm-eval's own.
-
-    Args:
-        recipe: The recipe's name or file.
-        arguments: Dotted keys of the recipe, ``seed``, and whatever else was given.
-
-    Raises:
-        RecipeError: With all faults of arguments and recipe together.
-    """
-    overrides = {key: value for key, value in arguments.items() if "." in key or key == "seed"}
-    known = (*OWN_ARGUMENTS, *HF_ARGUMENTS, "seed")
-    faults = [
-        f"'{key}' is not an argument of model 'lift': {REPLACED_ARGUMENTS[key]}"
-        if key in REPLACED_ARGUMENTS
-        else f"unknown argument '{key}' (value {value!r}){nearest(key, known)}"
-        for key, value in arguments.items()
-        if key not in overrides
-    ]
+@contextmanager
+def _named(request: Request) -> Iterator[None]:
+    """Let errors inside say which request they are about."""
     try:
-        resolved = load_recipe(recipe, overrides)
-    except RecipeError as error:
-        if not faults:
-            raise
-        raise RecipeError("model arguments", [*faults, *error.faults]) from None
-    if faults:
-        raise RecipeError("model arguments", faults)
-    return resolved
+        yield
+    except DocumentError as error:
+        raise DocumentError(f"task '{request.task}', row {request.row}: {error}") from None
 
 
-def _by_decoding(decodings: Sequence[Decoding], places: Sequence[int]) -> list[tuple[Decoding, list[int]]]:
-    """Group requests that are decoded alike."""
+def _by_decoding(decodings: Sequence[Decoding]) -> list[tuple[Decoding, list[int]]]:
+    """Group the places of requests that are decoded alike."""
     groups: list[tuple[Decoding, list[int]]] = []
-    for place in places:
-        for decoding, alike in groups:
-            if decoding == decodings[place]:
+    for place, decoding in enumerate(decodings):
+        for known, alike in groups:
+            if known == decoding:
                 alike.append(place)
                 break
         else:
-            groups.append((decodings[place], [place]))
+            groups.append((decoding, [place]))
     return groups

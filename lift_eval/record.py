@@ -37,6 +37,7 @@ class DocumentRecord:
         pairs: Auxiliary pairs: asked, kept, and refused by reason.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
         failure: Why the document was given up; empty where it was not.
+        lost_questions: Its questions that count as wrong for that.
         reused: What an earlier run had made, and this one took from the store: adapter, answers.
         reused_seconds: What that took when it was made, by stage; it is not in ``seconds``, which is this run's time.
             Losses and tokens of a reused adapter are those of its training.
@@ -55,8 +56,20 @@ class DocumentRecord:
     pairs: dict[str, int] = field(default_factory=dict)
     gates: list[float] = field(default_factory=list)
     failure: str = ""
+    lost_questions: int = 0
     reused: list[str] = field(default_factory=list)
     reused_seconds: dict[str, float] = field(default_factory=dict)
+
+    def give_up(self, error: Exception, questions: int) -> None:
+        """Note that the document could not be trained or asked.
+
+        Args:
+            error: Why.
+            questions: How many questions are lost.
+        """
+        lines = str(error).splitlines() or [""]
+        self.failure = f"{type(error).__name__}: {lines[0]}"
+        self.lost_questions += questions
 
     def reuse(self, what: str, seconds: Mapping[str, float]) -> None:
         """Note that something came from the store.
@@ -90,11 +103,18 @@ class RunRecord:
         documents: In the order in which they were worked on.
         load_seconds: Time to load the base model.
         questions_without_document: Requests that the base model answered, since they have no document.
+        processes: Processes or workers that shared the documents.
+        wall_seconds: Time from the first request to the last answer; ``seconds`` of the documents add up those of all
+            processes.
+        peak_memory_bytes: The most memory that any process used.
     """
 
     documents: list[DocumentRecord] = field(default_factory=list)
     load_seconds: float = 0.0
     questions_without_document: int = 0
+    processes: int = 1
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data, with totals."""
@@ -103,6 +123,7 @@ class RunRecord:
                 "documents": len(self.documents),
                 "failed_documents": sum(bool(document.failure) for document in self.documents),
                 "questions": sum(document.questions for document in self.documents),
+                "lost_questions": sum(document.lost_questions for document in self.documents),
                 "questions_without_document": self.questions_without_document,
                 "incomplete_answers": sum(document.incomplete_answers for document in self.documents),
                 "trained_tokens": sum(document.trained_tokens for document in self.documents),
@@ -118,7 +139,9 @@ class RunRecord:
                     stage: sum(document.reused_seconds.get(stage, 0.0) for document in self.documents)
                     for stage in STAGES
                 },
-                "peak_memory_bytes": peak_memory_bytes(),
+                "processes": self.processes,
+                "wall_seconds": self.wall_seconds,
+                "peak_memory_bytes": max(self.peak_memory_bytes, peak_memory_bytes()),
             },
             "documents": [asdict(document) for document in self.documents],
         }

@@ -19,9 +19,9 @@ PACKAGE = Path(lift_eval.__file__).parent
 
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
-    {"errors", "_autoload"},
-    {"recipe", "document", "prompt", "loading", "record"},
-    {"adapters", "training", "answering", "store"},
+    {"_autoload", "ending", "errors"},
+    {"arguments", "document", "loading", "prompt", "recipe", "record"},
+    {"adapters", "answering", "distribution", "store", "training"},
     {"lifter"},
     {"lm", "benchmarks", "tiny", "reporting", "doctor"},
     {"cli"},

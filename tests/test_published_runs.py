@@ -9,7 +9,7 @@ import yaml
 from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.tasks import TaskManager
 
-from lift_eval.lm import recipe_from_arguments
+from lift_eval.arguments import recipe_from_arguments
 from lift_eval.recipe import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parent.parent

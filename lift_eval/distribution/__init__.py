@@ -1,0 +1,1 @@
+"""The documents of a run, spread over processes and machines."""

@@ -1,0 +1,82 @@
+"""What is spread: the requests of a run, grouped by the document they are about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lift_eval.document import Document
+from lift_eval.record import DocumentRecord
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, without the rest of its data set row.
+
+    Attributes:
+        task: Name of its task.
+        row: Number of its row.
+        arguments: The prompt, and what the kind of request has besides.
+    """
+
+    task: str
+    row: int
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """All requests of a run about one document.
+
+    Attributes:
+        document: It; none for all requests that have no document.
+        places: The requests' places in the run.
+        requests: They.
+    """
+
+    document: Document | None
+    places: tuple[int, ...]
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a group.
+
+    Attributes:
+        results: One for each request, in order; none at all where the document was given up.
+        record: The document's record; of an unnamed one for requests without a document.
+    """
+
+    results: tuple[Any, ...]
+    record: DocumentRecord
+
+
+def group_by_document(requests: Sequence[Request], documents: Sequence[Document | None]) -> list[Group]:
+    """Group requests; within a group they keep their order.
+
+    Args:
+        requests: All requests.
+        documents: The document of each.
+
+    Returns:
+        The groups in the order of their first requests, last that of the requests without a document.
+    """
+    places: dict[Document | None, list[int]] = {}
+    for place, document in enumerate(documents):
+        places.setdefault(document, []).append(place)
+    groups = [
+        Group(document, tuple(at), tuple(requests[place] for place in at)) for document, at in places.items()
+    ]
+    return sorted(groups, key=lambda group: group.document is None)
+
+
+def fingerprint(groups: Sequence[Group]) -> str:
+    """Hash of what is asked about which documents, the same in every process of a run."""
+    hasher = hashlib.sha256()
+    for group in groups:
+        hasher.update(f"{group.document.digest if group.document else ''} {group.places}\n".encode())
+        hasher.update("".join(f"{request.task} {request.row}\n" for request in group.requests).encode())
+    return hasher.hexdigest()

@@ -1,0 +1,79 @@
+"""What a person sees of a run while it goes on, and how to go on after it was stopped."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tqdm import tqdm
+
+from lift_eval.errors import Interrupted
+from lift_eval.record import DocumentRecord
+
+
+class Progress:
+    """A bar on standard error that counts documents, and one line for each that is finished.
+
+    Args:
+        total: How many documents there are.
+        label: What the bar says before it.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, total: int, label: str = "documents", *, quiet: bool = False) -> None:
+        self._bar = tqdm(total=total, desc=label, unit="doc", disable=quiet)
+        self.done = 0
+        self.total = total
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """Show where the training of the document at hand is."""
+        self._bar.set_postfix_str(f"step {step}/{steps}, loss {loss:.3f}")
+
+    def finished(self, record: DocumentRecord) -> None:
+        """Count a document and say what became of it."""
+        self.done += 1
+        self._bar.update()
+        if not self._bar.disable:
+            tqdm.write(record.summary(), file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+@contextmanager
+def interruptible(say: Callable[[], str]) -> Iterator[None]:
+    """Let Ctrl-C and the signal TERM end what is inside between two Python instructions, and say how to go on.
+
+    TERM, which batch systems and launchers send, is only caught where nobody else does and Python can: in the main
+    thread.
+
+    Args:
+        say: Gives the message for the person who wants to go on.
+
+    Raises:
+        Interrupted: When the process gets one of the signals.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(say(), number)
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if isinstance(interrupt, Interrupted):
+            raise
+        raise Interrupted(say(), signal.SIGINT) from None
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
