@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lift_eval.benchmarks.expected import LOOGLE_TYPES
+from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS
 from tests.benchmarks.judge_server import JudgeServer
+from tests.models import save_checkpoint
 
 
 @pytest.fixture
@@ -22,3 +28,38 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
         yield running
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files of the official forms: two questions about each of two documents."""
+    folder = tmp_path_factory.mktemp("data")
+
+    def write(name: str, rows: list[dict[str, Any]]) -> None:
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def loogle(name: str, answers: list[Any], **extra: list[str]) -> None:
+        rows = []
+        for number, answer in enumerate(answers):
+            title = f"Ada {number // 2}"
+            row = {"doc_id": title, "id": number, "title": title, "context": f"{title}. {DOCUMENT}"}
+            row |= {"question": f"What about {number}?", "answer": answer}
+            rows.append(row | {column: values[number] for column, values in extra.items()})
+        write(name, rows)
+
+    loogle("shortdep_qa.jsonl", ["Oran", "Lyon", "a yard", "1901"])
+    loogle("longdep_qa.jsonl", ["Oran", "Lyon", "2", "2,1"], type=list(LOOGLE_TYPES))
+    loogle("shortdep_cloze.jsonl", [{"<mask-0>": "Ada"}, {"<mask-0>": "Oran", "<mask-1>": "Lyon"}])
+    loogle("summarization.jsonl", ["Ada founded a yard."])
+    for name in NEW_TOKENS:
+        if name.startswith("lift_longbench_"):
+            subtask = name.removeprefix("lift_longbench_")
+            row = {"input": "Where?", "context": DOCUMENT, "answers": ["Paragraph 3"], "dataset": subtask}
+            row |= {"all_classes": ["Paragraph 3"], "length": 9, "language": "en"}
+            write(f"{subtask}.jsonl", [{**row, "_id": "1"}, {**row, "_id": "2"}])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_checkpoint(tmp_path_factory.mktemp("model")))

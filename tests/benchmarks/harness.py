@@ -9,6 +9,41 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 TASKS = Path(__file__).parents[2] / "tasks"
+NEW_TOKENS = {
+    "loogle_shortqa": 300,
+    "loogle_longqa": 500,
+    "loogle_cloze": 50,
+    "loogle_summarization": 500,
+    "lift_longbench_narrativeqa": 128,
+    "lift_longbench_musique": 32,
+    "lift_longbench_gov_report": 512,
+    "lift_longbench_qmsum": 512,
+    "lift_longbench_passage_retrieval_en": 32,
+    "lift_longbench_hotpotqa": 32,
+    "lift_longbench_2wikimqa": 32,
+    "lift_longbench_qasper": 128,
+    "lift_longbench_multifieldqa_en": 64,
+    "lift_longbench_multi_news": 512,
+    "lift_longbench_trec": 64,
+    "lift_niah": 50,
+    "lift_tiny_shortqa": 12,
+    "lift_tiny_longqa": 12,
+}
+
+DOCUMENT = "Ada was born in Oran. {She} moved to Lyon. {{Then}} she founded a yard, in 1901."
+
+
+RECIPE = {
+    "recipe": "lora",
+    "store": "off",
+    "adapter.rank": 4,
+    "training.context_epochs": 1,
+    "training.segment_tokens": 512,
+    "training.stride_tokens": 512,
+    "precision.quantization": "none",
+    "precision.dtype": "float32",
+}
+"""Model arguments of a quick run of the model class."""
 
 
 class Echo(LM):
@@ -32,3 +67,8 @@ class Echo(LM):
 
 def manager(**metadata: object) -> TaskManager:
     return TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
+
+
+def small(data_dir: Path, **metadata: object) -> TaskManager:
+    grid = {"lengths": [200], "depths": [0, 0.5], "samples": 1, "documents": 2}
+    return manager(data_dir=str(data_dir), **{**grid, **metadata})

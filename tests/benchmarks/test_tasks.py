@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,66 +13,9 @@ from lm_eval.tasks import TaskManager
 
 from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.document import Document
-from tests.benchmarks.harness import TASKS, Echo, manager
+from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS, TASKS, Echo, manager, small
 
-NEW_TOKENS = {
-    "loogle_shortqa": 300,
-    "loogle_longqa": 500,
-    "loogle_cloze": 50,
-    "loogle_summarization": 500,
-    "lift_longbench_narrativeqa": 128,
-    "lift_longbench_musique": 32,
-    "lift_longbench_gov_report": 512,
-    "lift_longbench_qmsum": 512,
-    "lift_longbench_passage_retrieval_en": 32,
-    "lift_longbench_hotpotqa": 32,
-    "lift_longbench_2wikimqa": 32,
-    "lift_longbench_qasper": 128,
-    "lift_longbench_multifieldqa_en": 64,
-    "lift_longbench_multi_news": 512,
-    "lift_longbench_trec": 64,
-    "lift_niah": 50,
-    "lift_tiny_shortqa": 12,
-    "lift_tiny_longqa": 12,
-}
 GROUPS = {"loogle": 4, "lift_longbench": 5, "lift_longbench_more": 6, "lift_tiny": 2}
-
-DOCUMENT = "Ada was born in Oran. {She} moved to Lyon. {{Then}} she founded a yard, in 1901."
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small files of the official forms: two questions about each of two documents."""
-    folder = tmp_path_factory.mktemp("data")
-
-    def write(name: str, rows: list[dict[str, Any]]) -> None:
-        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-    def loogle(name: str, answers: list[Any], **extra: list[str]) -> None:
-        rows = []
-        for number, answer in enumerate(answers):
-            title = f"Ada {number // 2}"
-            row = {"doc_id": title, "id": number, "title": title, "context": f"{title}. {DOCUMENT}"}
-            row |= {"question": f"What about {number}?", "answer": answer}
-            rows.append(row | {column: values[number] for column, values in extra.items()})
-        write(name, rows)
-
-    loogle("shortdep_qa.jsonl", ["Oran", "Lyon", "a yard", "1901"])
-    loogle("longdep_qa.jsonl", ["Oran", "Lyon", "2", "2,1"], type=list(LOOGLE_TYPES))
-    loogle("shortdep_cloze.jsonl", [{"<mask-0>": "Ada"}, {"<mask-0>": "Oran", "<mask-1>": "Lyon"}])
-    loogle("summarization.jsonl", ["Ada founded a yard."])
-    for name in NEW_TOKENS:
-        if name.startswith("lift_longbench_"):
-            subtask = name.removeprefix("lift_longbench_")
-            row = {"input": "Where?", "context": DOCUMENT, "answers": ["Paragraph 3"], "dataset": subtask}
-            row |= {"all_classes": ["Paragraph 3"], "length": 9, "language": "en"}
-            write(f"{subtask}.jsonl", [{**row, "_id": "1"}, {**row, "_id": "2"}])
-    return folder
-
-
-def small(data_dir: Path, **metadata: object) -> TaskManager:
-    grid = {"lengths": [200], "depths": [0, 0.5], "samples": 1, "documents": 2}
-    return manager(data_dir=str(data_dir), **{**grid, **metadata})
 
 
 @pytest.fixture(autouse=True)
