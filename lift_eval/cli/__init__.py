@@ -1,0 +1,48 @@
+"""The command line ``lift-eval``: one module for each group of subcommands.
+
+A subcommand imports what it needs when it runs, so that ``lift-eval --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lift_eval import __version__
+from lift_eval.cli import data, recipes, reports, runs, stores
+from lift_eval.errors import LiftEvalError
+
+USER_FAULT = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        argv: The arguments after the program's name; those of this process by default.
+
+    Returns:
+        The exit status: 0, or 2 for a fault that the user can mend, printed as one line.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["run"] and not runs.names_experiment(arguments[1:]):
+            return runs.run_lm_eval(arguments[1:])
+        parsed = _parser().parse_args(arguments)
+        return int(parsed.work(parsed))
+    except LiftEvalError as error:
+        sys.stderr.write(f"lift-eval: error: {error}\n")
+        return USER_FAULT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lift-eval",
+        description="Does fine-tuning a document into an adapter beat reading it? LIFT against ICL, in lm-eval.",
+    )
+    parser.add_argument("--version", action="version", version=f"lift-eval {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for group in (runs, reports, recipes, data, stores):
+        group.add(commands)
+    return parser

@@ -1,0 +1,70 @@
+"""``lift-eval report`` and ``lift-eval judge``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lift_eval.cli.shared import positive, say
+from lift_eval.errors import ResultsError
+
+if TYPE_CHECKING:
+    from lift_eval.cli.shared import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommands."""
+    report = commands.add_parser("report", help="render an experiment file, or whatever results there are")
+    report.add_argument(
+        "sources", nargs="+", type=Path, metavar="SOURCE", help="one experiment file (*.yaml), or results"
+    )
+    report.add_argument(
+        "--out", type=Path, help="folder of the report; beside the experiment file by default"
+    )
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
+    report.set_defaults(work=_report)
+
+    judge = commands.add_parser("judge", help="judge saved answers without running the model")
+    judge.add_argument("results", type=Path, help="folder of results that were saved with --log_samples")
+    judge.add_argument("--model", required=True, help="judging model behind OPENAI_BASE_URL, OPENAI_API_KEY")
+    judge.add_argument("--concurrency", type=positive, default=8, help="questions asked at a time (8)")
+    judge.set_defaults(work=_judge)
+
+
+def _report(parsed: argparse.Namespace) -> int:
+    from lift_eval.reporting.render import render_experiment, render_results
+
+    experiments = [path for path in parsed.sources if path.suffix in (".yaml", ".yml")]
+    if experiments and len(parsed.sources) > 1:
+        raise ResultsError(
+            f"one experiment file or any number of results can be rendered at once, got '{experiments[0]}' beside "
+            f"{len(parsed.sources) - 1} more"
+        )
+    if experiments:
+        report = render_experiment(experiments[0], parsed.out)
+    else:
+        report = render_results(parsed.sources, parsed.out or Path("report"))
+    say(report.summary())
+    say(f"report: {report.page}")
+    if parsed.open:
+        import webbrowser
+
+        webbrowser.open(report.page.resolve().as_uri())
+    return 0
+
+
+def _judge(parsed: argparse.Namespace) -> int:
+    from lift_eval.benchmarks.judge import Judge
+    from lift_eval.benchmarks.saved_answers import agreements, judge_results, summary_lines
+
+    judge = Judge(parsed.model, concurrency=parsed.concurrency)
+    for line in summary_lines(judge_results(parsed.results, judge)):
+        say(line)
+    for agreement in agreements(parsed.results):
+        first, second = agreement.judges
+        say(
+            f"{agreement.task}: {first} and {second} agree with Cohen's kappa {agreement.kappa:.3f} on "
+            f"{agreement.questions} answers"
+        )
+    return 0

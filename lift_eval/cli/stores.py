@@ -1,0 +1,87 @@
+"""``lift-eval store``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from typing import TYPE_CHECKING
+
+from lift_eval.cli.shared import say, size
+from lift_eval.errors import StoreError
+
+if TYPE_CHECKING:
+    from lift_eval.cli.shared import Commands
+    from lift_eval.store import Store
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommands."""
+    store = commands.add_parser("store", help="adapters, pairs and answers that are kept between runs")
+    store.add_argument("--store", help="folder; LIFT_EVAL_STORE or the default one if not given")
+    actions = store.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("ls", help="list the entries").set_defaults(work=_list)
+    show = actions.add_parser("show", help="print what an entry holds")
+    show.add_argument("key", help="its key, or the beginning of it")
+    show.set_defaults(work=_show)
+    actions.add_parser("verify", help="check all entries and set bad ones aside").set_defaults(work=_verify)
+    prune = actions.add_parser("prune", help="delete the least recently used entries")
+    prune.add_argument("--max-size", required=True, help="what may stay, e.g. 20GB")
+    prune.set_defaults(work=_prune)
+
+
+def _open(parsed: argparse.Namespace) -> Store:
+    from lift_eval.store import open_store
+
+    store = open_store(parsed.store)
+    if store is None:
+        raise StoreError("the store is off (LIFT_EVAL_STORE); name a folder with --store")
+    return store
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    store = _open(parsed)
+    entries = store.entries()
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        say(f"{entry.kind:9} {entry.key[:16]} {size(entry.bytes):>9}  {used}")
+    say(f"{len(entries)} entries, {size(sum(entry.bytes for entry in entries))}, in {store.folder}")
+    return 0
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    for about in _open(parsed).show(parsed.key):
+        say(json.dumps(about, indent=2, ensure_ascii=False, default=str))
+    return 0
+
+
+def _verify(parsed: argparse.Namespace) -> int:
+    store = _open(parsed)
+    count = len(store.entries())
+    faults = store.verify()
+    for fault in faults:
+        say(f"{fault.entry.kind} {fault.entry.key[:16]}: {fault.reason}")
+    say(f"{count} entries, {len(faults)} faulty")
+    return 1 if faults else 0
+
+
+def _prune(parsed: argparse.Namespace) -> int:
+    gone = _open(parsed).prune(read_size(parsed.max_size))
+    say(f"{len(gone)} entries deleted, {size(sum(entry.bytes for entry in gone))}")
+    return 0
+
+
+def read_size(text: str) -> int:
+    """Read a size like ``20GB``.
+
+    Raises:
+        StoreError: If it is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B|)", text.strip(), flags=re.IGNORECASE)
+    if match is None:
+        raise StoreError(f"--max-size must be a number and a unit (B, KB, MB, GB, TB), got '{text}'")
+    unit = match[2].upper()
+    return int(float(match[1]) * UNITS["" if unit == "B" else unit])

@@ -1,0 +1,124 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lift_eval.cli import main
+from lift_eval.cli.stores import read_size
+from lift_eval.errors import StoreError
+from lift_eval.recipe import shipped_recipes
+from lift_eval.store import Store, entry_key
+from lift_eval.store.entries import Pairs
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_recipes_lists_every_shipped_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    assert [line.split()[0] for line in lines(capsys)] == shipped_recipes()
+
+
+def test_recipes_show_prints_a_recipe_that_can_be_loaded_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["recipes", "show", "lora"]) == 0
+    printed = capsys.readouterr().out
+    assert "rank: 128" in printed
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(printed)
+    assert main(["recipes", "diff", "lora", str(copy)]) == 0
+    assert lines(capsys) == ["no difference"]
+
+
+def test_recipes_diff_names_what_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "diff", "llama3_loogle", "llama3_loogle_qa30"]) == 0
+    assert lines(capsys) == ["auxiliary.pairs: 10 -> 30"]
+
+
+def test_doctor_names_device_precision_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    report = capsys.readouterr().out
+    for subject in ("python", "torch", "lm-eval", "device", "precision", "Hub", "judge"):
+        assert subject in report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["recipes", "show", "lara"], "did you mean 'lora'?"),
+        (["recipes", "show", "missing.yaml"], "no such file"),
+        (["report", "missing.yaml"], "missing.yaml"),
+        (["report", "missing-folder"], "missing-folder"),
+        (["report", "a.yaml", "b"], "one experiment file"),
+        (["judge", "missing-folder", "--model", "m"], "missing-folder"),
+        (["data", "fetch", "nothing", "--to", "x"], "nothing"),
+        (["store", "prune", "--max-size", "lots"], "'lots'"),
+        (["store", "ls"], "the store is off"),
+    ],
+)
+def test_a_fault_ends_in_one_line_and_status_2(
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[:2] == ["store", "prune"]:
+        arguments = ["store", "--store", str(tmp_path / "store"), *arguments[1:]]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lift-eval: error: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_store_lists_shows_verifies_and_prunes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = str(tmp_path / "store")
+    key = entry_key("pairs", document="0")
+    Store(folder).save(key, Pairs(pairs=[]), {"document": "Otters"})
+    assert main(["store", "--store", folder, "ls"]) == 0
+    assert lines(capsys)[0].split()[:2] == ["pairs", key[:16]]
+    assert main(["store", "--store", folder, "show", key[:8]]) == 0
+    assert json.loads(capsys.readouterr().out)["key"] == key
+    assert main(["store", "--store", folder, "verify"]) == 0
+    assert lines(capsys) == ["1 entries, 0 faulty"]
+    assert main(["store", "--store", folder, "prune", "--max-size", "0"]) == 0
+    assert lines(capsys)[0].startswith("1 entries deleted")
+    assert Store(folder).entries() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("20GB", 20 * 10**9), ("1.5 mb", 1_500_000), ("7", 7), ("0B", 0), ("2TB", 2 * 10**12)],
+)
+def test_sizes_are_read(text: str, bytes_: int) -> None:
+    assert read_size(text) == bytes_
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "1PB", "1e3"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(StoreError, match="must be a number"):
+        read_size(text)
+
+
+def test_tiny_writes_documents_of_the_length_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["tiny", "write", "--documents", "2", "--words", "1500", "--out", str(tmp_path)]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "shortdep_qa.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert all(1400 <= len(row["input"].split()) <= 1700 for row in rows)
+
+
+def test_run_without_an_experiment_file_is_lm_evals_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--tasks"])
+    assert ended.value.code == 2
+    assert "lm-eval run" in capsys.readouterr().err
