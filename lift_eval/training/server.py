@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 
@@ -30,7 +31,8 @@ class ServerGenerator:
         settings: The recipe's auxiliary group.
 
     Raises:
-        GeneratorError: If the environment says neither where the server is nor what the key is.
+        GeneratorError: If the environment says neither where the server is nor what the key is, or has a password in
+            the address.
     """
 
     def __init__(self, model: str, settings: AuxiliarySettings) -> None:
@@ -39,6 +41,11 @@ class ServerGenerator:
             raise GeneratorError(
                 f"auxiliary.generator 'openai:{model}' needs a server: set OPENAI_BASE_URL to its address (ending in "
                 "/v1), or OPENAI_API_KEY for OpenAI's own, or both"
+            )
+        if "@" in urlsplit(address or "").netloc:
+            # The HTTP library would log it.
+            raise GeneratorError(
+                "OPENAI_BASE_URL must hold no user or password; the key goes into OPENAI_API_KEY"
             )
         self.model, self.settings = model, settings
         self._schema = _schema(settings) if settings.reply_format == "json" else None
@@ -82,8 +89,8 @@ class ServerGenerator:
                 content = completion.choices[0].message.content
             except (openai.APITimeoutError, asyncio.TimeoutError):
                 raise self._error(
-                    f"gave no reply within {self.settings.timeout_seconds:g} s, {tries} tries; check the server, or "
-                    "set a longer auxiliary.timeout_seconds"
+                    f"gave no reply in time, {tries} tries of {self.settings.timeout_seconds:g} s; check the server, "
+                    "or set a longer auxiliary.timeout_seconds"
                 ) from None
             except openai.APIStatusError as error:
                 raise self._error(
@@ -125,7 +132,7 @@ class ServerGenerator:
 
     @property
     def _place(self) -> str:
-        """The server without what may be secret in its address."""
+        """Name and port of the server."""
         url = self._client.base_url
         return f"{url.host}:{url.port}" if url.port else url.host
 
