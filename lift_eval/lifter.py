@@ -294,12 +294,13 @@ class LiftedDocument:
         record.supervised_tokens += report.supervised
         record.seconds["train"] += report.seconds
         if lifter.store is not None:
+            synthesis_seconds = record.seconds["synthesis"] + record.reused_seconds.get("synthesis", 0.0)
             training = Training(
                 losses=report.losses,
                 trained_tokens=report.tokens,
                 supervised_tokens=report.supervised,
                 pairs=record.pairs,
-                seconds={"synthesis": record.seconds["synthesis"], "train": report.seconds},
+                seconds={"synthesis": synthesis_seconds, "train": report.seconds},
             )
             lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
 

@@ -38,7 +38,7 @@ class DocumentRecord:
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
         failure: Why the document was given up; empty where it was not.
         lost_questions: Its questions that count as wrong for that.
-        reused: What an earlier run had made, and this one took from the store: adapter, answers.
+        reused: What an earlier run had made, and this one took from the store: pairs, adapter, answers.
         reused_seconds: What that took when it was made, by stage; it is not in ``seconds``, which is this run's time.
             Losses and tokens of a reused adapter are those of its training.
     """

@@ -18,10 +18,11 @@ QUESTIONS = ["How many cats?", "Which house?"]
 
 
 def recipe(**overrides: Any) -> Recipe:
+    adapter = {} if "adapter__type" in overrides else {"adapter.rank": 4}
     return load_recipe(
         "lora",
         {
-            "adapter.rank": 4,
+            **adapter,
             "training.context_epochs": 2,
             "training.learning_rate": 0.05,  # large enough that each document changes the answers
             "training.segment_tokens": 64,
