@@ -217,7 +217,7 @@ def _cell(
     cell = Cell(
         row.name,
         column.label,
-        value=scale * own.value,
+        value=scale * statistics.mean_of_ratios(numerators, denominators),
         low=scale * span.low,
         high=scale * span.high,
         questions=len(own.frame),

@@ -26,6 +26,8 @@ from lift_eval.errors import ResultsError, nearest
 
 Scalar: TypeAlias = bool | int | float | str
 MAX_BYTES = 1_000_000
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one in C reads ten times as fast; a build of PyYAML may lack it."""
 
 
 def _as_list(value: object) -> object:
@@ -61,6 +63,7 @@ class Row(Part):
         name: What the tables call it.
         model: lm-eval's model class.
         model_args: Its arguments; those of the experiment come first.
+        task_args: Arguments that differ for a task, e.g. where each has a recipe of its own.
         options: Options of lm-eval that differ from the experiment's.
         seeds: Seeds that differ from the experiment's.
         results: Folder or file of this row's runs, whatever their arguments; for runs made elsewhere.
@@ -69,6 +72,7 @@ class Row(Part):
     name: Annotated[str, Field(min_length=1)]
     model: str = "lift"
     model_args: dict[str, Scalar] = {}
+    task_args: dict[str, dict[str, Scalar]] = {}
     options: Options = Options()
     seeds: Seeds | None = None
     results: str | None = None
@@ -157,6 +161,14 @@ class Experiment(Part):
             raise ValueError(
                 f"'baseline' must be the name of a row, got '{self.baseline}'{nearest(self.baseline, rows)}"
             )
+        tasks = self.tasks
+        for row in self.rows:
+            for task in row.task_args:
+                if task not in tasks:
+                    raise ValueError(
+                        f"'task_args' of row '{row.name}' must name tasks of the columns, got '{task}'"
+                        f"{nearest(task, tasks)}"
+                    )
         labels = [column.label for column in self.columns]
         for label in (label for table in self.published for label in table.columns):
             if label not in labels:
@@ -175,9 +187,9 @@ class Experiment(Part):
         """Where the runs are."""
         return self.folder / self.results
 
-    def arguments(self, row: Row) -> dict[str, Scalar]:
-        """A row's model arguments, those of the experiment included."""
-        return {**self.model_args, **row.model_args}
+    def arguments(self, row: Row, task: str) -> dict[str, Scalar]:
+        """A row's model arguments for a task, those of the experiment included."""
+        return {**self.model_args, **row.model_args, **row.task_args.get(task, {})}
 
     def row_options(self, row: Row) -> Options:
         """A row's options of lm-eval, those of the experiment included."""
@@ -207,7 +219,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise ResultsError(f"{path}: must have at most {MAX_BYTES} bytes, has {len(raw)}")
     try:
-        data = yaml.safe_load(raw.decode("utf-8"))
+        data = yaml.load(raw.decode("utf-8"), Loader=SAFE_LOADER)  # noqa: S506 - it is a safe loader
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ResultsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

@@ -56,13 +56,16 @@ def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> d
     return {
         row.name: own[row.name]
         if row.results
-        else [
-            run
-            for run in runs
-            if identity(run.model, run.model_args) == identity(row.model, experiment.arguments(row))
-        ]
+        else [run for run in runs if any(made_as_asked(experiment, row, task, run) for task in run.tasks)]
         for row in experiment.rows
     }
+
+
+def made_as_asked(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
+    """Whether a run is that of a row on a task, by model class and arguments."""
+    if row.results:
+        return True
+    return identity(run.model, run.model_args) == identity(row.model, experiment.arguments(row, task))
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def missing_runs(experiment: Experiment) -> list[PlannedRun]:
     Rows with ``results`` of their own are left out: nobody knows how those were made.
 
     Returns:
-        One run for each row and seed that lacks tasks, in the order of the rows.
+        One run for each row, seed and set of arguments that lacks tasks, in the order of the rows.
     """
     return plan(experiment, runs_of_rows(experiment))
 
@@ -107,13 +110,18 @@ def plan(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> list[Plan
         if row.results:
             continue
         for seed in experiment.row_seeds(row):
-            done = {task for run in runs[row.name] if run.seed == seed for task in run.tasks}
-            tasks = tuple(task for task in experiment.tasks if task not in done)
-            if tasks:
-                output = experiment.results_folder / f"{slug(row.name)}-seed{seed}"
-                planned.append(
-                    PlannedRun(row.name, seed, tasks, output, _argv(experiment, row, seed, tasks, output))
-                )
+            groups: dict[tuple[tuple[str, Scalar], ...], list[str]] = {}
+            for task in experiment.tasks:
+                if not any(
+                    run.seed == seed and task in run.tasks and made_as_asked(experiment, row, task, run)
+                    for run in runs[row.name]
+                ):
+                    groups.setdefault(tuple(experiment.arguments(row, task).items()), []).append(task)
+            for arguments, tasks in groups.items():
+                name = slug(row.name) if not row.task_args else f"{slug(row.name)}-{slug(tasks[0])}"
+                output = experiment.results_folder / f"{name}-seed{seed}"
+                argv = _argv(experiment, row, dict(arguments), seed, tasks, output)
+                planned.append(PlannedRun(row.name, seed, tuple(tasks), output, argv))
     return planned
 
 
@@ -123,21 +131,27 @@ def slug(name: str) -> str:
     return "-".join(words) or "row"
 
 
-def _argv(experiment: Experiment, row: Row, seed: int, tasks: Iterable[str], output: Path) -> tuple[str, ...]:
-    arguments = experiment.arguments(row)
+def _argv(
+    experiment: Experiment,
+    row: Row,
+    arguments: dict[str, Scalar],
+    seed: int,
+    tasks: Iterable[str],
+    output: Path,
+) -> tuple[str, ...]:
     options = experiment.row_options(row)
     argv = [sys.executable, "-m", "lm_eval", "run", "--model", row.model]
     if row.model == "lift":
-        arguments["seed"] = seed
+        arguments = {**arguments, "seed": seed}
     if arguments:
-        argv += ["--model_args", _key_values(arguments)]
+        argv += ["--model_args", key_values(arguments)]
     argv += ["--tasks", ",".join(tasks), "--output_path", str(output), "--log_samples"]
     if row.model != "lift":
         argv += ["--seed", str(seed)]
     if options.metadata:
         argv += ["--metadata", json.dumps(options.metadata)]
     if options.gen_kwargs:
-        argv += ["--gen_kwargs", _key_values(options.gen_kwargs)]
+        argv += ["--gen_kwargs", key_values(options.gen_kwargs)]
     for name in ("limit", "num_fewshot", "batch_size", "device"):
         value = getattr(options, name)
         if value is not None:
@@ -147,8 +161,8 @@ def _argv(experiment: Experiment, row: Row, seed: int, tasks: Iterable[str], out
     return tuple(argv)
 
 
-def _key_values(values: Mapping[str, Scalar]) -> str:
-    """``a=1,b=2``, or JSON where a value would be torn apart at a comma."""
+def key_values(values: Mapping[str, object]) -> str:
+    """Arguments as lm-eval reads them: ``a=1,b=2``, or JSON where a value would be torn apart at a comma."""
     if any(set(",={}[]") & set(str(value)) for value in values.values()):
         return json.dumps(values)
     return ",".join(f"{key}={value}" for key, value in values.items())

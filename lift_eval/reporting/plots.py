@@ -41,9 +41,13 @@ DEPTH_EDGES = np.linspace(0, 1, 6)
 LENGTH_BINS = 5
 MOST_PANELS = 6
 
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, so that lengths of texts are the same on every machine."""
+
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
-    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.family": [FONT],
+    "svg.hashsalt": "lift_eval",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
@@ -51,6 +55,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.linewidth": 0.8,
     "axes.grid": True,
+    "text.parse_math": False,
     "axes.axisbelow": True,
     "grid.alpha": 0.15,
     "grid.linewidth": 0.8,
@@ -92,8 +97,8 @@ def draw_all(comparison: Comparison) -> list[Drawing]:
     import matplotlib as mpl
 
     drawings = []
-    for name, (title, caption, draw) in FIGURES.items():
-        with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    with mpl.rc_context(STYLE):
+        for name, (title, caption, draw) in FIGURES.items():
             figure = draw(comparison)
             if figure is not None:
                 drawings.append(Drawing(name, title, caption, _svg(figure), _png(figure)))
@@ -103,14 +108,21 @@ def draw_all(comparison: Comparison) -> list[Drawing]:
 def _svg(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue().decode()
+    text = stream.getvalue().decode().replace(f"'{FONT}'", f"'{FONT}', sans-serif")
     opening = text.index(">", text.index("<svg")) + 1
     return f"{text[:opening]}\n {SVG_STYLE}{text[opening:].replace(INK, 'currentColor')}".encode()
 
 
 def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=144, facecolor=PAPER, metadata={"Software": None})
+    figure.savefig(
+        stream,
+        format="png",
+        dpi=144,
+        facecolor=PAPER,
+        metadata={"Software": None},
+        pil_kwargs={"compress_level": 3},
+    )
     return stream.getvalue()
 
 
@@ -141,7 +153,9 @@ def _panels(
     )
     axes = list(figure.subplots(rows, columns, squeeze=False, sharey=share_y).flat)
     for unused in axes[count:]:
-        unused.set_visible(False)
+        unused.remove()
+    for one in axes[:count]:
+        one.locator_params(nbins=5 if columns > 1 else 7)
     return figure, axes[:count]
 
 
@@ -377,7 +391,7 @@ def _draw_losses(comparison: Comparison) -> Figure | None:
             linewidth=0,
         )
     axes.set(xlabel="optimizer step", ylabel="loss per supervised token", ylim=(0, None))
-    axes.locator_params(axis="x", integer=True)
+    axes.locator_params(axis="x", integer=True, nbins=10)
     _legend(figure, [axes])
     return figure
 
@@ -464,7 +478,7 @@ def _draw_gates(comparison: Comparison) -> Figure | None:
             layers, gates.min(axis=0), gates.max(axis=0), color=look["color"], alpha=0.15, linewidth=0
         )
     axes.set(xlabel="layer", ylabel="mean gate", ylim=(0, 1))
-    axes.locator_params(axis="x", integer=True)
+    axes.locator_params(axis="x", integer=True, nbins=10)
     _legend(figure, [axes])
     return figure
 

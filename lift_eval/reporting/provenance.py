@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.planning import key_values
 from lift_eval.reporting.results import Run
 
 MACHINE_LINES = {
@@ -20,7 +21,7 @@ MACHINE_LINES = {
     "GPU models and configuration": "GPU",
     "CUDA runtime version": "CUDA",
 }
-NOT_SETTINGS = ("name", "description", "reproduces")
+NOT_SETTINGS = ("name", "description", "reproduces", "seed")
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,23 @@ def provenance(comparison: Comparison) -> Provenance:
     """Collect the provenance of a comparison."""
     folder = comparison.experiment.folder
     runs = [_facts(row, run, folder) for row, some in comparison.runs.items() for run in some]
-    recipes = {row: some[0].recipe for row, some in comparison.runs.items() if some and some[0].recipe}
-    return Provenance(tuple(runs), recipe_differences(recipes))
+    return Provenance(tuple(runs), recipe_differences(_recipes(comparison)))
+
+
+def _recipes(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
+    """The recipe of each row; each of its recipes where it has several."""
+    recipes: dict[str, Mapping[str, Any]] = {}
+    for row, runs in comparison.runs.items():
+        own = {
+            run.lift["recipe_digest"]: run.recipe
+            for run in runs
+            if run.recipe and run.lift.get("recipe_digest")
+        }
+        # The digest holds the seed too, which is no difference between methods.
+        named = {str(recipe.get("name")): recipe for recipe in own.values()}
+        for name, recipe in named.items():
+            recipes[row if len(named) == 1 else f"{row}: {name}"] = recipe
+    return recipes
 
 
 def _facts(row: str, run: Run, folder: Path) -> RunFacts:
@@ -121,7 +137,7 @@ def command(run: Run) -> str:
     """A command that makes a run again, from what lm-eval wrote of its arguments."""
     words = ["python", "-m", "lm_eval", "run", "--model", run.model]
     if run.model_args:
-        words += ["--model_args", ",".join(f"{key}={value}" for key, value in run.model_args.items())]
+        words += ["--model_args", key_values(run.model_args)]
     words += ["--tasks", ",".join(run.tasks)]
     metadata = _metadata(run)
     if metadata:
@@ -131,7 +147,7 @@ def command(run: Run) -> str:
         if value is not None and (option, value) != ("batch_size", 1):
             words += [f"--{option}", str(value)]
     if run.config.get("gen_kwargs"):
-        words += ["--gen_kwargs", ",".join(f"{k}={v}" for k, v in run.config["gen_kwargs"].items())]
+        words += ["--gen_kwargs", key_values(run.config["gen_kwargs"])]
     if run.model != "lift":
         words += ["--seed", str(run.seed)]
     return shlex.join([*words, "--output_path", "DIR", "--log_samples"])

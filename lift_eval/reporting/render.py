@@ -132,7 +132,7 @@ def _content(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, A
 def _warnings(comparison: Comparison) -> list[str]:
     if not comparison.shortfalls:
         return []
-    return [f"Short of the full benchmark. {'; '.join(comparison.shortfalls)}."]
+    return [f"Short of the full benchmark: {'; '.join(comparison.shortfalls)}."]
 
 
 def _page(content: dict[str, Any], comparison: Comparison) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from lift_eval.errors import ResultsError, nearest
 from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
+from lift_eval.reporting.planning import made_as_asked
 from lift_eval.reporting.results import Run, Sample, TaskResult
 
 SCORES_COLUMNS = (
@@ -53,6 +54,8 @@ def find_sources(experiment: Experiment, row: Row, column: Column, runs: Sequenc
         for name in column.task:
             task = run.tasks.get(name)
             if task is None or column.metric not in {metric for metric, _ in task.aggregates}:
+                continue
+            if not made_as_asked(experiment, row, name, run):
                 continue
             if not row.results and run.seed not in experiment.row_seeds(row):
                 continue
@@ -111,20 +114,16 @@ class Scores:
 
     def sums(self, keys: pd.Index | None = None) -> tuple[list[str], statistics.Floats, statistics.Floats]:
         """Documents, and sums of numerators and denominators, each of shape (tasks, documents)."""
-        frame = self.frame if keys is None else self.frame[self.frame.index.isin(keys)]
-        totals = frame.groupby(["task", "document"], sort=True)[["numerator", "denominator"]].sum()
-        wide = totals.unstack("document", fill_value=0.0)
-        return (
-            list(wide["numerator"].columns),
-            wide["numerator"].to_numpy(dtype=np.float64),
-            wide["denominator"].to_numpy(dtype=np.float64),
+        frame = self.frame if keys is None else self.frame.loc[keys]
+        tasks, task_of = np.unique(frame.task.to_numpy(dtype=str), return_inverse=True)
+        documents, document_of = np.unique(frame.document.to_numpy(dtype=str), return_inverse=True)
+        shape = (len(tasks), len(documents))
+        place = task_of * shape[1] + document_of
+        numerators, denominators = (
+            np.bincount(place, frame[name], minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+            for name in ("numerator", "denominator")
         )
-
-    @property
-    def value(self) -> float:
-        """The score, unscaled: the mean over tasks."""
-        _, numerators, denominators = self.sums()
-        return statistics.mean_of_ratios(numerators, denominators)
+        return [str(document) for document in documents], numerators, denominators
 
 
 def pool(column: Column, sources: Sources) -> Scores | None:
