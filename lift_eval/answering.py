@@ -27,7 +27,8 @@ class Decoding:
         max_new_tokens: Most tokens of an answer.
         stop: Strings that end an answer and are not part of it.
         options: Further arguments of transformers' ``generate`` (do_sample, temperature, top_p, ...); greedy
-            decoding where they do not ask to sample.
+            decoding where they do not ask to sample. Sampling keeps the limits (top_k, top_p) of the model's own
+            generation config, as lm-eval's ``hf`` does.
     """
 
     max_new_tokens: int
@@ -142,7 +143,7 @@ def _decode(
         eos_token_id=ends or None,
         stopping_criteria=StoppingCriteriaList(criteria),
         **({"past_key_values": _prefill(model, rows[:1, :shared], len(prompts))} if shared else {}),
-        **{**GREEDY, **decoding.options},
+        **(decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}),
     )
     return [_cut(tokenizer, row, ends, decoding.stop) for row in output[:, width:].tolist()]
 
@@ -158,4 +159,7 @@ def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], stop: Sequence[str
     ended = next((i for i, token in enumerate(ids) if token in ends), None)
     text = tokenizer.decode(ids[:ended], skip_special_tokens=True)
     first = min((at for at in (text.find(term) for term in stop) if at >= 0), default=None)
-    return Answer(text[:first], complete=ended is not None or first is not None)
+    complete = ended is not None or first is not None
+    if stop and not complete:  # a stop string may be a special token, which the text does not show
+        complete = any(term in tokenizer.decode(ids) for term in stop)
+    return Answer(text[:first], complete)
