@@ -114,10 +114,11 @@ def read_rows(lines: Iterable[Line], subset: str) -> Iterator[dict[str, Any]]:
             key = (row["doc_id"], row["id"], row["question"])
             if key in questions:
                 raise line.fault(f"id '{row['id']}' asks the same question twice; drop one of the rows")
-            if documents.setdefault(row["doc_id"], row["context"]) != row["context"]:
+            document = documents.setdefault(row["doc_id"], row["context"])
+            if document != row["context"]:
                 raise line.fault(f"doc_id '{row['doc_id']}' stands for two documents; give each its own")
             questions.add(key)
-            yield row
+            yield row | {"context": document}  # the same string for all questions of a document
 
 
 def _new_form(line: Line, subset: str) -> dict[str, Any]:
@@ -265,20 +266,20 @@ def evidence_depth(context: str, evidence: Sequence[str]) -> float | None:
 
 def short_scores(prediction: str, reference: str) -> dict[str, float]:
     """The scores of an answer of a few words; see `lift_eval.benchmarks.metrics` for each."""
-    return {
-        "exact_match": metrics.exact_match(prediction, reference),
-        "token_f1": metrics.token_f1(prediction, reference),
-        "rouge_l": metrics.rouge_l(prediction, reference)[2],
-    }
+    scores = text_scores(prediction, reference)
+    return {name: scores[name] for name in ("exact_match", "token_f1", "rouge_l")}
 
 
 def text_scores(prediction: str, reference: str) -> dict[str, float]:
-    """The scores of a free answer that need no judge: `short_scores` and those that LooGLE publishes."""
+    """The scores of a free answer that need no judge; see `lift_eval.benchmarks.metrics` for each."""
+    _, rouge_l_recall, rouge_l = metrics.rouge_l(prediction, reference)
     return {
-        **short_scores(prediction, reference),
+        "exact_match": metrics.exact_match(prediction, reference),
+        "token_f1": metrics.token_f1(prediction, reference),
+        "rouge_l": rouge_l,
         "rouge_1_recall": metrics.rouge_n_recall(prediction, reference, 1),
         "rouge_2_recall": metrics.rouge_n_recall(prediction, reference, 2),
-        "rouge_l_recall": metrics.rouge_l(prediction, reference)[1],
+        "rouge_l_recall": rouge_l_recall,
         "bleu_1": metrics.bleu_1(prediction, reference),
         "bleu_4": metrics.bleu_4(prediction, reference),
         "bleu_4gram_published": metrics.bleu_4gram_published(prediction, reference),
