@@ -28,10 +28,9 @@ class Mixture(Samples):
         POOL: Recurring articles alive at a time.
         LIFE: Steps that each of them lives.
         FIRST: Share of the run before the first of them.
-        LATE: Share of the run after which remembering outweighs reading.
     """
 
-    POOL, LIFE, FIRST, LATE = 16, 200, 0.12, 0.3
+    POOL, LIFE, FIRST = 16, 300, 0.5
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, rows: int, length: int
@@ -141,13 +140,12 @@ class Mixture(Samples):
     def _draw(self, rng: random.Random, supply: world.Supply, step: int) -> Tree:
         alive = self.pool(step)
         size = self.size(step)
-        late = step > self.LATE * self.steps
         makers: list[tuple[float, Callable[[], Tree]]] = [
             (0.25 if step < 0.04 * self.steps else 0.0, lambda: self.copying(rng, size)),
-            (0.32 if late else 0.42, lambda: self.in_context(rng, supply, size)),
+            (0.45, lambda: self.in_context(rng, supply, size)),
             (0.10 if size > 200 else 0.0, lambda: self._fresh_truncated(rng, supply)),
-            (0.22 if late else 0.35, lambda: self.written_pairs(rng, supply)),
-            (0.45 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),
+            (0.25, lambda: self.written_pairs(rng, supply)),
+            (0.40 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),
         ]
         return rng.choices([maker for _, maker in makers], [share for share, _ in makers])[0]()
 

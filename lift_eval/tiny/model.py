@@ -13,7 +13,8 @@ from lift_eval.tiny import prompts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-PREVIOUS_TOKEN_HEADS = 2
+LOOK_BACK = (1, 2, 3, 4, 5, 6)
+"""How many tokens back each of the first heads of layer 0 looks at the start."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
@@ -38,8 +39,8 @@ def new(config_: LlamaConfig, seed: int) -> LlamaForCausalLM:
     """Make the model with a start from which copying is learned early.
 
     Keys equal queries, so that heads look at equal tokens; the output projection is the transpose of the value
-    projection, so that what is looked at is repeated; MLPs begin at zero; a few heads of the first layer look at the
-    previous token.
+    projection, so that what is looked at is repeated; MLPs begin at zero; most heads of the first layer look
+    one to six tokens back, so that a fact's value knows what stands before it.
     """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config_)
@@ -61,7 +62,7 @@ def new(config_: LlamaConfig, seed: int) -> LlamaForCausalLM:
 
 
 def _look_back(model: LlamaForCausalLM, config_: LlamaConfig) -> None:
-    """Set the first heads of layer 0 to look at the previous token, through a constant part of the embeddings."""
+    """Set the first heads of layer 0 to look a few tokens back, through a constant part of the embeddings."""
     embeddings = model.model.embed_tokens.weight
     constant = torch.nn.functional.normalize(torch.randn(embeddings.size(1)), dim=0)
     size = embeddings.norm(dim=1).mean()
@@ -73,13 +74,13 @@ def _look_back(model: LlamaForCausalLM, config_: LlamaConfig) -> None:
     strength = 3.0
     query = torch.zeros(dim)
     query[:half][used] = strength
-    key = torch.zeros(dim)  # the query turned by one position
-    key[:half][used] = strength * torch.cos(angles[used])
-    key[half:][used] = strength * torch.sin(angles[used])
     attention = model.model.layers[0].self_attn
     # The norm scales an embedding to length sqrt(width); the constant is about 0.45 of its length.
     scale = 1 / (0.45 * math.sqrt(config_.hidden_size))
-    for head in range(PREVIOUS_TOKEN_HEADS):
+    for head, back in enumerate(LOOK_BACK):
+        key = torch.zeros(dim)  # the query turned by as many positions
+        key[:half][used] = strength * torch.cos(back * angles[used])
+        key[half:][used] = strength * torch.sin(back * angles[used])
         rows = slice(head * dim, (head + 1) * dim)
         attention.q_proj.weight[rows] = scale * torch.outer(query, constant)
         attention.k_proj.weight[rows] = scale * torch.outer(key, constant)

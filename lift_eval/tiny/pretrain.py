@@ -23,9 +23,9 @@ from lift_eval.tiny.model import config, new
 from lift_eval.tiny.muon import Muon
 from lift_eval.tiny.packing import Batch
 
-ROWS, LENGTH = 16, 384
-STEPS, SEED = 1000, 1
-WARM_UP, DECAY = 40, 0.4
+ROWS, LENGTH = 8, 384
+STEPS, SEED = 1800, 1
+WARM_UP, DECAY = 60, 0.4
 
 
 def say(text: str) -> None:

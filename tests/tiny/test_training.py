@@ -35,14 +35,14 @@ def test_muon_finds_the_least_squares_solution():
     assert (vector - bias).abs().max() < 0.1
 
 
-def test_the_first_heads_look_at_the_previous_token_from_the_start():
+def test_the_first_heads_look_a_few_tokens_back_from_the_start():
     config = model.config(TOKENIZER)
     config._attn_implementation = "eager"
     net = model.new(config, seed=0)
     ids = torch.randint(3, len(TOKENIZER), (1, 60), generator=torch.Generator().manual_seed(1))
     attention = net(ids, output_attentions=True).attentions[0][0]
-    for head in range(model.PREVIOUS_TOKEN_HEADS):
-        assert attention[head].diagonal(-1).mean() > 0.4
+    for head, back in enumerate(model.LOOK_BACK):
+        assert attention[head].diagonal(-back).mean() > 0.4
 
 
 def test_the_learning_rate_rises_holds_and_falls():
