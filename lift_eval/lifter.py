@@ -17,7 +17,7 @@ from lift_eval.adapters import AdapterState, attach, needs_full_precision, unada
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.answering import Answer, Decoding, answer
 from lift_eval.document import Document
-from lift_eval.errors import RecipeError
+from lift_eval.errors import RecipeError, TrainingError
 from lift_eval.loading import (
     BUNDLED,
     attends_fully,
@@ -29,7 +29,7 @@ from lift_eval.loading import (
     resolve_device,
 )
 from lift_eval.prompt import EncodedPrompt, Prompt, PromptEncoder
-from lift_eval.recipe import Recipe, load_recipe
+from lift_eval.recipe import Recipe, TrainingSettings, load_recipe
 from lift_eval.record import DocumentRecord
 from lift_eval.store import (
     Answers,
@@ -50,6 +50,9 @@ from lift_eval.training.synthesis import NO_PAIRS, Synthesis, Synthesizer
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[int, int, float], None]
+
+RETRY_FACTOR = 0.1
+"""On the learning rate, where fine-tuning a document has diverged."""
 
 
 class Lifter:
@@ -258,14 +261,28 @@ class LiftedDocument:
         Raises:
             DocumentError: If the recipe's auxiliary task does not fit the document.
             GeneratorError: If the making of question-answer pairs fails.
+            TrainingError: If the training diverges, and at a tenth of the learning rate too.
         """
         if not self._lifter.recipe.trains:
             return
         if not self._reuse_adapter():
-            self._train(on_step, following)
+            self._train_or_retry(on_step, following)
         self._adapted = True
 
-    def _train(self, on_step: OnStep | None, following: Document | None) -> None:
+    def _train_or_retry(self, on_step: OnStep | None, following: Document | None) -> None:
+        settings = self._lifter.recipe.training
+        began = time.perf_counter()
+        try:
+            self._train(settings, on_step, following)
+        except TrainingError as error:
+            self.record.seconds["train"] += time.perf_counter() - began
+            self.record.retried = str(error)
+            logger.warning("%s; the document is trained anew at a tenth of the learning rate", error)
+            self._lifter.restore({})
+            lower = {"learning_rate": settings.learning_rate * RETRY_FACTOR}
+            self._train(settings.model_copy(update=lower), on_step, following)
+
+    def _train(self, settings: TrainingSettings, on_step: OnStep | None, following: Document | None) -> None:
         lifter, record = self._lifter, self.record
         seed = document_seed(lifter.recipe.seed, self.document)
         generator = torch.Generator().manual_seed(seed)
@@ -279,7 +296,7 @@ class LiftedDocument:
                 report = finetune(
                     lifter.model,
                     epochs if overlaps(lifter.recipe) else list(epochs),
-                    lifter.recipe.training,
+                    settings,
                     compute=lifter.recipe.compute,
                     share_prefixes=attends_fully(lifter.model),
                     generator=generator,
@@ -300,6 +317,7 @@ class LiftedDocument:
                 trained_tokens=report.tokens,
                 supervised_tokens=report.supervised,
                 pairs=record.pairs,
+                retried=record.retried,
                 seconds={"synthesis": synthesis_seconds, "train": report.seconds},
             )
             lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
@@ -406,6 +424,7 @@ class LiftedDocument:
             record.trained_tokens = training.trained_tokens
             record.supervised_tokens = training.supervised_tokens
             record.pairs = training.pairs
+            record.retried = training.retried
         record.seconds["train"] += time.perf_counter() - began
         return True
 

@@ -35,6 +35,7 @@ class DocumentRecord:
         supervised_tokens: Those that the loss counted.
         seconds: Wall-clock time by stage: synthesis, train, answer.
         pairs: Auxiliary pairs: asked, kept, and refused by reason.
+        retried: Why it was trained anew at a tenth of the learning rate; empty where it was not.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
         failure: Why the document was given up; empty where it was not.
         lost_questions: Its questions that count as wrong for that.
@@ -54,6 +55,7 @@ class DocumentRecord:
     supervised_tokens: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     pairs: dict[str, int] = field(default_factory=dict)
+    retried: str = ""
     gates: list[float] = field(default_factory=list)
     failure: str = ""
     lost_questions: int = 0
@@ -92,7 +94,9 @@ class DocumentRecord:
         parts.append(f"{self.questions} questions, {self.kept:.0%} of the document in the prompt")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
         reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
-        return "; ".join([*parts, *spent, *reused, *([f"FAILED: {self.failure}"] if self.failure else [])])
+        retried = ["trained at a tenth of the learning rate, since it diverged"] if self.retried else []
+        failed = [f"GIVEN UP: {self.failure}"] if self.failure else []
+        return "; ".join([*parts, *spent, *reused, *retried, *failed])
 
 
 @dataclass
@@ -122,6 +126,7 @@ class RunRecord:
             "totals": {
                 "documents": len(self.documents),
                 "failed_documents": sum(bool(document.failure) for document in self.documents),
+                "retried_documents": sum(bool(document.retried) for document in self.documents),
                 "questions": sum(document.questions for document in self.documents),
                 "lost_questions": sum(document.lost_questions for document in self.documents),
                 "questions_without_document": self.questions_without_document,

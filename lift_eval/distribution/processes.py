@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +19,9 @@ LONGEST_WAIT = timedelta(weeks=52)
 """A process that is ready waits for the others as long as they train; one that dies is noticed at once."""
 
 
+_LAUNCH_VARIABLES = {"RANK", "MASTER_ADDR", "MASTER_PORT"}
+
+
 class Processes:
     """All processes of this run; a single one where it was not launched as several.
 
@@ -30,11 +34,19 @@ class Processes:
     """
 
     def __init__(self) -> None:
-        launched = dist.is_available() and dist.is_initialized()
+        launched = dist.is_available() and (dist.is_initialized() or self._launched_without_gpus())
         self.count = dist.get_world_size() if launched else 1
         self.rank = dist.get_rank() if launched else 0
         with self._watched():
             self._group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT) if self.count > 1 else None
+
+    def _launched_without_gpus(self) -> bool:
+        """Join the processes of ``torchrun`` where accelerate has not done so, as it does for GPUs only."""
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not set(os.environ) >= _LAUNCH_VARIABLES:
+            return False
+        with self._watched():
+            dist.init_process_group("gloo", timeout=LONGEST_WAIT)
+        return True
 
     def label(self, what: str, count: int | None = None) -> str:
         """Name a share of the run for a person, e.g. ``12 documents (process 1 of 4)``."""
@@ -86,7 +98,7 @@ class Processes:
             yield
         except (RuntimeError, dist.DistError) as error:
             raise WorkerError(
-                f"process {self.rank} of {self.count} waited for the others, and one of them has failed or was "
+                f"this process waited for the others of its run, and one of them has failed or was "
                 f"killed ({str(error).splitlines()[0][:200]}); its own message says why. What is in the store is kept: "
                 "the same command goes on from there"
             ) from error

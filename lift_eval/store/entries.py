@@ -49,6 +49,7 @@ class Training(Payload):
     supervised_tokens: int
     pairs: dict[str, int]
     seconds: dict[str, float]
+    retried: str = ""
 
 
 class Pairs(Payload):
