@@ -12,8 +12,7 @@ OWN_ARGUMENTS = (
 )  # fmt: skip
 HF_ARGUMENTS = (
     "revision", "subfolder", "tokenizer", "max_length", "batch_size", "max_batch_size", "trust_remote_code",
-    "add_bos_token", "prefix_token_id", "chat_template_args", "enable_thinking", "think_end_token",
-    "softmax_dtype", "logits_cache",
+    "prefix_token_id", "chat_template_args", "enable_thinking", "softmax_dtype", "logits_cache",
 )  # fmt: skip
 """Arguments of lm-eval's ``hf`` model that keep their meaning."""
 
@@ -23,6 +22,8 @@ REPLACED_ARGUMENTS = {
     "load_in_8bit": "use precision.quantization=int8",
     "dtype": "use precision.dtype=float32 or precision.dtype=bfloat16",
     "parallelize": "use device_map=auto",
+    "add_bos_token": "use prompt.bos=true or prompt.bos=false",
+    "think_end_token": "answers are scored as they are; use enable_thinking=False",
 }
 
 

@@ -17,7 +17,7 @@ from lift_eval.adapters import AdapterState, attach, needs_full_precision, unada
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.answering import Answer, Decoding, answer
 from lift_eval.document import Document
-from lift_eval.errors import RecipeError, TrainingError
+from lift_eval.errors import DocumentError, RecipeError, TrainingError
 from lift_eval.loading import (
     BUNDLED,
     attends_fully,
@@ -127,7 +127,8 @@ class Lifter:
         recipe = recipe or ("tiny" if name is None else "lora")
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         source = str(name or BUNDLED)
-        tokenizer = load_tokenizer(source, revision, trust_remote_code=trust_remote_code)
+        bos = resolved.prompt.bos
+        tokenizer = load_tokenizer(source, revision, trust_remote_code=trust_remote_code, bos=bos)
         model = load_model(
             source,
             resolved.precision,
@@ -176,6 +177,22 @@ class Lifter:
         """The base model, for questions about no document."""
         with unadapted(self.model, self._initial):
             yield LiftedDocument(self, Document("(no document)"))
+
+    def check(self, document: Document) -> None:
+        """Refuse a document that cannot be trained on, before anything is trained.
+
+        Args:
+            document: The document.
+
+        Raises:
+            DocumentError: If it has one token, so that there is nothing to predict.
+        """
+        start = document.training_text[:200]  # enough to tell one token from many
+        if self.recipe.trains and len(self.encoder.plain_ids(start)) < 2:
+            raise DocumentError(
+                f"document {start!r} has less than two tokens, and fine-tuning predicts each token from those before "
+                "it; leave it out, or use the recipe icl"
+            )
 
     def restore(self, learned: Mapping[str, torch.Tensor]) -> None:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
@@ -265,6 +282,7 @@ class LiftedDocument:
         """
         if not self._lifter.recipe.trains:
             return
+        self._lifter.check(self.document)
         if not self._reuse_adapter():
             self._train_or_retry(on_step, following)
         self._adapted = True
@@ -368,9 +386,7 @@ class LiftedDocument:
         began = time.perf_counter()
         record = self.record
         answers = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
-        kept = record.kept * record.questions + sum(prompt.kept for prompt in prompts)
-        record.questions += len(prompts)
-        record.kept = kept / max(record.questions, 1)
+        self._count([prompt.kept for prompt in prompts])
         record.incomplete_answers += sum(not answer.complete for answer in answers)
         record.seconds["answer"] += time.perf_counter() - began
         return answers
@@ -395,14 +411,25 @@ class LiftedDocument:
             lifter.store.save(self._answers_key(prompts, decoding), kept, self._about)
         return answers
 
+    def _count(self, kept: Sequence[float]) -> None:
+        """Put questions on the record, with what their prompts hold of the document."""
+        record = self.record
+        total = record.kept * record.questions + sum(kept)
+        record.questions += len(kept)
+        record.kept = total / max(record.questions, 1)
+
     @contextmanager
-    def scoring(self, questions: int) -> Iterator[None]:
-        """Computation by another's hand, lm-eval's log-likelihoods: in our number formats and on our record."""
+    def scoring(self, kept: Sequence[float]) -> Iterator[None]:
+        """Computation by another's hand, lm-eval's log-likelihoods: in our number formats and on our record.
+
+        Args:
+            kept: For each question, the share of the document that its prompt holds.
+        """
         began = time.perf_counter()
         model = self._lifter.model
         with torch.inference_mode(), autocast(model.device, model.dtype):
             yield
-        self.record.questions += questions
+        self._count(kept)
         self.record.seconds["answer"] += time.perf_counter() - began
 
     # --- the store ---------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from lift_eval.document import Document, find_document
 from lift_eval.ending import note_given_up
 from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
 from lift_eval.lifter import LiftedDocument, Lifter, OnStep
-from lift_eval.loading import BUNDLED, load_config, load_model, resolve_device
+from lift_eval.loading import BUNDLED, checkpoint_errors, load_config, load_model, resolve_device
 from lift_eval.prompt import EncodedPrompt, Prompt
 from lift_eval.record import DocumentRecord, RunRecord, peak_memory_bytes, versions
 from lift_eval.store import open_store
@@ -87,12 +87,18 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self._device_map = device_map
         self._attn_implementation = attn_implementation
         source = str(pretrained or BUNDLED)
-        load_config(source, revision=hf_arguments.get("revision", "main"))
+        load_config(
+            source,
+            revision=hf_arguments.get("revision", "main"),
+            subfolder=hf_arguments.get("subfolder") or "",
+            trust_remote_code=bool(hf_arguments.get("trust_remote_code")),
+        )
         opened = open_store(store)
         began = time.perf_counter()
         super().__init__(
             pretrained=source,
             device=str(resolve_device(None if device == UNSAID_DEVICE else device)),
+            add_bos_token=self.recipe.prompt.bos,
             **hf_arguments,
         )
         self.lifter = Lifter(self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened)
@@ -103,6 +109,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.processes = Processes()
         self.record.processes = self.processes.count
         self.record.load_seconds = time.perf_counter() - began
+
+    def _create_tokenizer(self, pretrained: str, tokenizer: str | None, **hf_arguments: Any) -> None:  # noqa: ANN401
+        """Load the tokenizer as HFLM does; called by HFLM before the model."""
+        with checkpoint_errors(
+            f"pretrained='{pretrained}' has no tokenizer that loads", "name another with tokenizer="
+        ):
+            super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
 
     def _create_model(self, pretrained: str, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the base model as the core does; called by HFLM once it knows device and tokenizer."""
@@ -160,7 +173,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
     def _generate(self, group: Group) -> Respond:
         decodings = [self._decoding(request.arguments[1]) for request in group.requests]
         prompts = [
-            self._encode(request, group.document, decoding.max_new_tokens)
+            self._encode(
+                request, Prompt.around(request.arguments[0], group.document), decoding.max_new_tokens
+            )
             for request, decoding in zip(group.requests, decodings, strict=True)
         ]
 
@@ -175,18 +190,21 @@ class LiftLM(HFLM):  # type: ignore[misc]
         return respond
 
     def _score(self, group: Group) -> Respond:
-        encoded = [(None, *self._encode_scored(request, group.document)) for request in group.requests]
+        pairs = [self._encode_scored(request, group.document) for request in group.requests]
 
         def respond(lifted: LiftedDocument) -> list[tuple[float, bool]]:
-            with lifted.scoring(len(encoded)):
+            with lifted.scoring([context.kept for context, _ in pairs]):
+                encoded = [(None, context.ids, ids) for context, ids in pairs]
                 return list(self._loglikelihood_tokens(encoded, disable_tqdm=True))
 
         return respond
 
     def _score_rolling(self, group: Group) -> Respond:
+        texts = [Prompt.around(request.arguments[0], group.document) for request in group.requests]
+
         def respond(lifted: LiftedDocument) -> list[float]:
             scores = []
-            with lifted.scoring(len(group.requests)):
+            with lifted.scoring([float(text.stop > text.start) for text in texts]):
                 for request in group.requests:
                     windows = utils.get_rolling_token_windows(
                         token_list=self.tok_encode(request.arguments[0]),
@@ -230,7 +248,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
         documents = []
         for instance, request in zip(requests, light, strict=True):
             with _named(request):
-                documents.append(find_document(instance.doc, request.arguments[0], self.document_field))
+                document = find_document(instance.doc, request.arguments[0], self.document_field)
+                if document is not None:
+                    self.lifter.check(document)
+                documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
             logger.warning(
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
@@ -328,26 +349,28 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
-    def _encode(self, request: Request, document: Document | None, reserve: int) -> EncodedPrompt:
-        prompt = Prompt.around(request.arguments[0], document)
+    def _encode(self, request: Request, prompt: Prompt, reserve: int) -> EncodedPrompt:
         if self.recipe.prompt.document == "none":
             prompt = prompt.without_document()
         with _named(request):
             return self.lifter.encoder.encode(prompt, reserve)
 
-    def _encode_scored(self, request: Request, document: Document | None) -> tuple[list[int], list[int]]:
+    def _encode_scored(self, request: Request, document: Document | None) -> tuple[EncodedPrompt, list[int]]:
         """Token ids of a context, its middle cut where it is too long, and of its continuation."""
         context, continuation = request.arguments
         if not context:
             ids = self.tok_encode(continuation, add_special_tokens=False)
             first = self.prefix_token_id
-            return ([first], ids) if ids[0] != first else (ids[:1], ids[1:])
+            return EncodedPrompt([first], 0.0), ids if ids[0] != first else ids[1:]
         context_ids, ids = self._encode_pair(context, continuation)
+        prompt = Prompt.around(
+            context.rstrip(), document
+        )  # lm-eval moves the space at its end to the continuation
         closed_book = self.recipe.prompt.document == "none" and document is not None
         limit = min(self.recipe.prompt.max_tokens, self.max_length - len(ids))
         if closed_book or len(context_ids) > limit:
-            context_ids = self._encode(request, document, len(ids)).ids
-        return context_ids, ids
+            return self._encode(request, prompt, len(ids)), ids
+        return EncodedPrompt(context_ids, float(prompt.stop > prompt.start)), ids
 
     def _decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
         options = dict(normalize_gen_kwargs(gen_kwargs, self.max_gen_toks))
@@ -370,7 +393,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         kept = getattr(cache_hook, "dbdict", None)
         if kept is not None:
-            ours = f"{self.pretrained} {self.recipe.digest}"
+            ours = f"{self.pretrained}@{self.revision} {self.recipe.digest} {self.max_length} {self.document_field}"
             theirs = kept.get("lift_eval", None if not len(kept) else "another program")
             if theirs not in (None, ours):
                 raise StoreError(

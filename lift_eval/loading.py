@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,23 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
+@contextmanager
+def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
+    """Turn the errors of transformers about a checkpoint into one line.
+
+    Args:
+        what: What is wrong.
+        way_out: What to do about it.
+
+    Raises:
+        CheckpointError: Where transformers finds the checkpoint missing, broken or not supported.
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"{what}: {_first_line(error)}; {way_out}") from error
+
+
 def load_model(
     name: str,
     precision: PrecisionSettings,
@@ -112,7 +130,9 @@ def load_model(
     load_config(name, **where)
     dtype = resolve_dtype(precision, device)
     quantized = quantization_config(precision, dtype) if quantize else None
-    try:
+    with checkpoint_errors(
+        f"pretrained='{name}' cannot be loaded", "'lift-eval doctor' shows what is missing"
+    ):
         model, report = AutoModelForCausalLM.from_pretrained(
             name,
             **where,
@@ -123,8 +143,6 @@ def load_model(
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"pretrained='{name}' cannot be loaded: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
@@ -148,14 +166,9 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
         CheckpointError: If there is none, or it is of another kind of model.
     """
     _refuse_missing_folder(name)
-    try:
+    way_out = "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)"
+    with checkpoint_errors(f"pretrained='{name}' has no readable config.json", way_out):
         config = AutoConfig.from_pretrained(name, **where)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"pretrained='{name}' has no readable config.json: {_first_line(error)}; give the folder of a checkpoint, "
-            "or the name of one on the Hub (and be online, or have it in the local cache)"
-        ) from error
-
     if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
         raise CheckpointError(
             f"pretrained='{name}' must be a causal language model, its config.json says '{config.model_type}' "
@@ -188,17 +201,15 @@ def load_tokenizer(
         CheckpointError: If there is none.
     """
     _refuse_missing_folder(name)
-    try:
+    with checkpoint_errors(
+        f"pretrained='{name}' has no tokenizer that loads", "name another with tokenizer="
+    ):
         return AutoTokenizer.from_pretrained(
             name,
             revision=revision,
             trust_remote_code=trust_remote_code,
             **({} if bos is None else {"add_bos_token": bos}),
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(
-            f"pretrained='{name}' has no tokenizer that loads: {_first_line(error)}; name another with tokenizer="
-        ) from error
 
 
 def context_window(config: Any, tokenizer: Any) -> int:  # noqa: ANN401
