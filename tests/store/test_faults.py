@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.store import Answers, KeptAnswer, Store, Training, entry_key
+from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, entry_key
 from lift_eval.store.entries import (
     CorruptEntryError,
     adapter_entry,
@@ -164,6 +164,17 @@ def test_a_damaged_entry_is_set_aside_and_made_anew(damage, kind, whole, tmp_pat
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     assert store.verify() == []
     assert all(result["reused"] == ["adapter", "answers"] for result in run(store).values())
+
+
+@pytest.mark.parametrize("damage", [flip, cut, pickled, folder, pipe, link])
+def test_damaged_pairs_are_set_aside_and_can_be_kept_again(damage, tmp_path):
+    store, pairs = Store(tmp_path / "store"), Pairs(pairs=[{"question": "Who?", "answer": "Ada"}])
+    store.save(KEY, pairs)
+    damage(store.folder / "pairs" / f"{KEY}.jsonl", random.Random(0))
+    assert store.load(Pairs, KEY) is None
+    assert len(list((store.folder / "quarantine").iterdir())) == 1
+    store.save(KEY, pairs)
+    assert store.load(Pairs, KEY) == pairs
 
 
 def test_nothing_is_read_or_written_through_a_link_in_place_of_a_folder(tmp_path, caplog):
