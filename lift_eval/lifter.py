@@ -336,7 +336,7 @@ class LiftedDocument:
                 supervised_tokens=report.supervised,
                 pairs=record.pairs,
                 retried=record.retried,
-                seconds={"synthesis": synthesis_seconds, "train": report.seconds},
+                seconds={"synthesis": synthesis_seconds, "train": record.seconds["train"]},
             )
             lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
 
