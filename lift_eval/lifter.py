@@ -6,14 +6,14 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lift_eval.adapters import AdapterState, attach, needs_full_precision, unadapted
+from lift_eval.adapters import AdapterState, GateRecord, attach, needs_full_precision, record_gates, unadapted
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.answering import Answer, Decoding, answer
 from lift_eval.document import Document
@@ -385,16 +385,27 @@ class LiftedDocument:
         """Decode answers to prompts, or take them from the store, and add them to the record."""
         began = time.perf_counter()
         record = self.record
-        answers = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
+        kept = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
+        answers = [Answer(one.text, one.complete) for one in kept.answers]
+        if kept.gates:
+            before, asked = record.gates or kept.gates, record.questions
+            record.gates = [
+                (old * asked + new * len(prompts)) / (asked + len(prompts))
+                for old, new in zip(before, kept.gates, strict=True)
+            ]
         self._count([prompt.kept for prompt in prompts])
         record.incomplete_answers += sum(not answer.complete for answer in answers)
         record.seconds["answer"] += time.perf_counter() - began
         return answers
 
-    def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
+    def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers:
         began = time.perf_counter()
         lifter = self._lifter
-        with torch.random.fork_rng(devices=_cuda_devices()):
+        gated = lifter.recipe.adapter.type == "gated_memory" and self._adapted and len(prompts) > 0
+        recording: AbstractContextManager[GateRecord | None] = (
+            record_gates(lifter.model) if gated else nullcontext()
+        )
+        with torch.random.fork_rng(devices=_cuda_devices()), recording as gates:
             torch.manual_seed(document_seed(lifter.recipe.seed, self.document))  # sampling
             answers = answer(
                 lifter.model,
@@ -403,13 +414,14 @@ class LiftedDocument:
                 decoding,
                 batch=lifter.recipe.compute.answer_batch,
             )
+        kept = Answers(
+            answers=[KeptAnswer(text=answer.text, complete=answer.complete) for answer in answers],
+            gates=gates.means() if gates is not None else [],
+            seconds=time.perf_counter() - began,
+        )
         if lifter.store is not None:
-            kept = Answers(
-                answers=[KeptAnswer(text=answer.text, complete=answer.complete) for answer in answers],
-                seconds=time.perf_counter() - began,
-            )
             lifter.store.save(self._answers_key(prompts, decoding), kept, self._about)
-        return answers
+        return kept
 
     def _count(self, kept: Sequence[float]) -> None:
         """Put questions on the record, with what their prompts hold of the document."""
@@ -455,14 +467,14 @@ class LiftedDocument:
         record.seconds["train"] += time.perf_counter() - began
         return True
 
-    def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
+    def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers | None:
         """Answers that the same adapter gave to the same prompts; none where there are none."""
         store = self._lifter.store
         found = store.load(Answers, self._answers_key(prompts, decoding)) if store is not None else None
         if found is None or len(found.answers) != len(prompts):
-            return []
+            return None
         self.record.reuse("answers", {"answer": found.seconds})
-        return [Answer(kept.text, kept.complete) for kept in found.answers]
+        return found
 
     @property
     def _key(self) -> str:

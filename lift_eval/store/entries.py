@@ -75,6 +75,8 @@ class Answers(Payload):
 
     kind = "answers"
     answers: list[KeptAnswer]
+    gates: list[float] = []
+    """Mean gate of each layer while they were decoded (Gated Memory), else empty."""
     seconds: float = 0.0
 
 
