@@ -28,6 +28,7 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from lift_eval.benchmarks.data import cache_folder
+from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.errors import JudgeError
 
 PROMPT_VERSION = "loogle-quoted-1"
@@ -278,17 +279,28 @@ class Judgement:
 
     Attributes:
         judge: Name of the judging model.
-        values: One value per answer, in order; unclear replies and empty predictions are 0, failures are None.
-        unclear: Number of unclear replies.
-        failed: Number of answers without a verdict.
-        causes: What the failures came from, with counts of different questions.
+        verdicts: One per answer, in order; None where there is none. An empty prediction has one that nobody gave.
+        causes: What missing verdicts came from, with counts of different questions.
     """
 
     judge: str
-    values: tuple[float | None, ...]
-    unclear: int
-    failed: int
+    verdicts: tuple[Verdict | None, ...]
     causes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """Value of each answer: 0 for an unclear reply, None without a verdict."""
+        return tuple(None if verdict is None else verdict.value or 0.0 for verdict in self.verdicts)
+
+    @property
+    def unclear(self) -> int:
+        """Number of unclear replies."""
+        return sum(verdict is not None and verdict.value is None for verdict in self.verdicts)
+
+    @property
+    def failed(self) -> int:
+        """Number of answers without a verdict."""
+        return sum(verdict is None for verdict in self.verdicts)
 
     @property
     def score(self) -> float | None:
@@ -301,14 +313,8 @@ def judgement(
     answers: Sequence[Answer], store: VerdictStore, causes: Mapping[str, int] | None = None
 ) -> Judgement:
     """Put together what a store holds about answers, without asking anybody."""
-    verdicts = [store.get(answer) if _is_open(answer) else Verdict("", 0.0) for answer in answers]
-    return Judgement(
-        judge=store.judge,
-        values=tuple(None if verdict is None else verdict.value or 0.0 for verdict in verdicts),
-        unclear=sum(verdict is not None and verdict.value is None for verdict in verdicts),
-        failed=sum(verdict is None for verdict in verdicts),
-        causes=causes or {},
-    )
+    verdicts = (store.get(answer) if _is_open(answer) else Verdict("", 0.0) for answer in answers)
+    return Judgement(store.judge, tuple(verdicts), causes or {})
 
 
 def cohens_kappa(first: Sequence[float], second: Sequence[float]) -> float:
@@ -323,46 +329,68 @@ def cohens_kappa(first: Sequence[float], second: Sequence[float]) -> float:
     return 1.0 if expected == 1 else (observed - expected) / (1 - expected)
 
 
-# ------------------------------------------------------------------------------------- in lm-eval: lists of metrics
+# ---------------------------------------------------------------------------------- in lm-eval: metrics of a task
 #
-# A task hands each row's question on as the value of its metric; the aggregation asks about all of them at once. The
-# first aggregation of a task asks, the others read what it left in the store.
+# A task hands each row's question on as the value of its metric, and the aggregation asks about all of them at once.
+# The first aggregation of a task asks, the others read what it left in the store. Each puts the verdict in the place
+# of the question, as a pair (value, 1): lm-eval writes the same object into its log of samples afterwards. (Not where
+# several processes share a run, since it gathers copies; `lift-eval judge` writes the verdicts there.)
 
-Item = tuple[str, str, str, str, Kind]
+Item = list[Any]
 
 
 def items(row: Mapping[str, Any], prediction: str) -> dict[str, Item]:
     """The judge's metrics of a row; none where the run has no judge or the row is not for one."""
     if not row["judge"] or not row["judged_as"]:
         return {}
-    item: Item = (row["judge"], row["question"], row["answer"], prediction, row["judged_as"])
-    name = "judge_accuracy" if row["judged_as"] == "answer" else "judge_score"
-    return {name: item, "judge_unclear": item, "judge_failed": item}
+    asked = [row["judge"], row["question"], row["answer"], prediction, row["judged_as"]]
+    return {metric: list(asked) for metric in (*score_names(row), "judge_unclear", "judge_failed")}
+
+
+def score_names(row: Mapping[str, Any]) -> list[str]:
+    """Names of a row's scores: of answers or of summaries, and of answers of its type."""
+    if row["judged_as"] == "summary":
+        return ["judge_score"]
+    return ["judge_accuracy", *([f"judge_accuracy_{row['type']}"] if row["type"] in LOOGLE_TYPES else [])]
+
+
+def asked_score(asked: Sequence[Item]) -> float | None:
+    """lm-eval's aggregation that asks the judge; None where an answer has no verdict."""
+    model, answers = _split(asked)
+    return _put(asked, Judge(model).judge(answers)).score
+
+
+def kept_score(asked: Sequence[Item]) -> float | None:
+    """The score of answers that `asked_score` has been through."""
+    return _put(asked, _kept(asked)).score
+
+
+def kept_unclear(asked: Sequence[Item]) -> int:
+    """Number of unclear replies among answers that `asked_score` has been through."""
+    judged = _kept(asked)
+    for item, verdict in zip(asked, judged.verdicts, strict=True):
+        item[:] = [float(verdict is not None and verdict.value is None), 1]
+    return judged.unclear
+
+
+def kept_failed(asked: Sequence[Item]) -> int:
+    """Number of answers that `asked_score` got no verdict on."""
+    judged = _kept(asked)
+    for item, verdict in zip(asked, judged.verdicts, strict=True):
+        item[:] = [float(verdict is None), 1]
+    return judged.failed
 
 
 def _split(asked: Sequence[Item]) -> tuple[str, list[Answer]]:
     return asked[0][0], [Answer(*item[1:]) for item in asked]
 
 
-def asked_score(asked: Sequence[Item]) -> float | None:
-    """lm-eval's aggregation that asks the judge; None where an answer has no verdict."""
+def _kept(asked: Sequence[Item]) -> Judgement:
     model, answers = _split(asked)
-    return Judge(model).judge(answers).score
+    return judgement(answers, VerdictStore(model))
 
 
-def kept_score(asked: Sequence[Item]) -> float | None:
-    """The score of answers that `asked_score` has been through."""
-    model, answers = _split(asked)
-    return judgement(answers, VerdictStore(model)).score
-
-
-def kept_unclear(asked: Sequence[Item]) -> int:
-    """Number of unclear replies among answers that `asked_score` has been through."""
-    model, answers = _split(asked)
-    return judgement(answers, VerdictStore(model)).unclear
-
-
-def kept_failed(asked: Sequence[Item]) -> int:
-    """Number of answers that `asked_score` got no verdict on."""
-    model, answers = _split(asked)
-    return judgement(answers, VerdictStore(model)).failed
+def _put(asked: Sequence[Item], judged: Judgement) -> Judgement:
+    for item, value in zip(asked, judged.values, strict=True):
+        item[:] = [value, 1]
+    return judged

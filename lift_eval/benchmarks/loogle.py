@@ -292,7 +292,7 @@ def by_type(scores: Mapping[str, Any], names: Iterable[str], question_type: str)
     counts = {f"questions_{name}": float(name == question_type) for name in LOOGLE_TYPES}
     if question_type not in LOOGLE_TYPES:
         return counts
-    return counts | {f"{name}_{question_type}": scores[name] for name in names if name in scores}
+    return counts | {f"{name}_{question_type}": scores[name] for name in names}
 
 
 def score_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
@@ -312,14 +312,14 @@ def score_short_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str,
 def score_typed_short_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score an answer of a few words, also by its type."""
     scores = score_short_answer(row, results)
-    return scores | by_type(scores, ("exact_match", "token_f1", "rouge_l", "judge_accuracy"), row["type"])
+    return scores | by_type(scores, ("exact_match", "token_f1", "rouge_l"), row["type"])
 
 
 def score_typed_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a LongQA answer: also by its type, as a choice or as an order where the question asks for one."""
     prediction, reference = results[0], row["answer"]
     scores = score_answer(row, results)
-    scores |= by_type(scores, ("token_f1", "rouge_l", "judge_accuracy"), row["type"])
+    scores |= by_type(scores, ("token_f1", "rouge_l"), row["type"])
     if row["type"] == "timeline_reorder":
         return scores | _timeline_scores(prediction, reference)
     choice = metrics.choice_accuracy(prediction, reference, metrics.read_options(row["question"]))

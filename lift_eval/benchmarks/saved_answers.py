@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lift_eval.benchmarks.judge import PROMPT_VERSION, Answer, Judge, VerdictStore, cohens_kappa, judgement
+from lift_eval.benchmarks.expected import LOOGLE_TYPES
+from lift_eval.benchmarks.judge import (
+    PROMPT_VERSION,
+    Answer,
+    Judge,
+    Judgement,
+    VerdictStore,
+    cohens_kappa,
+    judgement,
+    score_names,
+)
 from lift_eval.errors import JudgeError
+
+DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
+SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")
+RESULTS_NAME = re.compile(rf".+_({DATE})\.json")
 
 
 @dataclass(frozen=True)
@@ -63,23 +79,32 @@ class Agreement:
 def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
     """Judge the answers that lm-eval saved with ``--log_samples``, without running a model.
 
+    Each judged task is written beside its samples as ``judged_<task>_<date>_<judge>.json``, complete or not. The
+    verdicts also go into the samples and into the results, as if the run had had this judge; what another judge said
+    before is replaced there.
+
     Args:
         results: A folder of results, a file of results, or a file of samples.
         judge: Who judges.
 
     Returns:
-        One entry per file of samples with answers to judge; each is written beside its file, as
-        ``judged_<task>_<date>_<judge>.json``, complete or not.
+        One entry per file of samples with answers to judge.
 
     Raises:
         JudgeError: If there are no samples, or none that a judge can read, or the server refuses.
     """
     judged = []
     for path in _sample_files(results):
-        if not (samples := _read_samples(path)):
+        samples = _read_samples(path)
+        answers = {number: answer for number, sample in enumerate(samples) if (answer := _answer(sample))}
+        if not answers:
             continue
-        task = _judge_samples(path, samples, judge)
-        _write(path, task)
+        whole = judge.judge(list(answers.values()))
+        chosen = [samples[number] for number in answers]
+        task = _summary(path, chosen, list(answers.values()), whole, judge)
+        _write_json(path.with_name(_judged_name(path, judge)), asdict(task))
+        _add_to_samples(path, samples, chosen, whole)
+        _add_to_results(path, task, chosen[0])
         judged.append(task)
     if not judged:
         raise JudgeError(
@@ -108,64 +133,127 @@ def agreements(results: Path) -> list[Agreement]:
 
 def _sample_files(results: Path) -> list[Path]:
     if results.is_dir():
-        files = sorted(results.rglob("samples_*.jsonl"))
-    elif results.name.startswith("results_"):
-        files = sorted(results.parent.glob(f"samples_*_{results.stem.removeprefix('results_')}.jsonl"))
+        files = [path for path in sorted(results.rglob("samples_*")) if SAMPLES_NAME.fullmatch(path.name)]
+    elif match := RESULTS_NAME.fullmatch(results.name):
+        same_run = (SAMPLES_NAME.fullmatch(path.name) for path in sorted(results.parent.glob("samples_*")))
+        files = [results.with_name(found[0]) for found in same_run if found and found[2] == match[1]]
     else:
-        files = [results] if results.is_file() else []
+        files = [results] if results.is_file() and SAMPLES_NAME.fullmatch(results.name) else []
     if not files:
         raise JudgeError(
-            f"'{results}' holds no file samples_*.jsonl; run lm-eval with --output_path and --log_samples"
+            f"'{results}' holds no samples_<task>_<date>.jsonl; run lm-eval with --output_path and --log_samples"
         )
     return files
 
 
-def _read_samples(path: Path) -> list[tuple[dict[str, Any], Answer]]:
-    """The samples of a file that a judge can read: those whose row names its kind of answer."""
-    samples = []
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                sample = json.loads(line)
-                row, prediction = sample["doc"], sample["filtered_resps"][0]
-            except (ValueError, KeyError, IndexError, TypeError) as error:
-                raise JudgeError(f"{path}, line {number}: not a sample of lm-eval; run it again") from error
-            if kind := row.get("judged_as"):
-                samples.append((sample, Answer(row["question"], row["answer"], prediction, kind)))
-    return samples
+def _read_samples(path: Path) -> list[dict[str, Any]]:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        return [_read_sample(line, f"{path}, line {number}") for number, line in enumerate(stream, start=1)]
 
 
-def _judge_samples(path: Path, samples: Sequence[tuple[dict[str, Any], Answer]], judge: Judge) -> JudgedTask:
-    answers = [answer for _, answer in samples]
-    whole = judge.judge(answers)
+def _read_sample(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        sample = json.loads(line)
+    except ValueError as error:
+        raise JudgeError(f"{where}: not whole JSON; delete the run's files and run again") from error
+    if not isinstance(sample, dict) or not {"doc", "doc_id", "filtered_resps", "metrics"} <= sample.keys():
+        raise JudgeError(f"{where}: not a sample of lm-eval 0.4; run again with 0.4.13 or newer")
+    return sample
+
+
+def _answer(sample: dict[str, Any]) -> Answer | None:
+    """What a judge is asked about a sample; None where its row is not for a judge."""
+    row = sample["doc"]
+    kind = row.get("judged_as") if isinstance(row, dict) else None
+    return Answer(row["question"], row["answer"], sample["filtered_resps"][0], kind) if kind else None
+
+
+def _summary(
+    path: Path, samples: Sequence[dict[str, Any]], answers: Sequence[Answer], whole: Judgement, judge: Judge
+) -> JudgedTask:
     store = VerdictStore(judge.model, judge.folder)
-    types = sorted({sample["doc"].get("type") for sample, _ in samples} - {None, ""})
+    of_type: dict[str, list[Answer]] = {}
+    for sample, answer in zip(samples, answers, strict=True):
+        if name := sample["doc"].get("type"):
+            of_type.setdefault(name, []).append(answer)
     return JudgedTask(
-        task=path.stem.removeprefix("samples_").rpartition("_")[0],
+        task=_task_name(path),
         samples=path.name,
         judge=judge.model,
         prompt=PROMPT_VERSION,
         questions=len(answers),
         score=whole.score,
-        by_type={
-            name: judgement([a for s, a in samples if s["doc"].get("type") == name], store).score
-            for name in types
-        },
+        by_type={name: judgement(same, store).score for name, same in sorted(of_type.items())},
         unclear=whole.unclear,
         failed=whole.failed,
         causes=whole.causes,
-        values={
-            str(sample["doc_id"]): value for (sample, _), value in zip(samples, whole.values, strict=True)
-        },
+        values={str(sample["doc_id"]): value for sample, value in zip(samples, whole.values, strict=True)},
     )
 
 
-def _write(samples: Path, task: JudgedTask) -> None:
-    store = VerdictStore(task.judge)
-    target = samples.with_name(f"judged_{samples.stem.removeprefix('samples_')}_{store.path.stem}.json")
-    partial = target.with_suffix(".part")
-    partial.write_text(json.dumps(asdict(task), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(target)
+def _add_to_samples(
+    path: Path, samples: Sequence[dict[str, Any]], judged: Sequence[dict[str, Any]], whole: Judgement
+) -> None:
+    """Write the verdicts into the samples, in the form that a run with a judge gives them."""
+    for sample, verdict, value in zip(judged, whole.verdicts, whole.values, strict=True):
+        row = sample["doc"]
+        row["judge"] = whole.judge
+        scores: dict[str, list[float | None]] = {
+            **{name: [value, 1] for name in score_names(row)},
+            "judge_unclear": [float(verdict is not None and verdict.value is None), 1],
+            "judge_failed": [float(verdict is None), 1],
+        }
+        sample.update(scores)
+        sample["metrics"] = list(dict.fromkeys([*sample["metrics"], *scores]))
+    content = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode()
+    _replace(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def _add_to_results(path: Path, task: JudgedTask, sample: dict[str, Any]) -> None:
+    """Write the scores into the results file of the run, where it stands beside the samples."""
+    date = _match(path)[2]
+    found = [file for file in path.parent.glob(f"*_{date}.json") if RESULTS_NAME.fullmatch(file.name)]
+    for file in found:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        entries = results.get("results", {}).get(task.task)
+        if entries is None:
+            continue
+        name, filter_name = score_names(sample["doc"])[0], sample.get("filter", "none")
+        by_type = {f"{name}_{kind}": score for kind, score in task.by_type.items() if kind in LOOGLE_TYPES}
+        scores = {name: task.score, **by_type}
+        counts = {"judge_unclear": task.unclear, "judge_failed": task.failed}
+        for metric, value in {**scores, **counts}.items():
+            entries[f"{metric},{filter_name}"] = value
+            entries[f"{metric}_stderr,{filter_name}"] = "N/A"
+        better = results.setdefault("higher_is_better", {}).setdefault(task.task, {})
+        better.update(dict.fromkeys(scores, True) | dict.fromkeys(counts, False))
+        _write_json(file, results)
+
+
+def _match(path: Path) -> re.Match[str]:
+    match = SAMPLES_NAME.fullmatch(path.name)
+    assert match is not None  # `_sample_files` gives no others
+    return match
+
+
+def _task_name(path: Path) -> str:
+    return _match(path)[1]
+
+
+def _judged_name(path: Path, judge: Judge) -> str:
+    _, task, date = (_match(path)[i] for i in range(3))
+    return f"judged_{task}_{date}_{VerdictStore(judge.model).path.stem}.json"
+
+
+def _write_json(path: Path, content: object) -> None:
+    _replace(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def summary_lines(tasks: Iterable[JudgedTask]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.benchmarks.judge import Judge
 from lift_eval.benchmarks.saved_answers import agreements, judge_results, summary_lines
 from lift_eval.errors import JudgeError
+from lift_eval.reporting.results import compact_samples, read_runs
 from tests.benchmarks.harness import Echo, manager
 from tests.benchmarks.judge_server import JudgeServer
 
@@ -62,12 +63,13 @@ def run(data_dir: Path, task: str = "loogle_longqa", **metadata: object) -> dict
 
 
 def save(done: dict[str, Any], folder: Path) -> Path:
-    """Write a run's samples as lm-eval does."""
+    """Write a run's results and samples as lm-eval does."""
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.model_name_sanitized = "model"
-    tracker.date_id = "2025-01-01T00-00-00"
-    for task, samples in done["samples"].items():
-        tracker.save_results_samples(task_name=task, samples=samples)
+    samples = done.pop("samples")
+    tracker.save_results_aggregated(results=done, samples=samples)
+    for task, of_task in samples.items():
+        tracker.save_results_samples(task_name=task, samples=of_task)
     return folder
 
 
@@ -121,10 +123,48 @@ def test_saved_answers_are_judged_without_a_model(data_dir: Path, server: JudgeS
 
 def test_a_file_of_samples_or_results_may_be_named(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir), data_dir / "out") / "model"
-    results = folder / "results_2025-01-01T00-00-00.json"
-    results.write_text("{}")
-    for path in (results, next(folder.glob("samples_*"))):
-        assert len(judge_results(path, Judge("m"))) == 1
+    for pattern in ("results_*", "samples_*"):
+        assert len(judge_results(next(folder.glob(pattern)), Judge("m"))) == 1
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_reports_read_the_verdicts_as_if_the_run_had_had_the_judge(
+    data_dir: Path, server: JudgeServer, compacted: bool
+) -> None:
+    folder = save(run(data_dir), data_dir / "out")
+    if compacted:
+        compact_samples(folder)
+    server.reply = lambda user: same_as_reference(user) if "Question 3" not in user else "nonsense"
+    judge_results(folder, Judge("m"))
+    (read,) = read_runs([folder])
+    task = read.tasks["loogle_longqa"]
+    assert task.aggregates["judge_accuracy", "none"] == (0.5, None)
+    assert task.aggregates["judge_accuracy_computation", "none"] == (1, None)
+    assert task.aggregates["judge_unclear", "none"] == (1, None)
+    assert task.higher_is_better["judge_accuracy"] is True
+    samples = task.samples["none"]
+    assert [sample.scores["judge_accuracy"] for sample in samples] == [(1, 1), (0, 1), (1, 1), (0, 1)]
+    assert {sample.judge for sample in samples} == {"m"}
+    assert samples[2].scores["judge_accuracy_computation"] == (1, 1)
+
+
+def test_a_run_with_a_judge_logs_the_same_verdicts(data_dir: Path, server: JudgeServer) -> None:
+    server.reply = same_as_reference
+    during = read_runs([save(run(data_dir, judge="m"), data_dir / "during")])[0].tasks["loogle_longqa"]
+    after_folder = save(run(data_dir), data_dir / "after")
+    judge_results(after_folder, Judge("m"))
+    after = read_runs([after_folder])[0].tasks["loogle_longqa"]
+    assert during.aggregates == after.aggregates
+    assert [sample.scores for sample in during.samples["none"]] == [s.scores for s in after.samples["none"]]
+
+
+def test_an_incomplete_judgement_gives_reports_no_score(data_dir: Path, server: JudgeServer) -> None:
+    folder = save(run(data_dir), data_dir / "out")
+    server.reply = lambda user: 400 if "Question 3" in user else "True"
+    judge_results(folder, Judge("m"))
+    task = read_runs([folder])[0].tasks["loogle_longqa"]
+    assert ("judge_accuracy", "none") not in task.aggregates
+    assert task.aggregates["judge_failed", "none"] == (1, None)
 
 
 def test_an_incomplete_judgement_says_so_and_is_completed_later(data_dir: Path, server: JudgeServer) -> None:
@@ -170,6 +210,6 @@ def test_a_folder_without_samples_says_how_to_get_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"doc": {}, "filtered_resps": []}'])
 def test_a_file_that_is_no_samples_is_one_clear_error(tmp_path: Path, content: str) -> None:
-    (tmp_path / "samples_t_x.jsonl").write_text(content)
-    with pytest.raises(JudgeError, match="line 1: not a sample of lm-eval"):
+    (tmp_path / "samples_t_2025-01-01T00-00-00.jsonl").write_text(content)
+    with pytest.raises(JudgeError, match="line 1: not"):
         judge_results(tmp_path, Judge("m"))
