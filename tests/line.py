@@ -1,18 +1,8 @@
-"""A whole run over a few documents, as a program: lm-eval, the model class and a tiny checkpoint.
-
-    python -m tests.line FOLDER [KEY=VALUE ...]
-
-The folder is one that `prepare` filled. What the run came to goes to FOLDER/results-PROCESS.json, unless another
-process of the same run writes it. Keys and values are model arguments. With DIES=PROCESS:NUMBER in the environment a
-process kills itself after a number of documents.
-"""
+"""A whole run over a few documents: lm-eval, the model class and a tiny checkpoint."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,42 +105,22 @@ def run(folder: Path, tasks: tuple[str, ...] = tuple(TASKS), **arguments: Any) -
 
 def outcome(done: dict[str, Any]) -> dict[str, Any]:
     """What a person reads of a run: scores, every answer, and the record."""
-    return {
-        "scores": done["results"],
-        "answers": {
-            name: [[sample["doc_id"], sample["resps"]] for sample in samples]
-            for name, samples in done["samples"].items()
-        },
-        "record": {key: done["config"]["lift"][key] for key in ("totals", "documents")},
-    }
+    read: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "scores": done["results"],
+                "answers": {
+                    name: [[sample["doc_id"], sample["resps"]] for sample in samples]
+                    for name, samples in done["samples"].items()
+                },
+                "record": {key: done["config"]["lift"][key] for key in ("totals", "documents")},
+            }
+        )
+    )
+    return read
 
 
-def die_after(documents: int) -> None:
-    """Let this process kill itself when it begins one document more."""
-    from lift_eval.lm import LiftLM
-
-    work, begun = LiftLM.work, []
-
-    def dying(self: LiftLM, *arguments: Any, **named: Any) -> Any:
-        begun.append(arguments)
-        if len(begun) > documents:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return work(self, *arguments, **named)
-
-    LiftLM.work = dying  # type: ignore[method-assign]
-
-
-def main(folder: Path, *given: str) -> None:
-    from lift_eval.ending import ending
-
-    process, _, documents = os.environ.get("DIES", ":").partition(":")
-    if process == os.environ.get("RANK", "0"):
-        die_after(int(documents))
-    with ending():
-        done = run(folder, **dict(pair.split("=", 1) for pair in given))
-        if done is not None:
-            (folder / f"results-{os.environ.get('RANK', 0)}.json").write_text(json.dumps(done))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+def trainings(done: dict[str, Any]) -> dict[str, Any]:
+    """What is on the record of each document but how long it took and where it came from."""
+    kept = ("tokens", "questions", "losses", "kept", "incomplete_answers")
+    return {document["title"]: [document[key] for key in kept] for document in done["record"]["documents"]}
