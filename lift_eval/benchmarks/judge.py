@@ -17,7 +17,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -196,11 +196,7 @@ class Judge:
         missing = [
             answer for answer in dict.fromkeys(answers) if _is_open(answer) and store.get(answer) is None
         ]
-        failures: dict[str, int] = {}
-        if missing:
-            # A thread of its own, since the caller's may run an event loop already (notebooks do).
-            with ThreadPoolExecutor(1) as thread:
-                failures = thread.submit(asyncio.run, self._ask_all(missing, store)).result()
+        failures = _run(self._ask_all(missing, store)) if missing else {}
         return judgement(answers, store, failures)
 
     async def _ask_all(self, answers: Sequence[Answer], store: VerdictStore) -> dict[str, int]:
@@ -251,6 +247,16 @@ class Judge:
         if not isinstance(completion, ChatCompletion) or not completion.choices:
             raise _NoCompletionError
         return completion.choices[0].message.content or ""
+
+
+def _run(asking: Coroutine[Any, Any, dict[str, int]]) -> dict[str, int]:
+    """Run to the end; in a thread of its own where this one runs an event loop already, as notebooks do."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(asking)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, asking).result()
 
 
 class _NoCompletionError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
@@ -233,6 +234,13 @@ def test_no_more_are_asked_at_once_than_allowed(server: JudgeServer, tmp_path: P
     server.reply = lambda user: time.sleep(0.02) or "True"
     Judge("m", tmp_path, concurrency=3).judge(answers(12))
     assert 1 < server.most_at_once <= 3
+
+
+def test_a_notebook_may_ask_from_inside_its_event_loop(server: JudgeServer, tmp_path: Path) -> None:
+    async def cell() -> float | None:
+        return Judge("m", tmp_path).judge(answers(2)).score
+
+    assert asyncio.run(cell()) == 1
 
 
 def test_no_answers_have_no_score(tmp_path: Path) -> None:
