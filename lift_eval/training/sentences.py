@@ -10,11 +10,16 @@ from typing import Any
 # depend on the rest of the document.
 ABBREVIATIONS = """
     dr mr mrs ms messrs prof st rev fr hon gen col maj capt cpt lt sgt cmdr adm gov sen rep pres jr sr esq
-    inc ltd co corp bros dept univ est mt ft ave blvd rd
-    no nos vol vols pp ch sec fig figs eq eqs ref refs ed eds ca cf al approx vs etc viz e.g i.e
+    inc ltd co corp bros dept univ mt ft ave blvd rd al vs etc viz cf e.g i.e
     a.m p.m b.c a.d u.s u.k u.n u.s.a e.u ph.d m.d b.a m.a d.c
-    jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri
     """.split()  # noqa: SIM905 - a list of a hundred literals is harder to read
+
+# What is an abbreviation before a number alone: figs grow on trees, and no is an answer.
+_NUMBERED = re.compile(
+    r"\b(no|nos|vol|vols|pp?|ch|secs?|figs?|eqs?|refs?|ca|approx|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.\Z",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[(\[]?\d")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n\s*")
 
 
@@ -31,16 +36,29 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
         Start and end of each sentence, ascending, without white space around it. Only white space lies between
         them.
     """
-    spans = []
-    start = 0
-    for end, next_start in [*(gap.span() for gap in _BLANK_LINE.finditer(text)), (len(text), len(text))]:
-        for first, last in _punkt().span_tokenize(text[start:end]):
-            sentence = text[start + first : start + last]
-            if sentence.strip():
-                before = len(sentence) - len(sentence.lstrip())
-                spans.append((start + first + before, start + first + len(sentence.rstrip())))
-        start = next_start
+    spans: list[tuple[int, int]] = []
+    block = 0
+    for end, next_block in [*(gap.span() for gap in _BLANK_LINE.finditer(text)), (len(text), len(text))]:
+        mergeable = len(spans)
+        for first, last in _punkt().span_tokenize(text[block:end]):
+            start, stop = _stripped(text, block + first, block + last)
+            if len(spans) > mergeable and _goes_on(text, spans[-1], start):
+                spans[-1] = (spans[-1][0], stop)
+            elif start < stop:
+                spans.append((start, stop))
+        block = next_block
     return spans
+
+
+def _stripped(text: str, start: int, stop: int) -> tuple[int, int]:
+    part = text[start:stop]
+    return stop - len(part.lstrip()), start + len(part.rstrip())
+
+
+def _goes_on(text: str, span: tuple[int, int], start: int) -> bool:
+    """Whether a sentence goes on at a place, since it seemed to end in an abbreviation before a number."""
+    tail = text[max(span[0], span[1] - 10) : span[1]]
+    return bool(_NUMBER.match(text, start) and _NUMBERED.search(tail))
 
 
 @cache

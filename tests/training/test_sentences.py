@@ -20,6 +20,8 @@ CASES = [
     "Version 2.0.1 was released in Feb. 2003.|It fixed the bug.",
     "Chapter One\n\n|The storm came at night.|It was dark.",
     'He wrote "The Long Road."|It sold well.',
+    "The cargo was figs.|The answer was no.|Sails were set.",
+    "Read vol. 2 and pp. 3 to 5.|Then rest.",
     "",
     "no end",
 ]
