@@ -21,6 +21,9 @@ from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Sources, find_sou
 FEW_DOCUMENTS = 10
 """Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""
 SIGNIFICANCE = 0.05
+JUDGED = "judge_"
+"""How the names of scores begin that a judge gives."""
+UNCLEAR = "judge_unclear"
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def compare(experiment: Experiment, runs: Mapping[str, Sequence[Run]] | None = N
         for column in experiment.columns
     }
     cells = [
-        _cell(experiment, row, column, sources, scores)
+        _cell(experiment, row, column, sources, scores, runs[row.name])
         for row in experiment.rows
         for column in experiment.columns
     ]
@@ -197,14 +200,12 @@ def _cell(
     column: Column,
     sources: Mapping[tuple[str, str], Sources],
     scores: Mapping[tuple[str, str], Scores | None],
+    runs: Sequence[Run],
 ) -> Cell:
     own_sources, own = sources[row.name, column.label], scores[row.name, column.label]
-    covered = {source.task.name for source in own_sources}
-    if not covered:
-        return Cell(row.name, column.label, status="not run")
-    absent = [task for task in column.task if task not in covered]
+    absent = [task for task in column.task if task not in {source.task.name for source in own_sources}]
     if absent:
-        return Cell(row.name, column.label, status=f"{', '.join(absent)} not run")
+        return Cell(row.name, column.label, status=_absence(row, column, absent, runs))
     notes = _condition_notes(experiment, row, column, sources)
     seeds = tuple(sorted({source.run.seed for source in own_sources}))
     if not row.results and (lacking := sorted(set(experiment.row_seeds(row)) - set(seeds))):
@@ -228,10 +229,20 @@ def _cell(
         else math.nan,
         notes=(*notes, *own.notes),
     )
-    base = scores[experiment.baseline, column.label]
-    if row.name == experiment.baseline or base is None:
-        return cell
-    return _against_baseline(cell, own, base, scale)
+    baseline = experiment.baseline_of(row.name)
+    base = scores[baseline, column.label] if baseline else None
+    return cell if base is None else _against_baseline(cell, own, base, scale)
+
+
+def _absence(row: Row, column: Column, tasks: Sequence[str], runs: Sequence[Run]) -> str:
+    """Why a cell has no number: its tasks were not run, or they were and have no such score."""
+    which = "" if len(tasks) == len(column.task) else f"{', '.join(tasks)} "
+    held = [run.tasks[task] for run in runs for task in tasks if task in run.tasks]
+    if not held:
+        return f"{which}not run"
+    if any(column.metric in task.unfinished for task in held):
+        return f"{which}not finished"
+    return f"{which}not judged" if column.metric.startswith(JUDGED) else f"{which}without {column.metric}"
 
 
 def _cell_without_samples(row: Row, column: Column, sources: Sources, notes: list[str]) -> Cell:
@@ -312,15 +323,16 @@ def _condition_notes(
     experiment: Experiment, row: Row, column: Column, sources: Mapping[tuple[str, str], Sources]
 ) -> list[str]:
     """How a cell was made otherwise than the baseline's cell, and what went wrong in its runs."""
-    own, base = sources[row.name, column.label], sources[experiment.baseline, column.label]
+    baseline = experiment.baseline_of(row.name)
+    own, base = sources[row.name, column.label], sources[baseline, column.label] if baseline else []
     notes: list[str] = []
     for task in column.task:
         mine, theirs = (
             [conditions(s.run, s.task, s.samples) for s in some if s.task.name == task]
             for some in (own, base)
         )
-        if mine and theirs and row.name != experiment.baseline:
-            notes += describe_differences(mine[0], theirs[0], experiment.baseline)
+        if baseline and mine and theirs:
+            notes += describe_differences(mine[0], theirs[0], baseline)
         for seed_conditions in mine[1:]:
             notes += describe_differences(seed_conditions, mine[0], "the first seed")
     failed = sum(int(run.lift.get("totals", {}).get("failed_documents", 0)) for run in _runs(own))
@@ -329,6 +341,10 @@ def _condition_notes(
     bare = sum(int(run.lift.get("totals", {}).get("questions_without_document", 0)) for run in _runs(own))
     if bare:
         notes.append(f"{bare} questions without a document, answered by the base model")
+    if column.metric.startswith(JUDGED):
+        unclear = sum(s.task.aggregates.get((UNCLEAR, s.filter), (0.0, None))[0] for s in own)
+        if unclear:
+            notes.append(f"{unclear:.0f} unclear replies of the judge count as wrong")
     return list(dict.fromkeys(notes))
 
 

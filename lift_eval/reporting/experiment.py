@@ -66,6 +66,7 @@ class Row(Part):
         task_args: Arguments that differ for a task, e.g. where each has a recipe of its own.
         options: Options of lm-eval that differ from the experiment's.
         seeds: Seeds that differ from the experiment's.
+        baseline: The row that it is compared with, where that is not the experiment's baseline.
         results: Folder or file of this row's runs, whatever their arguments; for runs made elsewhere.
     """
 
@@ -75,6 +76,7 @@ class Row(Part):
     task_args: dict[str, dict[str, Scalar]] = {}
     options: Options = Options()
     seeds: Seeds | None = None
+    baseline: str | None = None
     results: str | None = None
 
 
@@ -157,10 +159,9 @@ class Experiment(Part):
             if twice:
                 raise ValueError(f"'{kind}' must have different names, got '{twice[0]}' twice")
         rows = [row.name for row in self.rows]
-        if self.baseline not in rows:
-            raise ValueError(
-                f"'baseline' must be the name of a row, got '{self.baseline}'{nearest(self.baseline, rows)}"
-            )
+        for name in (self.baseline, *(row.baseline for row in self.rows if row.baseline)):
+            if name not in rows:
+                raise ValueError(f"'baseline' must be the name of a row, got '{name}'{nearest(name, rows)}")
         tasks = self.tasks
         for row in self.rows:
             for task in row.task_args:
@@ -199,6 +200,17 @@ class Experiment(Part):
     def row_seeds(self, row: Row) -> tuple[int, ...]:
         """The seeds that a row is run with."""
         return self.seeds if row.seeds is None else row.seeds
+
+    @property
+    def baselines(self) -> frozenset[str]:
+        """The rows that others are compared with; they are compared with nothing themselves."""
+        return frozenset({self.baseline} | {row.baseline for row in self.rows if row.baseline})
+
+    def baseline_of(self, row: str) -> str | None:
+        """Name of the row that a row is compared with; None for a baseline."""
+        if row in self.baselines:
+            return None
+        return next(other.baseline or self.baseline for other in self.rows if other.name == row)
 
     @property
     def tasks(self) -> tuple[str, ...]:

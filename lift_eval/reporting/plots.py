@@ -160,12 +160,14 @@ def _panels(
 
 
 def _look(comparison: Comparison, row: str) -> dict[str, Any]:
-    """Colour and marker of a method; the baseline is grey and round."""
-    baseline = comparison.experiment.baseline
-    others = [other.name for other in comparison.experiment.rows if other.name != baseline]
-    if row == baseline:
-        return {"color": BASELINE_COLOUR, "marker": BASELINE_MARKER}
-    place = others.index(row)
+    """Colour and marker of a method; baselines are grey, the first one round."""
+    baselines = comparison.experiment.baselines
+    alike = [
+        other.name for other in comparison.experiment.rows if (other.name in baselines) == (row in baselines)
+    ]
+    place = alike.index(row)
+    if row in baselines:
+        return {"color": BASELINE_COLOUR, "marker": (BASELINE_MARKER, *MARKERS)[place % (len(MARKERS) + 1)]}
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
@@ -431,24 +433,19 @@ def _draw_break_even(comparison: Comparison) -> Figure | None:
     found = break_evens(comparison)
     if not found:
         return None
-    baseline = comparison.experiment.baseline
     crossings = [one.questions for one in found if math.isfinite(one.questions)]
     last = max(20.0, 1.6 * max(crossings, default=0.0))
     figure, (axes,) = _panels(1, height=3.0)
     questions = np.array([0.0, last])
-    reading = found[0]
-    axes.plot(
-        questions,
-        reading.baseline_fixed + reading.baseline_per_question * questions,
-        label=baseline,
-        **_look(comparison, baseline),
-    )
+    for reading in {one.baseline: one for one in found}.values():
+        cost = reading.baseline_fixed + reading.baseline_per_question * questions
+        axes.plot(questions, cost, label=reading.baseline, **_look(comparison, reading.baseline))
     for one in found:
         look = _look(comparison, one.row)
         axes.plot(questions, one.fixed + one.per_question * questions, label=one.row, **look)
         if 0 < one.questions < math.inf:
-            cost = one.fixed + one.per_question * one.questions
-            axes.plot([one.questions] * 2, [0, cost], color=look["color"], linewidth=1, linestyle=":")
+            paid = one.fixed + one.per_question * one.questions
+            axes.plot([one.questions] * 2, [0, paid], color=look["color"], linewidth=1, linestyle=":")
             axes.annotate(
                 f"{math.ceil(one.questions):,}",
                 (one.questions, 0),

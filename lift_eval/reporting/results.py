@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 RESULTS_NAME = re.compile(rf".+_({DATE})\.json")
 SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")
 
-SETTING_FIELDS = ("prompt_style", "prompt_template", "judge")
+SETTING_FIELDS = ("prompt_style", "prompt_template", "judge", "judged_as")
 """Fields that our tasks add to a row: they tell how it was asked, and are no part of the question."""
 WITHHELD = "sha256:"
 """What our tasks put before the document's hash where they leave out its text."""
@@ -78,6 +79,7 @@ class TaskResult:
         version: The task's version.
         config: lm-eval's configuration of the task.
         aggregates: Aggregated scores and standard errors by (metric, filter); the error is None where lm-eval has none.
+        unfinished: Metrics that the run has no value of, e.g. since a judge did not answer.
         higher_is_better: By metric; None for what is no score.
         questions: How many were asked.
         shots: Number of few-shot examples.
@@ -88,6 +90,7 @@ class TaskResult:
     version: str
     config: Mapping[str, Any]
     aggregates: Mapping[tuple[str, str], tuple[float, float | None]]
+    unfinished: frozenset[str]
     higher_is_better: Mapping[str, bool | None]
     questions: int
     shots: int
@@ -244,10 +247,14 @@ def _arguments(value: object) -> dict[str, Any]:
 
 def _task(path: Path, data: Mapping[str, Any], name: str) -> TaskResult:
     values: dict[tuple[str, str], tuple[float, float | None]] = {}
+    unfinished: set[str] = set()
     entries = data["results"].get(name, {})
     for key, value in entries.items():
         metric, comma, filter_name = key.partition(",")
-        if not comma or metric.endswith("_stderr") or not isinstance(value, (int, float)):
+        if not comma or metric.endswith("_stderr"):
+            continue
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            unfinished.add(metric)
             continue
         error = entries.get(f"{metric}_stderr,{filter_name}")
         values[metric, filter_name] = (
@@ -261,6 +268,7 @@ def _task(path: Path, data: Mapping[str, Any], name: str) -> TaskResult:
         version=str(data.get("versions", {}).get(name, "")),
         config=data["configs"][name],
         aggregates=values,
+        unfinished=frozenset(unfinished),
         higher_is_better={metric: better.get(metric) for metric, _ in values},
         questions=int(count),
         shots=int(data.get("n-shot", {}).get(name) or 0),
@@ -407,7 +415,7 @@ def _answer(record: Mapping[str, Any]) -> str:
 def _score(value: object) -> tuple[float, float] | None:
     """A score as a ratio: a number, or a pair that is averaged over all its denominators."""
     if isinstance(value, (int, float)):
-        return float(value), 1.0
+        return (float(value), 1.0) if math.isfinite(value) else None
     if isinstance(value, (list, tuple)) and len(value) == 2:
         top, bottom = value
         if isinstance(top, (int, float)) and isinstance(bottom, (int, float)):

@@ -131,7 +131,7 @@ def scores_table(comparison: Comparison) -> Table:
     experiment, marks = comparison.experiment, _Marks()
     rows = [
         (
-            Entry(f"{row.name} (baseline)" if row.name == experiment.baseline else row.name, order=row.name),
+            Entry(f"{row.name} (baseline)" if row.name in experiment.baselines else row.name, order=row.name),
             *(
                 _score(comparison.cell(row.name, column.label), column, marks)
                 for column in experiment.columns
@@ -143,8 +143,8 @@ def scores_table(comparison: Comparison) -> Table:
         name="scores",
         title="Scores",
         caption=(
-            f"Value, difference to {experiment.baseline}, and 95 % interval by bootstrap over documents. The best "
-            "value of a column is bold. An asterisk marks a difference with p < 0.05 (sign-flip permutation test over "
+            "Value, difference to the baseline, and 95 % interval by bootstrap over documents. The best value of a "
+            "column is bold. An asterisk marks a difference with p < 0.05 (sign-flip permutation test over "
             "documents, Holm's correction over the columns)."
         ),
         header=("Method", *(_heading(column) for column in experiment.columns)),
@@ -176,6 +176,9 @@ def _score(cell: Cell, column: Column, marks: _Marks) -> Entry:
 
 
 def _score_remarks(comparison: Comparison) -> Iterable[str]:
+    for row in comparison.experiment.rows:
+        if row.baseline and comparison.experiment.baseline_of(row.name):
+            yield f"{row.name} is compared with {row.baseline}."
     few = [cell for cell in comparison.cells if cell.measured and 0 < cell.documents < FEW_DOCUMENTS]
     if few:
         least = min(cell.documents for cell in few)
@@ -248,7 +251,7 @@ def tests_table(comparison: Comparison) -> Table:
         )
     return Table(
         name="tests",
-        title=f"Differences to {comparison.experiment.baseline}",
+        title="Differences to the baseline",
         caption=(
             "Paired on the questions that both methods answered. Bootstrap and permutation take whole documents; "
             "McNemar's test takes questions as independent, which those about one document are not."
@@ -398,6 +401,7 @@ class BreakEven:
 
     Attributes:
         row: The method.
+        baseline: The row that it is compared with.
         fixed: Its mean seconds per document before the first answer.
         per_question: Its mean seconds per answer.
         baseline_fixed: The baseline's seconds before the first answer.
@@ -406,6 +410,7 @@ class BreakEven:
     """
 
     row: str
+    baseline: str
     fixed: float
     per_question: float
     baseline_fixed: float
@@ -426,16 +431,20 @@ class BreakEven:
 
 def break_evens(comparison: Comparison) -> list[BreakEven]:
     """The break-even of every method on the documents that it shares with the baseline."""
-    base = _per_document(comparison, comparison.experiment.baseline)
     found = []
     for row in comparison.experiment.rows:
-        own = _per_document(comparison, row.name)
+        baseline = comparison.experiment.baseline_of(row.name)
+        if baseline is None:
+            continue
+        own, base = _per_document(comparison, row.name), _per_document(comparison, baseline)
         shared = own.index.intersection(base.index)
-        if row.name == comparison.experiment.baseline or shared.empty:
+        if shared.empty:
             continue
         mine, theirs = own.loc[shared].mean(), base.loc[shared].mean()
         found.append(
-            BreakEven(row.name, mine.fixed, mine.answering, theirs.fixed, theirs.answering, len(shared))
+            BreakEven(
+                row.name, baseline, mine.fixed, mine.answering, theirs.fixed, theirs.answering, len(shared)
+            )
         )
     return found
 
@@ -455,7 +464,6 @@ def _per_document(comparison: Comparison, row: str) -> pd.DataFrame:
 
 def break_even_table(comparison: Comparison) -> Table:
     """From how many questions per document on a method costs less time than the baseline."""
-    baseline = comparison.experiment.baseline
     rows = [
         (
             Entry(found.row, order=found.row),
@@ -473,15 +481,15 @@ def break_even_table(comparison: Comparison) -> Table:
         name="break-even",
         title="Break-even",
         caption=(
-            f"How many questions about one document it takes until a method has cost less time than {baseline}: its "
-            "time before the first answer over what each answer saves. Documents that both have; mean times."
+            "How many questions about one document it takes until a method has cost less time than the baseline: "
+            "its time before the first answer over what each answer saves. Documents that both have; mean times."
         ),
         header=(
             "Method",
             "Documents",
             "Before the first answer",
             "Per answer",
-            f"Per answer, {baseline}",
+            "Per answer, baseline",
             "Break-even",
         ),
         rows=tuple(rows),
