@@ -23,6 +23,7 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
+from lift_eval import answer_cache
 from lift_eval.adapters import needs_full_precision
 from lift_eval.answering import Decoding
 from lift_eval.arguments import HF_ARGUMENTS, recipe_from_arguments
@@ -228,13 +229,15 @@ class LiftLM(HFLM):  # type: ignore[misc]
         known = {record.digest: record for record in self.record.documents}
         results = [given_up] * len(requests)
         for group, outcome in zip(groups, self._outcomes(kind, groups, known, quiet=quiet), strict=True):
-            for place, result in zip(
-                group.places, outcome.results, strict=False
-            ):  # none of a document given up
+            # Of a document that was given up there are none.
+            for place, result in zip(group.places, outcome.results, strict=False):
                 results[place] = result
                 self.cache_hook.add_partial(kind, requests[place].args, result)
             if group.document is not None:
                 known[group.document.digest] = outcome.record
+            if not outcome.results and self.cache_hook.dbdict is not None:
+                given_up_here = [requests[place].args for place in group.places]
+                answer_cache.note_given_up(self.cache_hook.dbdict, kind, given_up_here)
         self.record.documents = list(known.values())
         self.record.wall_seconds += time.perf_counter() - began
         # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
@@ -386,21 +389,17 @@ class LiftLM(HFLM):  # type: ignore[misc]
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Accept lm-eval's answer cache only if it is empty or of this model and recipe.
 
-        lm-eval keys it by the prompt alone, so an ICL run would be given LIFT's answers.
-
         Raises:
-            StoreError: If the cache belongs to something else.
+            StoreError: If the cache belongs to something else, or several processes share the run.
         """
-        kept = getattr(cache_hook, "dbdict", None)
-        if kept is not None:
-            ours = f"{self.pretrained}@{self.revision} {self.recipe.digest} {self.max_length} {self.document_field}"
-            theirs = kept.get("lift_eval", None if not len(kept) else "another program")
-            if theirs not in (None, ours):
+        cache = getattr(cache_hook, "dbdict", None)
+        if cache is not None:
+            if self.processes.count > 1:
                 raise StoreError(
-                    f"the cache of --use_cache holds answers of {theirs}, this run is {ours}; give each model and "
-                    "recipe a cache of its own"
+                    f"--use_cache is for a single process, and this run has {self.processes.count}; leave it out: the "
+                    "store keeps adapters and answers for all of them"
                 )
-            kept["lift_eval"] = ours
+            answer_cache.claim(cache, f"{self.pretrained} {self.recipe.digest}")
         super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
