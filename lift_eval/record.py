@@ -10,6 +10,7 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -167,9 +168,8 @@ def peak_memory_bytes() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results; those not installed are left out."""
-    installed = {
-        distribution.name: distribution.version for distribution in importlib.metadata.distributions()
-    }
-    return {"python": platform.python_version()} | {
-        package: installed[package] for package in PACKAGES if package in installed
-    }
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
