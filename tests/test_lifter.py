@@ -43,12 +43,12 @@ def answers(tool: Lifter, document: Document) -> list[str]:
         return lifted.answer(QUESTIONS)
 
 
-class Lost(Exception):
+class LostError(Exception):
     pass
 
 
 def lose(*_: object) -> None:
-    raise Lost
+    raise LostError
 
 
 # --- nothing is left of a document ---------------------------------------------------------------------------------
@@ -67,14 +67,14 @@ def test_the_model_is_reset_bit_for_bit_however_the_document_ends(adapter, endin
             lifted.answer(QUESTIONS)
             assert not torch.equal(logits(tool.model, tokens()), before)
     elif ending == "fails inside":
-        with pytest.raises(Lost), tool.lift(LAMP):
+        with pytest.raises(LostError), tool.lift(LAMP):
             lose()
     elif ending == "fails after the first step":
-        with pytest.raises(Lost), tool.lift(LAMP, on_step=lose):
+        with pytest.raises(LostError), tool.lift(LAMP, on_step=lose):
             pass
     else:
         handle = tool.model.get_input_embeddings().register_forward_hook(lose)
-        with pytest.raises(Lost), tool.lift(LAMP):
+        with pytest.raises(LostError), tool.lift(LAMP):
             pass
         handle.remove()
     assert torch.equal(logits(tool.model, tokens()), before)
