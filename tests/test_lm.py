@@ -48,7 +48,9 @@ def hf(checkpoint) -> HFLM:
     return HFLM(str(checkpoint), device="cpu", dtype="float32", batch_size=2)
 
 
-def generation(prompt: str, doc: dict[str, Any] | None = None, *, task: str = "task", row: int = 0, **kwargs: Any) -> Instance:  # fmt: skip
+def generation(
+    prompt: str, doc: dict[str, Any] | None = None, *, task: str = "task", row: int = 0, **kwargs: Any
+) -> Instance:
     settings = {"until": ["\n"], "max_gen_toks": 8, "do_sample": False, **kwargs}
     return Instance("generate_until", doc or {}, (prompt, settings), 0, (task, row, 1))
 
@@ -166,7 +168,11 @@ def test_requests_without_a_document_are_answered_by_the_base_and_told(checkpoin
 
 def test_all_kinds_of_requests_are_done_by_the_model_adapted_to_their_document(checkpoint, icl):
     lm = lift(checkpoint, **TRAINED)
-    choices = [scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP}), scoring("By", " Ann"), scoring(f"{BOAT}\nBy", " Ann", {"context": BOAT})]  # fmt: skip
+    choices = [
+        scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP}),
+        scoring("By", " Ann"),
+        scoring(f"{BOAT}\nBy", " Ann", {"context": BOAT}),
+    ]
     before = lm.loglikelihood(choices, disable_tqdm=True)
     lm.generate_until([about(LAMP, "Who?"), about(BOAT, "Who?")], disable_tqdm=True)
     assert lm.loglikelihood(choices, disable_tqdm=True) == before
@@ -197,7 +203,8 @@ def test_a_long_context_is_cut_in_the_middle_for_log_likelihoods_too(checkpoint,
     ids = hf.tok_encode(f"{LAMP}\nBy")
     dots = hf.tok_encode("...", add_special_tokens=False)
     cut = [*ids[: 75 - len(dots)], *dots, *ids[-75:]]
-    (theirs,) = hf._loglikelihood_tokens([(("", ""), cut, hf.tok_encode(" Ann", add_special_tokens=False))], disable_tqdm=True)  # fmt: skip
+    continuation = hf.tok_encode(" Ann", add_special_tokens=False)
+    (theirs,) = hf._loglikelihood_tokens([(("", ""), cut, continuation)], disable_tqdm=True)
     assert_close([ours], [theirs])
 
 
