@@ -85,8 +85,10 @@ def task(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, tasks: tuple[str, ...] = tuple(TASKS), **arguments: Any) -> dict[str, Any] | None:
-    """Run tasks; none in a process that leaves the results to another."""
+def run(
+    folder: Path, tasks: tuple[str, ...] = tuple(TASKS), *, use_cache: str | None = None, **arguments: Any
+) -> dict[str, Any] | None:
+    """Run tasks; no results in a process that leaves them to another."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -98,6 +100,7 @@ def run(folder: Path, tasks: tuple[str, ...] = tuple(TASKS), **arguments: Any) -
         device="cpu",
         batch_size=4,
         log_samples=True,
+        use_cache=use_cache,
         bootstrap_iters=0,
     )
     return None if done is None else outcome(done)
