@@ -24,6 +24,12 @@ SIGNIFICANCE = 0.05
 JUDGED = "judge_"
 """How the names of scores begin that a judge gives."""
 UNCLEAR = "judge_unclear"
+TROUBLES = {
+    "failed_documents": "documents failed, their questions count as wrong",
+    "retried_documents": "documents were trained anew at a tenth of the learning rate",
+    "questions_without_document": "questions without a document, answered by the base model",
+}
+"""What a run counts of things that went otherwise than planned."""
 
 
 @dataclass(frozen=True)
@@ -335,12 +341,10 @@ def _condition_notes(
             notes += describe_differences(mine[0], theirs[0], baseline)
         for seed_conditions in mine[1:]:
             notes += describe_differences(seed_conditions, mine[0], "the first seed")
-    failed = sum(int(run.lift.get("totals", {}).get("failed_documents", 0)) for run in _runs(own))
-    if failed:
-        notes.append(f"{failed} documents failed, their questions count as wrong")
-    bare = sum(int(run.lift.get("totals", {}).get("questions_without_document", 0)) for run in _runs(own))
-    if bare:
-        notes.append(f"{bare} questions without a document, answered by the base model")
+    for total, note in TROUBLES.items():
+        count = sum(int(run.lift.get("totals", {}).get(total, 0)) for run in _runs(own))
+        if count:
+            notes.append(f"{count} {note}")
     if column.metric.startswith(JUDGED):
         unclear = sum(s.task.aggregates.get((UNCLEAR, s.filter), (0.0, None))[0] for s in own)
         if unclear:
@@ -386,13 +390,14 @@ def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -
     for row in experiment.rows:
         for run in runs[row.name]:
             for document in run.lift.get("documents", ()):
-                seconds = document.get("seconds") or {}
+                # What came from the store took its time when it was made.
+                spent, reused = document.get("seconds") or {}, document.get("reused_seconds") or {}
                 records.append(
                     {
                         "row": row.name,
                         "seed": run.seed,
                         **{name: document.get(name) for name in _DOCUMENT_FIELDS},
-                        **{stage: float(seconds.get(stage, 0.0)) for stage in STAGES},
+                        **{stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES},
                     }
                 )
     return pd.DataFrame(records, columns=["row", "seed", *_DOCUMENT_FIELDS, *STAGES])

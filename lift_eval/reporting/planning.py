@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lift_eval.reporting.experiment import Experiment, Row, Scalar
-from lift_eval.reporting.results import Run, read_runs
+from lift_eval.reporting.results import Run, read_runs, results_files
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size")
 """Model arguments that say where and how often a row is run, not what it is; the group ``compute.`` is another."""
@@ -51,7 +51,7 @@ def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> d
     """
     folder = experiment.results_folder
     if runs is None:
-        runs = read_runs([folder]) if folder.is_dir() and any(folder.iterdir()) else []
+        runs = read_runs([folder]) if folder.is_dir() and any(results_files(folder)) else []
     own = {row.name: read_runs([experiment.folder / row.results]) for row in experiment.rows if row.results}
     return {
         row.name: own[row.name]

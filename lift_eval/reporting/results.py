@@ -157,7 +157,7 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     """
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
-        files = list(_results_files(path))
+        files = list(results_files(path))
         if not files:
             raise ResultsError(
                 f"'{path}' holds no results of lm-eval (results_<date>.json); write some with "
@@ -167,7 +167,12 @@ def read_runs(paths: Iterable[str | Path]) -> list[Run]:
     return [read_run(found[key]) for key in sorted(found)]
 
 
-def _results_files(path: Path) -> Iterator[Path]:
+def results_files(path: Path) -> Iterator[Path]:
+    """The results files in a folder and all below it, or the file itself.
+
+    Raises:
+        ResultsError: If there is no such path, or samples lie there without their results.
+    """
     if path.is_file():
         yield path
         return

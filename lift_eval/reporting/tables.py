@@ -359,7 +359,10 @@ def costs_table(comparison: Comparison) -> Table:
     return Table(
         name="costs",
         title="Cost of a document",
-        caption="Means over documents, wall-clock time. Memory is the run's peak, of the GPU where one was used.",
+        caption=(
+            "Means over documents, wall-clock time; what came from the store counts with the time it took when it was "
+            "made. Memory is the run's peak, of the GPU where one was used."
+        ),
         header=(
             "Method",
             "Tokens",

@@ -261,7 +261,7 @@ def test_lower_may_be_better(tmp_path: Path) -> None:
 def test_the_filter_must_be_chosen_where_there_are_several(tmp_path: Path) -> None:
     results = {"task": {"exact_match,strict": 0.5, "exact_match,loose": 1.0}}
     write(tmp_path, "icl", [1, 1], rows(2, 1), model_args=ICL, results=results)
-    with pytest.raises(ResultsError, match="has the filters strict, loose .* choose one with 'filter'"):
+    with pytest.raises(ResultsError, match=r"has the filters strict, loose .* choose one with 'filter'"):
         compare(experiment(tmp_path))
     with pytest.raises(ResultsError, match=r"has no filter 'lose' .*did you mean 'loose'\?"):
         compare(experiment(tmp_path, columns=[{**COLUMN, "filter": "lose"}]))

@@ -1,0 +1,108 @@
+"""Figures: which are drawn, for whom they can be read, and that they do not change by themselves."""
+
+from __future__ import annotations
+
+import io
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from lift_eval.reporting import plots
+from lift_eval.reporting.comparison import Comparison, compare
+from lift_eval.reporting.experiment import load_experiment
+from lift_eval.reporting.plots import Drawing, draw_all
+from tests.reporting.everything import write_everything
+from tests.reporting.helpers import rows, write_run
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return compare(load_experiment(write_everything(tmp_path_factory.mktemp("everything"))))
+
+
+@pytest.fixture(scope="module")
+def drawings(everything: Comparison) -> dict[str, Drawing]:
+    return {drawing.name: drawing for drawing in draw_all(everything)}
+
+
+def texts(svg: bytes) -> set[str]:
+    root = ET.fromstring(svg)
+    return {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_every_figure_is_drawn_where_there_is_data(drawings: dict[str, Drawing]) -> None:
+    assert set(drawings) == set(plots.FIGURES)
+
+
+def test_figures_say_what_they_show(drawings: dict[str, Drawing]) -> None:
+    assert {"ShortQA", "LongQA", "Computation", "Needle", "ICL", "LIFT"} <= texts(drawings["scores"].svg)
+    assert {"ShortQA", "LongQA", "depth of the evidence"} <= texts(drawings["depth"].svg)
+    assert "Computation" not in texts(drawings["depth"].svg), (
+        "questions of one type are among those of LongQA"
+    )
+    assert {"ShortQA", "tokens of the document"} <= texts(drawings["length"].svg)
+    assert {"1k", "4k", "16k", "0 %", "50 %", "100 %", "ICL", "LIFT"} <= texts(drawings["needle"].svg)
+    assert "Gated Memory, closed book" in texts(drawings["gates"].svg)
+    assert {"synthesis", "training", "answering", "peak memory of the run"} <= texts(drawings["costs"].svg)
+
+
+def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Comparison) -> None:
+    figure = plots._draw_needle(everything)
+    assert figure is not None
+    icl, lift = (axes.images[0].get_array().tolist() for axes in figure.axes)
+    assert icl == [[100, 0, 0]] * 3
+    assert lift == [[100, 100, 0]] * 3
+
+
+def test_break_even_marks_the_crossing(everything: Comparison, drawings: dict[str, Drawing]) -> None:
+    # Per 1,000 tokens ICL takes 0.5 s for 12 answers; the closed-book method 3 s before and 0.1 s for 12 answers.
+    assert "90" in texts(drawings["break-even"].svg)
+
+
+def test_figures_take_the_ink_of_the_page(drawings: dict[str, Drawing]) -> None:
+    for drawing in drawings.values():
+        head, _, body = drawing.svg.decode().partition("</style>")
+        assert "prefers-color-scheme: dark" in head
+        assert plots.INK not in body
+        assert "currentColor" in body
+
+
+def test_pngs_are_on_paper(drawings: dict[str, Drawing]) -> None:
+    for drawing in drawings.values():
+        image = Image.open(io.BytesIO(drawing.png)).convert("RGB")
+        assert image.getpixel((0, image.height - 1)) == (255, 255, 255)
+        assert image.width > 1000
+
+
+def test_figures_have_no_date_and_no_chance_in_them(
+    everything: Comparison, drawings: dict[str, Drawing]
+) -> None:
+    for drawing in draw_all(everything):
+        assert drawing == drawings[drawing.name]
+        assert b"<dc:date>" not in drawing.svg
+
+
+def test_methods_differ_in_colour_and_marker(everything: Comparison) -> None:
+    looks = [plots._look(everything, row.name) for row in everything.experiment.rows]
+    assert len({look["color"] for look in looks}) == len(looks)
+    assert len({look["marker"] for look in looks}) == len(looks)
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
+    path = write_everything(tmp_path)
+    for file in (tmp_path / "results").rglob("*.json*"):
+        file.unlink()
+    assert draw_all(compare(load_experiment(path))) == []
+
+
+def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
+    from lift_eval.reporting.inference import infer_experiment
+    from lift_eval.reporting.results import read_runs
+
+    data = [{**row, "depth": None} for row in rows(3, 2)]
+    write_run(tmp_path, {"task": [1, 0] * 3}, data, model="hf")
+    runs = read_runs([tmp_path])
+    comparison = compare(infer_experiment(runs, "T", tmp_path / "e.yaml"), {"hf": runs})
+    assert [drawing.name for drawing in draw_all(comparison)] == ["scores"]

@@ -1,0 +1,213 @@
+"""Whole reports, against golden files made from small real runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lift_eval.errors import ResultsError
+from lift_eval.reporting.render import render_experiment, render_results
+from lift_eval.reporting.samples import script_json
+from tests.reporting.everything import write_everything
+from tests.reporting.helpers import document_record, rows, write_run
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden"
+FORMATS = ("report.md", "report.html", "tables.tex", "cells.csv", "report.json")
+
+
+@pytest.fixture
+def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runs of the fixture, in a folder of their own, named as a user would name them."""
+    shutil.copytree(HERE / "fixture", tmp_path / "fixture")
+    monkeypatch.chdir(tmp_path)
+    return Path("fixture/experiment.yaml")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_golden(fixture: Path, name: str, request: pytest.FixtureRequest) -> None:
+    """Set LIFT_EVAL_GOLDEN=write to make the golden files anew, and read the difference before committing it."""
+    made = (render_experiment(fixture, "out", figures=False).folder / name).read_text(encoding="utf-8")
+    golden = GOLDEN / name
+    if os.environ.get("LIFT_EVAL_GOLDEN") == "write":
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(made, encoding="utf-8")
+    assert made == golden.read_text(encoding="utf-8")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_equal_inputs_give_equal_bytes(fixture: Path) -> None:
+    first, second = (files_of(render_experiment(fixture, out).folder) for out in ("one", "two"))
+    assert first == second
+    assert {"figures/scores.svg", "figures/scores.png", *FORMATS} <= set(first)
+
+
+def test_a_report_stands_beside_its_experiment(fixture: Path) -> None:
+    report = render_experiment(fixture, figures=False)
+    assert report.page == Path("fixture/experiment/report.html")
+    assert report.page.is_file()
+
+
+def test_figures_of_an_older_report_are_taken_away(fixture: Path) -> None:
+    render_experiment(fixture, "out")
+    assert list(Path("out/figures").iterdir())
+    render_experiment(fixture, "out", figures=False)
+    assert not list(Path("out/figures").iterdir())
+
+
+# --------------------------------------------------------------------------------------------------------- formats
+
+
+def test_csv_holds_every_cell_as_numbers(fixture: Path) -> None:
+    text = (render_experiment(fixture, "out", figures=False).folder / "cells.csv").read_text()
+    cells = list(csv.DictReader(text.splitlines()))
+    assert [(cell["row"], cell["column"]) for cell in cells][:3] == [
+        ("ICL", "All questions"),
+        ("ICL", "Odd questions"),
+        ("LIFT", "All questions"),
+    ]
+    assert float(cells[0]["value"]) == pytest.approx(100 * 8 / 24, rel=1e-5)
+    assert cells[-1]["status"] == "not run"
+
+
+def test_json_says_null_where_there_is_no_number(fixture: Path) -> None:
+    text = (render_experiment(fixture, "out", figures=False).folder / "report.json").read_text()
+    data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert data["cells"][0]["difference"] is None
+    assert data["missing"][0]["row"] == "Gated Memory"
+
+
+def test_special_characters_survive_every_format(tmp_path: Path) -> None:
+    folder = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False).folder
+    assert "# Everything & \\<more\\>" in (folder / "report.md").read_text()
+    assert "<title>Everything &amp; &lt;more&gt;</title>" in (folder / "report.html").read_text()
+    tex = (folder / "tables.tex").read_text()
+    assert r"p \textless{} 0.05" in tex
+    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") >= 4
+    # Every row of a table has as many cells as its head.
+    for body in re.findall(r"\\toprule(.*?)\\bottomrule", tex, re.DOTALL):
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert len({len(re.findall(r"(?<!\\)&", line)) for line in lines}) == 1
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    folder = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False).folder
+    head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+    page = rf"{head}\input{{{folder}/tables.tex}}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    subprocess.run(
+        ["pdflatex", "-interaction=batchmode", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True
+    )
+
+
+class Links(HTMLParser):
+    """Collects what a page would fetch, and its ids and the anchors that lead to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ids: list[str] = []
+        self.anchors: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name == "href" and (value or "").startswith("#"):
+                self.anchors.append((value or "")[1:])
+            elif name in ("src", "href", "srcset", "action", "data"):
+                self.fetched.append(value or "")
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
+    page = render_experiment(write_everything(tmp_path), tmp_path / "out").page.read_text()
+    links = Links()
+    links.feed(page)
+    assert links.fetched
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in links.fetched)
+    assert len(set(links.ids)) == len(links.ids)
+    assert set(links.anchors) <= set(links.ids)
+    assert "default-src 'none'" in page
+
+
+def test_script_json_cannot_leave_its_element() -> None:
+    hostile = "</script><script>alert(1)</script><!-- \u2028 & ]]>"
+    text = script_json({"a": [hostile]})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": [hostile]}
+
+
+# -------------------------------------------------------------------------------------------- without experiment
+
+
+def test_results_alone_make_a_report(fixture: Path) -> None:
+    report = render_results(["fixture/results"], "out", figures=False)
+    comparison = report.comparison
+    assert [row.name for row in comparison.experiment.rows] == ["icl", "hf", "lora"]
+    assert comparison.missing == ()
+    assert comparison.cell("lora", comparison.experiment.columns[0].label).seeds == (0, 1)
+    assert "`lift-eval run" not in (report.folder / "report.md").read_text()
+
+
+def test_one_results_file_makes_a_report(fixture: Path) -> None:
+    (path,) = Path("fixture/results/icl").glob("results_*.json")
+    assert render_results([path], "out", figures=False).page.is_file()
+
+
+def test_nothing_makes_no_report(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="holds no results"):
+        render_results([tmp_path], tmp_path / "out")
+
+
+# ------------------------------------------------------------------------------------------------ what is said first
+
+
+def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: Path) -> None:
+    report = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False)
+    first = (report.folder / "report.md").read_text().splitlines()[2]
+    assert first.startswith("**Short of the full benchmark: ")
+    assert r"loogle\_shortqa: 72 of 1951 questions, 12 of 105 documents" in first
+    assert report.summary().splitlines()[0].startswith("Short of the full benchmark")
+
+
+def test_failed_documents_and_cut_off_answers_are_counted(tmp_path: Path) -> None:
+    documents = [
+        document_record("doc0", incomplete_answers=3),
+        document_record("doc1", failure="OutOfMemoryError: x"),
+    ]
+    write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents)
+    text = (
+        render_results([tmp_path / "results"], tmp_path / "out", figures=False).folder / "report.md"
+    ).read_text()
+    assert "1 documents failed, their questions count as wrong" in text
+    assert re.search(r"^\| icl \| 2 \| 2 \| 0 \| 40 % \| 3 \| 1 \|$", text, re.MULTILINE)
+
+
+# ------------------------------------------------------------------------------------------------------- lightness
+
+
+def test_rendering_needs_neither_torch_nor_lm_eval_and_matplotlib_only_for_figures(fixture: Path) -> None:
+    script = (
+        "import sys; from lift_eval.reporting.render import render_experiment; "
+        "render_experiment(sys.argv[1], 'out', figures=False); "
+        "sys.exit(', '.join({'torch', 'lm_eval', 'transformers', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(fixture)], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
