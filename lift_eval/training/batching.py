@@ -3,26 +3,27 @@
 A step's samples are laid out in micro-batches of a bounded number of tokens. How they are split changes nothing but
 rounding: the loss of a step is the sum over its supervised tokens, divided by their number.
 
-Two layouts. *Rows*: samples of like length side by side, padded on the right. *Tree*: samples that begin with the
-same tokens (the questions of one document) in one row, the common prefix once, each rest behind it and blind to the
-others; positions and mask make every token see just what it would see alone.
+A row of a micro-batch holds one sample, or a *tree*: samples that begin with the same tokens (the questions of one
+document), the common prefix once, each rest behind it and blind to the others; positions and mask make every token
+see just what it would see alone. Rows of like length stand side by side, padded on the right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lift_eval.training.samples import Sample
 
-IGNORED = -100
-"""Label of a position that the loss does not count."""
-
 MIN_SHARED_TOKENS = 16
 """A shorter common prefix is not worth a mask."""
+
+_PADDING = -1
 
 
 @dataclass(frozen=True)
@@ -31,131 +32,185 @@ class MicroBatch:
 
     Attributes:
         input_ids: Shape (rows, width), int64.
-        attention_mask: In a tree shape (1, 1, width, width), bool, true where the row's token may see the column's.
-            None for rows: their padding stands on the right, where causal attention never looks, and without a mask
-            attention is faster.
-        positions: Columns whose hidden state predicts a supervised token in any row, shape (k,), int64, ascending.
-        labels: Tokens to predict at these columns, IGNORED elsewhere, shape (rows, k), int64.
-        position_ids: Shape (rows, width), int64, where they are not simply 0, 1, 2, ... (a tree), else None.
+        predicting: Places whose hidden states predict supervised tokens, as indices into the flattened ids, shape
+            (n,), int64, ascending.
+        labels: The tokens to predict there, shape (n,), int64.
+        samples: How many samples the rows hold.
+        branches: For rows that hold trees, each token's branch, shape (rows, width), int64: 0 for the common prefix,
+            -1 for padding. None for rows of single samples: their padding stands where causal attention never looks,
+            and without a mask attention is faster.
+        position_ids: Shape (rows, width), int64, where they are not simply 0, 1, 2, ... (trees), else None.
     """
 
     input_ids: Tensor
-    positions: Tensor
+    predicting: Tensor
     labels: Tensor
-    attention_mask: Tensor | None = None
+    samples: int
+    branches: Tensor | None = None
     position_ids: Tensor | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same on another device."""
+        """The same on another device; a GPU goes on with earlier work meanwhile."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            if device.type == "cuda":
+                return tensor.pin_memory().to(device, non_blocking=True)
+            return tensor.to(device)
+
         return MicroBatch(
-            self.input_ids.to(device),
-            self.positions.to(device),
-            self.labels.to(device),
-            None if self.attention_mask is None else self.attention_mask.to(device),
-            None if self.position_ids is None else self.position_ids.to(device),
+            moved(self.input_ids),
+            moved(self.predicting),
+            moved(self.labels),
+            self.samples,
+            None if self.branches is None else moved(self.branches),
+            None if self.position_ids is None else moved(self.position_ids),
         )
 
+    def attention_mask(self) -> Tensor | None:
+        """Which token may see which, shape (rows, 1, width, width), bool; none where it is simply causal."""
+        if self.branches is None:
+            return None
+        seeing, seen = self.branches[:, :, None], self.branches[:, None, :]
+        width = self.branches.shape[1]
+        causal = torch.ones(width, width, dtype=torch.bool, device=seen.device).tril()
+        # Padding sees padding, since a softmax over nothing has no value.
+        return (causal & ((seeing == seen) | ((seen == 0) & (seeing != _PADDING))))[:, None]
 
-def micro_batches(samples: Sequence[Sample], max_tokens: int, *, share_prefixes: bool) -> list[MicroBatch]:
+
+@dataclass(frozen=True)
+class _Row:
+    """One row before padding: shapes as in `MicroBatch`, each without the first dimension."""
+
+    input_ids: Tensor
+    predicting: Tensor
+    labels: Tensor
+    samples: int = 1
+    branches: Tensor | None = None
+    position_ids: Tensor | None = None
+
+
+def micro_batches(
+    samples: Sequence[Sample], max_tokens: int, *, share_prefixes: bool, column_cost: float = 0.0
+) -> list[MicroBatch]:
     """Lay out the samples of one optimizer step.
 
     Args:
         samples: The samples; those without a supervised token are left out.
         max_tokens: Most tokens of a micro-batch, padding included; a longer sample goes alone.
         share_prefixes: Whether the model can take the mask of a tree.
+        column_cost: What attention pays for a token to look at one more column, in units of what the token costs
+            otherwise (`column_cost` of a model). The higher, the narrower are trees.
 
     Returns:
-        Micro-batches that hold each sample once.
+        Micro-batches that hold each sample once, the largest first: what does not fit in memory is known early.
     """
     rest = [sample for sample in samples if sample.supervised]
-    batches = []
-    if share_prefixes:
-        trees, rest = _find_trees(rest, max_tokens)
-        batches += [_tree(tree) for tree in trees]
-    # Neighbours of like shape waste least padding, and of like context predict at the same columns.
-    rest.sort(key=lambda sample: (sample.tokens, len(sample.context)))
-    row: list[Sample] = []
-    for sample in rest:
-        if row and (len(row) + 1) * sample.tokens > max_tokens:
-            batches.append(_rows(row))
-            row = []
-        row.append(sample)
-    if row:
-        batches.append(_rows(row))
-    return batches
+    trees = list(_trees(rest, max_tokens, column_cost)) if share_prefixes else [[sample] for sample in rest]
+    plain = [_plain(tree[0]) for tree in trees if len(tree) == 1]
+    branched = [_tree(tree) for tree in trees if len(tree) > 1]
+    batches = [_stack(rows) for kind in (plain, branched) for rows in _side_by_side(kind, max_tokens)]
+    return sorted(batches, key=lambda batch: -batch.input_ids.numel())
 
 
-def _predicted(sample: Sample, offset: int = 0) -> Tensor:
-    """Columns whose hidden states predict the sample's supervised tokens."""
-    return torch.arange(sample.tokens - sample.supervised - 1, sample.tokens - 1) + offset
+def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
+    """Gather rows of like length, which wastes least padding."""
+    gathered: list[_Row] = []
+    for row in sorted(rows, key=lambda row: len(row.input_ids)):
+        if gathered and (len(gathered) + 1) * len(row.input_ids) > max_tokens:
+            yield gathered
+            gathered = []
+        gathered.append(row)
+    if gathered:
+        yield gathered
 
 
-def _rows(samples: Sequence[Sample]) -> MicroBatch:
-    width = max(sample.tokens for sample in samples)
-    input_ids = torch.zeros(len(samples), width, dtype=torch.int64)
-    labels = torch.full_like(input_ids, IGNORED)
-    for row, sample in enumerate(samples):
-        ids = torch.cat([sample.context, sample.target])
-        input_ids[row, : len(ids)] = ids
-        labels[row, _predicted(sample)] = sample.target[len(sample.target) - sample.supervised :]
-    positions = (labels != IGNORED).any(dim=0).nonzero().flatten()
-    return MicroBatch(input_ids, positions, labels[:, positions].contiguous())
-
-
-def _find_trees(samples: list[Sample], max_tokens: int) -> tuple[list[list[Sample]], list[Sample]]:
-    """Group samples whose contexts begin alike; the rest stays."""
-    groups: dict[bytes, list[Sample]] = {}
-    rest = []
-    for sample in samples:
-        if len(sample.context) < MIN_SHARED_TOKENS:
-            rest.append(sample)
-        else:
-            groups.setdefault(sample.context[:MIN_SHARED_TOKENS].numpy().tobytes(), []).append(sample)
-    trees = []
-    for group in groups.values():
-        group.sort(key=lambda sample: sample.context.tolist())
-        tree: list[Sample] = []
-        for sample in group:
-            if tree and _tree_tokens([*tree, sample]) > max_tokens:
-                trees.append(tree)
-                tree = []
-            tree.append(sample)
-        trees.append(tree)
-    rest += [tree[0] for tree in trees if len(tree) == 1]
-    return [tree for tree in trees if len(tree) > 1], rest
-
-
-def _shared_tokens(samples: Sequence[Sample]) -> int:
-    """Length of the common prefix of the contexts, short of their last token: it must predict in each branch."""
-    shortest = min(len(sample.context) for sample in samples) - 1
-    first = samples[0].context[:shortest]
-    for sample in samples[1:]:
-        differs = (sample.context[: len(first)] != first).nonzero()
-        if len(differs):
-            first = first[: int(differs[0])]
-    return len(first)
-
-
-def _tree_tokens(samples: Sequence[Sample]) -> int:
-    shared = _shared_tokens(samples)
-    return shared + sum(sample.tokens - shared for sample in samples)
-
-
-def _tree(samples: Sequence[Sample]) -> MicroBatch:
-    shared = _shared_tokens(samples)
-    branches = [torch.cat([sample.context, sample.target])[shared:] for sample in samples]
-    input_ids = torch.cat([samples[0].context[:shared], *branches])
-    branch = torch.cat([torch.full((len(ids),), number) for number, ids in enumerate(branches, start=1)])
-    branch = torch.cat([torch.zeros(shared, dtype=torch.int64), branch])
-    position_ids = torch.cat([torch.arange(shared), *(torch.arange(len(ids)) + shared for ids in branches)])
-    causal = torch.ones(len(input_ids), len(input_ids), dtype=torch.bool).tril()
-    mask = causal & ((branch[:, None] == branch[None, :]) | (branch[None, :] == 0))
-    labels = torch.full_like(input_ids, IGNORED)
-    start = shared
-    for sample, ids in zip(samples, branches, strict=True):
-        labels[_predicted(sample, start - shared)] = sample.target[len(sample.target) - sample.supervised :]
-        start += len(ids)
-    positions = (labels != IGNORED).nonzero().flatten()
+def _stack(rows: Sequence[_Row]) -> MicroBatch:
+    input_ids = pad_sequence([row.input_ids for row in rows], batch_first=True)
+    starts = range(0, input_ids.numel(), input_ids.shape[1])
+    branches = [row.branches for row in rows if row.branches is not None]
+    positions = [row.position_ids for row in rows if row.position_ids is not None]
     return MicroBatch(
-        input_ids[None], positions, labels[positions][None].contiguous(), mask[None, None], position_ids[None]
+        input_ids,
+        torch.cat([row.predicting + start for row, start in zip(rows, starts, strict=True)]),
+        torch.cat([row.labels for row in rows]),
+        sum(row.samples for row in rows),
+        pad_sequence(branches, batch_first=True, padding_value=_PADDING) if branches else None,
+        pad_sequence(positions, batch_first=True) if positions else None,
+    )
+
+
+def _predicting(sample: Sample) -> Tensor:
+    """Places of the sample whose hidden states predict its supervised tokens."""
+    return torch.arange(sample.tokens - sample.supervised - 1, sample.tokens - 1)
+
+
+def _labels(sample: Sample) -> Tensor:
+    return sample.target[len(sample.target) - sample.supervised :]
+
+
+def _plain(sample: Sample) -> _Row:
+    return _Row(torch.cat([sample.context, sample.target]), _predicting(sample), _labels(sample))
+
+
+# --- trees -------------------------------------------------------------------------------------------------------
+
+
+def _trees(samples: list[Sample], max_tokens: int, column_cost: float) -> Iterator[list[Sample]]:
+    """Group samples whose contexts begin alike; a sample that shares too little is a tree of one.
+
+    In the order of their contexts each sample joins its neighbour's tree, if that is less work than a row of its own
+    and the tree does not grow too wide: its attention looks at all columns, masked or not.
+    """
+    tree: list[Sample] = []
+    shared = 0
+    for sample in sorted(samples, key=lambda sample: sample.context.tolist()):
+        if tree:
+            common = _common(tree[-1], sample) if len(tree) == 1 else min(shared, _common(tree[-1], sample))
+            wide = common + sum(one.tokens - common for one in (*tree, sample))
+            if common >= MIN_SHARED_TOKENS and wide <= min(max_tokens, _widest(common, column_cost)):
+                apart = _work(tree, shared, column_cost) + _work([sample], 0, column_cost)
+                if _work([*tree, sample], common, column_cost) < apart:
+                    tree.append(sample)
+                    shared = common
+                    continue
+            yield tree
+        tree, shared = [sample], 0
+    if tree:
+        yield tree
+
+
+def _common(first: Sample, second: Sample) -> int:
+    """Tokens that two contexts begin with, short of the last token of each: it must predict in its own branch."""
+    length = max(min(len(first.context), len(second.context)) - 1, 0)
+    differs = (first.context[:length] != second.context[:length]).nonzero()
+    return int(differs[0]) if len(differs) else length
+
+
+def _work(tree: Sequence[Sample], shared: int, column_cost: float) -> float:
+    """Cost of a tree in tokens' worth; causal attention without a mask skips half of the columns."""
+    tokens = shared + sum(sample.tokens - shared for sample in tree)
+    return tokens * (1 + column_cost * tokens * (1 if len(tree) > 1 else 0.5))
+
+
+def _widest(shared: int, column_cost: float) -> float:
+    """Width at which a tree of short branches costs least per token of its branches.
+
+    The minimum over w of ``w * (1 + c * w) / (w - p)``, for a prefix of p tokens and a column cost of c.
+    """
+    return shared + math.sqrt(shared**2 + shared / column_cost) if column_cost else math.inf
+
+
+def _tree(samples: Sequence[Sample]) -> _Row:
+    shared = min(_common(samples[0], sample) for sample in samples[1:])
+    rests = [torch.cat([sample.context, sample.target])[shared:] for sample in samples]
+    parts = [samples[0].context[:shared], *rests]
+    # A branch's places move by the lengths of the branches before it.
+    offsets = [sum(len(rest) for rest in rests[:number]) for number in range(len(rests))]
+    return _Row(
+        torch.cat(parts),
+        torch.cat([_predicting(sample) + offset for sample, offset in zip(samples, offsets, strict=True)]),
+        torch.cat([_labels(sample) for sample in samples]),
+        len(samples),
+        torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
+        torch.cat([torch.arange(shared), *(torch.arange(len(rest)) + shared for rest in rests)]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,10 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lift_eval.loading import autocast
+from lift_eval.errors import TrainingError
 from lift_eval.recipe import ComputeSettings, TrainingSettings
-from lift_eval.training.batching import IGNORED, MicroBatch, micro_batches
+from lift_eval.training.batching import MicroBatch, micro_batches
+from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -28,12 +32,16 @@ class FinetuneReport:
         tokens: Tokens of all samples of all steps.
         supervised: Those of them that the loss counted.
         seconds: Wall-clock time.
+        micro_batch_tokens: Most tokens of a micro-batch at the end; less than the recipe's where memory ran out.
+        gradient_checkpointing: Whether activations were computed anew at the end.
     """
 
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     supervised: int = 0
     seconds: float = 0.0
+    micro_batch_tokens: int = 0
+    gradient_checkpointing: bool = False
 
 
 def steps_of(count: int, samples_per_step: int | str) -> int:
@@ -65,37 +73,6 @@ def learning_rate_factor(step: int, total: int, settings: TrainingSettings) -> f
     return 1.0
 
 
-def supervised_loss(model: nn.Module, batch: MicroBatch) -> Tensor:
-    """Summed cross entropy of a micro-batch's supervised tokens; logits exist for their positions only.
-
-    Args:
-        model: A causal LM of transformers, wrapped by peft or not.
-        batch: On the model's device.
-
-    Returns:
-        A scalar, float32, in nats.
-    """
-    positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
-    logits = model(
-        input_ids=batch.input_ids,
-        attention_mask=_mask_for(model, batch.attention_mask),
-        use_cache=False,
-        logits_to_keep=batch.positions,
-        **positions,
-    ).logits
-    return nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-
-
-def _mask_for(model: Any, mask: Tensor | None) -> Tensor | None:  # noqa: ANN401 - PeftModel or PreTrainedModel
-    """Eager attention adds its mask to the scores; SDPA takes a boolean one."""
-    if mask is None or model.config._attn_implementation != "eager":
-        return mask
-    lowest = torch.finfo(model.dtype).min
-    return torch.zeros(mask.shape, dtype=model.dtype, device=mask.device).masked_fill(~mask, lowest)
-
-
 def finetune(
     model: Any,  # noqa: ANN401 - PeftModel
     epochs: Iterable[Iterable[Sample]],
@@ -123,7 +100,9 @@ def finetune(
         Losses and costs.
 
     Raises:
+        TrainingError: If a loss or a gradient is not finite; the adapter is as after the step before.
         ValueError: If the schedule must know the number of steps and the epochs do not tell it.
+        torch.OutOfMemoryError: If one sample does not fit in memory, even with gradient checkpointing.
     """
     began = time.perf_counter()
     report = FinetuneReport()
@@ -137,15 +116,18 @@ def finetune(
         fused=True,
     )
     total = _count_steps(epochs, settings)
-    with _training_mode(model, checkpointing=compute.gradient_checkpointing):
+    layout = _Layout(
+        compute.micro_batch_tokens, compute.gradient_checkpointing, share_prefixes, column_cost(model)
+    )
+    with _training_mode(model, layout):
         for samples in epochs:
             for chunk in _step_samples(samples, settings.samples_per_step, generator):
                 rate = settings.learning_rate * learning_rate_factor(len(report.losses), total, settings)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                batches = micro_batches(chunk, compute.micro_batch_tokens, share_prefixes=share_prefixes)
-                loss = _backward(model, batches, sum(sample.supervised for sample in chunk))
-                nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+                mean_loss = _accumulate(model, chunk, layout)
+                norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+                loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 report.losses.append(loss)
@@ -153,20 +135,96 @@ def finetune(
                 report.supervised += sum(sample.supervised for sample in chunk)
                 if on_step is not None:
                     on_step(len(report.losses), max(total, len(report.losses)), loss)
+    report.micro_batch_tokens, report.gradient_checkpointing = layout.max_tokens, layout.checkpointing
     report.seconds = time.perf_counter() - began
     return report
 
 
-def _backward(model: Any, batches: Sequence[MicroBatch], supervised: int) -> float:  # noqa: ANN401
-    """Accumulate the gradient of the mean loss over a step's supervised tokens; return that loss."""
-    device = model.device
-    loss = torch.zeros((), device=device)
-    for batch in batches:
-        with autocast(device, model.dtype):
-            part = supervised_loss(model, batch.to(device)) / supervised
-        part.backward()  # type: ignore[no-untyped-call]
-        loss += part.detach()
-    return float(loss)
+def _finite(loss: Tensor, norm: Tensor, *, step: int, rate: float) -> float:
+    """The loss, read from the device together with the gradient's norm: the one wait of a step."""
+    values = torch.stack([loss.float(), norm.to(loss.device).float()]).tolist()
+    if not all(math.isfinite(value) for value in values):
+        raise TrainingError(
+            f"loss and gradient must be finite, got a loss of {values[0]} and a gradient norm of {values[1]} in step "
+            f"{step} at learning rate {rate:g}; lower training.learning_rate, or use precision.dtype=float32"
+        )
+    return float(values[0])
+
+
+@dataclass
+class _Layout:
+    """How a step's samples are laid out on the machine; it shrinks where memory runs out, and stays shrunk.
+
+    Attributes:
+        max_tokens: Most tokens of a micro-batch.
+        checkpointing: Whether activations are computed anew in the backward pass.
+        share_prefixes: Whether the model can take the mask of a tree.
+        column_cost: Of the model (`column_cost`).
+    """
+
+    max_tokens: int
+    checkpointing: bool
+    share_prefixes: bool
+    column_cost: float
+
+    def batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
+        return micro_batches(
+            samples, self.max_tokens, share_prefixes=self.share_prefixes, column_cost=self.column_cost
+        )
+
+    def shrink(self, model: Any, failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
+        """Need less memory than the failed micro-batches did; false where nothing is left to do."""
+        divisible = [batch.input_ids.numel() for batch in failed if batch.samples > 1]
+        if divisible:
+            self.max_tokens = max(divisible) // 2
+        elif not self.checkpointing:
+            self.checkpointing = True
+            _checkpoint_activations(model)
+        else:
+            return False
+        return True
+
+
+def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401
+    """Make the gradient of the mean loss over a step's supervised tokens; return that loss, on the device.
+
+    When memory runs out, the step's gradient is begun anew in smaller pieces, so that the result is the same.
+
+    Raises:
+        torch.OutOfMemoryError: If memory runs out for a single sample with checkpointing.
+    """
+    supervised = sum(sample.supervised for sample in samples)
+    while True:
+        batches = layout.batches(samples)
+        try:
+            loss = torch.zeros((), device=model.device)
+            for batch in batches:
+                loss += accumulate_gradient(model, batch.to(model.device), supervised)
+            return loss
+        except torch.OutOfMemoryError:
+            model.zero_grad(set_to_none=True)
+            if not layout.shrink(model, batches):
+                raise
+            logger.info(
+                "out of memory; going on with micro-batches of at most %d tokens%s",
+                layout.max_tokens,
+                " and gradient checkpointing" if layout.checkpointing else "",
+            )
+        # Only here, after the exception is gone, are the tensors of the failed pass free.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def column_cost(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
+    """What attention pays for a token to look at one more column, as a share of what the token costs otherwise.
+
+    Scores and weighted sum take 4 operations per column and channel of the queries, a weight takes 2.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = base.config.get_text_config()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    channels = config.num_hidden_layers * config.num_attention_heads * head_dim
+    return float(2 * channels / base.num_parameters(exclude_embeddings=True))
 
 
 def _count_steps(epochs: Iterable[Iterable[Sample]], settings: TrainingSettings) -> int:
@@ -199,19 +257,20 @@ def _step_samples(
 
 
 @contextmanager
-def _training_mode(model: Any, *, checkpointing: bool) -> Iterator[None]:  # noqa: ANN401
-    """Training mode inside, evaluation mode after, also when training fails.
-
-    Checkpointing is never reentrant: with frozen embeddings the reentrant kind gives most adapter weights no
-    gradient, silently.
-    """
+def _training_mode(model: Any, layout: _Layout) -> Iterator[None]:  # noqa: ANN401
+    """Training mode inside, evaluation mode after, also when training fails."""
     model.train()
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if layout.checkpointing:
+        _checkpoint_activations(model)
     try:
         yield
     finally:
-        if checkpointing:
+        if layout.checkpointing:
             model.gradient_checkpointing_disable()
         model.zero_grad(set_to_none=True)
         model.eval()
+
+
+def _checkpoint_activations(model: Any) -> None:  # noqa: ANN401
+    """Never the reentrant kind: with frozen embeddings it gives most adapter weights no gradient, silently."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift_eval.loading import attends_fully
-from lift_eval.training.batching import IGNORED, micro_batches
-from lift_eval.training.finetune import supervised_loss
+from lift_eval.training.batching import micro_batches
+from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
 from tests.adapters.helpers import trainable
 from tests.training.samples import NOTHING, mixed_samples, moved_model, reference, tokens
@@ -22,9 +22,7 @@ def step(model, samples, max_tokens, *, share):
     supervised = sum(sample.supervised for sample in samples)
     total = 0.0
     for batch in micro_batches(samples, max_tokens, share_prefixes=share):
-        loss = supervised_loss(model, batch) / supervised
-        loss.backward()
-        total += loss.item()
+        total += accumulate_gradient(model, batch, supervised).item()
     gradients = {name: tensor.grad.clone() for name, tensor in trainable(model).items()}
     model.zero_grad()
     return total, gradients
@@ -116,14 +114,13 @@ def test_every_supervised_token_is_trained_once_within_the_size(shapes, size, sh
     wanted = sorted(
         int(token) for sample in samples for token in sample.target[len(sample.target) - sample.supervised :]
     )
-    labels = torch.cat([batch.labels.flatten() for batch in batches]) if batches else NOTHING
-    assert sorted(labels[labels != IGNORED].tolist()) == wanted
+    assert sorted(label for batch in batches for label in batch.labels.tolist()) == wanted
+    assert sum(batch.samples for batch in batches) == sum(1 for sample in samples if sample.supervised)
     longest = max((sample.tokens for sample in samples), default=0)
     for batch in batches:
-        alone = batch.input_ids.shape[0] == 1 and batch.position_ids is None
-        assert batch.input_ids.numel() <= size or (alone and batch.input_ids.numel() <= longest)
-        assert batch.positions.tolist() == sorted(set(batch.positions.tolist()))
-        assert batch.labels.shape == (len(batch.input_ids), len(batch.positions))
+        assert batch.input_ids.numel() <= size or (batch.samples == 1 and batch.input_ids.numel() <= longest)
+        assert batch.predicting.tolist() == sorted(set(batch.predicting.tolist()))
+        assert batch.labels.shape == batch.predicting.shape
 
 
 def test_samples_with_nothing_to_predict_are_left_out():

@@ -194,9 +194,8 @@ def order_of(seed: int) -> list[list[int]]:
     """The first tokens of the samples of each step of two epochs."""
     samples = [Sample(NOTHING, torch.tensor([number, number + 100])) for number in range(7)]
     model, seen = moved_model(), []
-    handle = model.register_forward_pre_hook(
-        lambda _, __, kwargs: seen.append(kwargs["input_ids"][:, 0].tolist()), with_kwargs=True
-    )
+    embedding = model.get_base_model().get_input_embeddings()
+    handle = embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][:, 0].tolist()))
     run(model, [samples] * 2, seed=seed, samples_per_step=2)
     handle.remove()
     return seen

@@ -1,0 +1,120 @@
+"""The loss of a micro-batch and its gradient, without ever holding many logits.
+
+With a vocabulary of 128,000 the logits of an 8,192-token row take 4 GiB in float32, and their gradient as much. The
+hidden states are small: so they are computed for the whole micro-batch, and turned into logits, loss and gradient
+only where a token is supervised, a bounded number at a time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lift_eval.loading import autocast
+from lift_eval.training.batching import MicroBatch
+
+LOGITS_AT_ONCE = 2**26
+"""Most logits that exist at a time: 256 MiB in float32."""
+
+
+def accumulate_gradient(
+    model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
+    batch: MicroBatch,
+    supervised: int,
+    *,
+    logits_at_once: int = LOGITS_AT_ONCE,
+) -> Tensor:
+    """Add a micro-batch's share of the gradient of a step's mean loss to the parameters' gradients.
+
+    Args:
+        model: A causal LM of transformers, with or without an adapter.
+        batch: On the model's device.
+        supervised: Supervised tokens of the whole step.
+        logits_at_once: Most logits that exist at a time; at least those of one position do.
+
+    Returns:
+        The micro-batch's share of the mean cross entropy, a scalar without graph, float32, in nats.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inputs = _inputs(base, batch)
+    body = _body(base)
+    if body is None:
+        with autocast(base.device, base.dtype):
+            loss = _cross_entropy(_logits_of_columns(base, inputs, batch), batch.labels) / supervised
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    with autocast(base.device, base.dtype):
+        output = body(**inputs)
+    hidden = output["last_hidden_state"].flatten(0, 1)[batch.predicting]
+    pieces = hidden.detach().split(max(logits_at_once // base.config.get_text_config().vocab_size, 1))
+    total = torch.zeros((), device=hidden.device)
+    start = 0
+    for piece in pieces:
+        piece.requires_grad_()
+        labels = batch.labels[start : start + len(piece)].to(hidden.device)
+        start += len(piece)
+        with autocast(base.device, base.dtype), _giving(body, output, piece[None]):
+            loss = _cross_entropy(base(use_cache=False).logits, labels) / supervised
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    if hidden.requires_grad:  # not where the head alone is trained
+        hidden.backward(torch.cat([piece.grad for piece in pieces if piece.grad is not None]))
+    return total
+
+
+def _inputs(base: Any, batch: MicroBatch) -> dict[str, Any]:  # noqa: ANN401
+    mask = batch.attention_mask()
+    if mask is not None and base.config._attn_implementation == "eager":
+        # Eager attention adds its mask to the scores; SDPA takes a boolean one.
+        lowest = torch.finfo(base.dtype).min
+        mask = torch.zeros(mask.shape, dtype=base.dtype, device=mask.device).masked_fill(~mask, lowest)
+    positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+    return {"input_ids": batch.input_ids, "attention_mask": mask, "use_cache": False, **positions}
+
+
+def _body(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
+    """What makes the hidden states; none where it cannot be told apart, as in code that came with a checkpoint."""
+    if not type(base).__module__.startswith("transformers.models."):
+        return None
+    body = base.get_decoder()  # type: ignore[operator]  # of PreTrainedModel
+    return None if body is base else body
+
+
+@contextmanager
+def _giving(body: nn.Module, output: Any, hidden: Tensor) -> Iterator[None]:  # noqa: ANN401 - a ModelOutput
+    """Let the body of a model return hidden states that are there already.
+
+    The model's forward pass then does what comes after the body, and nothing else: its output embedding with
+    adapters, and the scaling or soft-capping of logits, which differ between architectures.
+    """
+    replaced = vars(body).get("forward")
+    given = type(output)(**{**output, "last_hidden_state": hidden})
+    body.forward = lambda *_, **__: given
+    try:
+        yield
+    finally:
+        if replaced is None:
+            del body.forward
+        else:
+            body.forward = replaced
+
+
+def _logits_of_columns(base: Any, inputs: dict[str, Any], batch: MicroBatch) -> Tensor:  # noqa: ANN401
+    """The logits that are needed, by way of all rows of the columns in which any is."""
+    width = batch.input_ids.shape[1]
+    if "logits_to_keep" not in inspect.signature(base.forward).parameters:
+        logits: Tensor = base(**inputs).logits
+        return logits.flatten(0, 1)[batch.predicting]
+    columns, place = torch.unique(batch.predicting % width, return_inverse=True)
+    logits = base(**inputs, logits_to_keep=columns).logits
+    return logits[batch.predicting // width, place]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits.float().flatten(0, -2), labels, reduction="sum")
