@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from lift_eval.benchmarks.expected import shortfall
+from lift_eval.expected import shortfall
 from lift_eval.reporting import statistics
 from lift_eval.reporting.conditions import conditions, describe_differences
 from lift_eval.reporting.experiment import Column, Experiment, Row
