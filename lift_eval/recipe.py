@@ -398,6 +398,11 @@ class Recipe(Settings):
             )
         if training is not None and training.joint_epochs and not (has_pairs or training.joint_segments):
             raise ValueError("'training.joint_segments: false' needs an 'auxiliary.strategy', got none")
+        if training is not None and training.contextualized and auxiliary.strategy == "paragraphs":
+            raise ValueError(
+                "'auxiliary.strategy: paragraphs' trains whole paragraphs without windows, so it needs "
+                "'training.contextualized: false', got true"
+            )
         return auxiliary
 
     @property

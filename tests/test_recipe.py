@@ -218,6 +218,14 @@ def test_one_fault_is_told_once_by_the_key_that_a_person_wrote(write, text, told
         ({"training.context_epochs": 0}, "adapter 'lora' needs 'training.context_epochs' or 'training.joint_epochs'"),
         ({"auxiliary.strategy": "passages"}, "'auxiliary.strategy: passages' needs 'training.joint_epochs'"),
         ({"training.joint_epochs": 1, "training.joint_segments": False}, "'training.joint_segments: false' needs an"),
+        (
+            {
+                "training.joint_epochs": 1,
+                "training.contextualized": True,
+                "auxiliary.strategy": "paragraphs",
+            },
+            "'auxiliary.strategy: paragraphs' trains whole paragraphs",
+        ),
     ],
 )  # fmt: skip
 def test_parts_must_agree_and_another_fault_does_not_hide_that(overrides, told):

@@ -115,8 +115,14 @@ def prompt(row: Mapping[str, Any]) -> str:
 # ----------------------------------------------------------------------------------------------------------- files
 
 
-def find_file(folder: Path, names: Sequence[str], subfolders: Sequence[str]) -> Path:
+def find_file(folder: Path, benchmark: str, names: Sequence[str], subfolders: Sequence[str]) -> Path:
     """Find one of several file names in a folder or in one of its named subfolders.
+
+    Args:
+        folder: Where the user says that the data is.
+        benchmark: What ``lift-eval data fetch`` calls it.
+        names: File names, the first that is found wins.
+        subfolders: Looked through after the folder itself.
 
     Raises:
         DocumentError: Where there is none; it says what is there.
@@ -132,7 +138,7 @@ def find_file(folder: Path, names: Sequence[str], subfolders: Sequence[str]) -> 
     listing = ", ".join(there[:20]) or "nothing"
     raise DocumentError(
         f"data_dir '{folder}' holds no {' or '.join(names)}; it holds {listing}; "
-        f"`lift-eval data fetch --to {folder}` downloads what is missing"
+        f"`lift-eval data fetch {benchmark} --to {folder}` downloads it"
     )
 
 

@@ -28,8 +28,8 @@ import openai
 from openai.types.chat import ChatCompletion
 
 from lift_eval.benchmarks.data import cache_folder
-from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.errors import JudgeError
+from lift_eval.expected import LOOGLE_TYPES
 
 PROMPT_VERSION = "loogle-quoted-1"
 """Part of the hash of a verdict; count it up when a prompt below changes."""

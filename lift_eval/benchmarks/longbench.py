@@ -61,7 +61,11 @@ def load(*, subtask: str, prompts: Mapping[str, str], **metadata: object) -> dic
 def read_lines(subtask: str, folder: Path | None) -> Iterator[Line]:
     """The lines of a subtask's file, from a folder or from the Hub."""
     name = f"{subtask}.jsonl"
-    path = hub_file(REPOSITORY, ARCHIVE) if folder is None else find_file(folder, (name, ARCHIVE), SUBFOLDERS)
+    path = (
+        hub_file(REPOSITORY, ARCHIVE)
+        if folder is None
+        else find_file(folder, "longbench", (name, ARCHIVE), SUBFOLDERS)
+    )
     return read_zipped_jsonl(path, f"data/{name}") if path.name == ARCHIVE else read_jsonl(path)
 
 

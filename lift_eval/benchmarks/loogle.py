@@ -29,7 +29,7 @@ from lift_eval.benchmarks.data import (
     type_name,
     withhold_text,
 )
-from lift_eval.benchmarks.expected import LOOGLE_TYPES
+from lift_eval.expected import LOOGLE_TYPES
 
 REPOSITORY = "bigai-nlco/LooGLE"
 REVISION = "4b50b4cb9333b48b3f7ddfd307c1d13369be5d1e"
@@ -85,7 +85,7 @@ def load(*, subset: str, prompts: Mapping[str, str], **metadata: object) -> dict
     if options.data_dir is None:
         path = hub_file(REPOSITORY, f"data/{FILES[subset][0]}", REVISION)
     else:
-        path = find_file(options.data_dir, FILES[subset], SUBFOLDERS)
+        path = find_file(options.data_dir, "loogle", FILES[subset], SUBFOLDERS)
     shared = {"prompt_style": style, "prompt_template": template, "judge": options.judge or ""}
     shared["judged_as"] = JUDGED_AS[subset]
     rows = [row | shared for row in read_rows(read_jsonl(path), subset)]

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.benchmarks.judge import (
     PROMPT_VERSION,
     Answer,
@@ -22,6 +21,7 @@ from lift_eval.benchmarks.judge import (
     score_names,
 )
 from lift_eval.errors import JudgeError
+from lift_eval.expected import LOOGLE_TYPES
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lift_eval.benchmarks.expected import LOOGLE_TYPES
+from lift_eval.expected import LOOGLE_TYPES
 from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS
 from tests.benchmarks.judge_server import JudgeServer
 from tests.models import save_checkpoint

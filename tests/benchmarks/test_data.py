@@ -102,17 +102,21 @@ def test_a_list_of_texts_is_checked(value: object) -> None:
 def test_a_missing_file_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(
-        DocumentError, match=r"holds no a.jsonl or b.jsonl; it holds notes.txt; `lift-eval data fetch"
+        DocumentError,
+        match=r"holds no a.jsonl or b.jsonl; it holds notes.txt; `lift-eval data fetch loogle --to",
     ):
-        data.find_file(tmp_path, ["a.jsonl", "b.jsonl"], ["loogle"])
+        data.find_file(tmp_path, "loogle", ["a.jsonl", "b.jsonl"], ["loogle"])
     with pytest.raises(DocumentError, match="is not a folder"):
-        data.find_file(tmp_path / "nowhere", ["a.jsonl"], [])
+        data.find_file(tmp_path / "nowhere", "loogle", ["a.jsonl"], [])
 
 
 def test_a_file_is_found_in_a_subfolder(tmp_path: Path) -> None:
     (tmp_path / "loogle").mkdir()
     (tmp_path / "loogle" / "b.jsonl").touch()
-    assert data.find_file(tmp_path, ["a.jsonl", "b.jsonl"], ["loogle"]) == tmp_path / "loogle" / "b.jsonl"
+    assert (
+        data.find_file(tmp_path, "loogle", ["a.jsonl", "b.jsonl"], ["loogle"])
+        == tmp_path / "loogle" / "b.jsonl"
+    )
 
 
 def test_a_file_that_the_hub_does_not_give_says_what_else_to_do(

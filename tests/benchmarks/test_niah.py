@@ -19,6 +19,7 @@ TEXT = " ".join(f"Sentence {n} says that {n} is a number." for n in range(300))
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFT_EVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(niah, "WORDS_OF_WORLD", 3000)  # enough for what is asked here
 
 
 def grid(text: str = TEXT, tokens: niah.TokenCounter = WORDS, **changes: object) -> list[dict[str, object]]:

@@ -10,10 +10,10 @@ import lm_eval
 import pytest
 from lm_eval.loggers import EvaluationTracker
 
-from lift_eval.benchmarks.expected import LOOGLE_TYPES
 from lift_eval.benchmarks.judge import Judge
 from lift_eval.benchmarks.saved_answers import agreements, judge_results, summary_lines
 from lift_eval.errors import JudgeError
+from lift_eval.expected import LOOGLE_TYPES
 from lift_eval.reporting.results import compact_samples, read_runs
 from tests.benchmarks.harness import Echo, manager
 from tests.benchmarks.judge_server import JudgeServer
