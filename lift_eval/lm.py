@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from itertools import zip_longest
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,16 +27,16 @@ from lift_eval import answer_cache
 from lift_eval.adapters import needs_full_precision
 from lift_eval.answering import Decoding
 from lift_eval.arguments import HF_ARGUMENTS, recipe_from_arguments
-from lift_eval.distribution.groups import Group, Outcome, Request, fingerprint, group_by_document
-from lift_eval.distribution.processes import Processes
-from lift_eval.distribution.progress import Progress, interruptible
+from lift_eval.distribution.cluster import Cluster, cluster_settings
+from lift_eval.distribution.dispatch import Dispatcher
+from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
 from lift_eval.document import Document, find_document
 from lift_eval.ending import note_given_up
 from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
 from lift_eval.lifter import LiftedDocument, Lifter, OnStep
 from lift_eval.loading import BUNDLED, checkpoint_errors, load_config, load_model, resolve_device
 from lift_eval.prompt import EncodedPrompt, Prompt
-from lift_eval.record import DocumentRecord, RunRecord, peak_memory_bytes, versions
+from lift_eval.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
         device_map: transformers' own, for models larger than one device.
         attn_implementation: transformers' own.
         store: Folder of what is kept between runs; none for the user's cache folder, ``off`` to keep nothing.
-        model_args: Dotted keys of the recipe, and `HF_ARGUMENTS`.
+        workers: How many workers of a Ray cluster do the work, each with a model of its own; none for this process
+            and those launched with it.
+        model_args: Dotted keys of the recipe, `HF_ARGUMENTS`, and with ``workers`` those of `ClusterSettings`.
 
     Raises:
         RecipeError: With every unknown or wrong argument, before any weight is loaded.
@@ -77,8 +79,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
         device_map: str | None = None,
         attn_implementation: str | None = None,
         store: str | bool | None = None,
+        workers: int | None = None,
         **model_args: Any,  # noqa: ANN401
     ) -> None:
+        settings = cluster_settings(workers, model_args)
         hf_arguments = {key: value for key, value in model_args.items() if key in HF_ARGUMENTS}
         others = {key: value for key, value in model_args.items() if key not in HF_ARGUMENTS}
         self.recipe = recipe_from_arguments(recipe or ("lora" if pretrained else "tiny"), others)
@@ -95,21 +99,37 @@ class LiftLM(HFLM):  # type: ignore[misc]
             trust_remote_code=bool(hf_arguments.get("trust_remote_code")),
         )
         opened = open_store(store)
+        self._cluster = None
+        if settings is not None:
+            own = {
+                "pretrained": pretrained, "recipe": recipe, "device": device, "device_map": device_map,
+                "attn_implementation": attn_implementation, "store": str(opened.folder) if opened else "off",
+            }  # fmt: skip
+            self._cluster = Cluster(settings, partial(LiftLM, **own, **model_args))
         began = time.perf_counter()
         super().__init__(
             pretrained=source,
-            device=str(resolve_device(None if device == UNSAID_DEVICE else device)),
+            device="cpu" if self._cluster else self._named_device(device),
             add_bos_token=self.recipe.prompt.bos,
             **hf_arguments,
         )
-        self.lifter = Lifter(self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened)
-        self._model = self.lifter.model
+        if self._cluster is None:
+            self.lifter = Lifter(
+                self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened
+            )
+            self._model = self.lifter.model
         # Towards lm-eval every process is the only one: it gets all requests, and takes its share of the documents.
         # lm-eval would deal out questions, and the same document would be trained in several processes.
         self._rank, self._world_size = 0, 1
-        self.processes = Processes()
-        self.record.processes = self.processes.count
+        self.dispatcher = Dispatcher(
+            self.work, self._count_tokens, str(opened.folder) if opened else None, self._cluster
+        )
+        self.record.processes = self.dispatcher.workers
         self.record.load_seconds = time.perf_counter() - began
+
+    @staticmethod
+    def _named_device(device: str | None) -> str:
+        return str(resolve_device(None if device == UNSAID_DEVICE else device))
 
     def _create_tokenizer(self, pretrained: str, tokenizer: str | None, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the tokenizer as HFLM does; called by HFLM before the model."""
@@ -120,6 +140,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     def _create_model(self, pretrained: str, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the base model as the core does; called by HFLM once it knows device and tokenizer."""
+        if self._cluster is not None:
+            self._model = _Elsewhere()
+            return
         self._model = load_model(
             pretrained,
             self.recipe.precision,
@@ -228,7 +251,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         groups = self._groups(requests)
         known = {record.digest: record for record in self.record.documents}
         results = [given_up] * len(requests)
-        for group, outcome in zip(groups, self._outcomes(kind, groups, known, quiet=quiet), strict=True):
+        outcomes = self.dispatcher.outcomes(kind, groups, known, quiet=quiet)
+        for group, outcome in zip(groups, outcomes, strict=True):
             # Of a document that was given up there are none.
             for place, result in zip(group.places, outcome.results, strict=False):
                 results[place] = result
@@ -239,9 +263,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 given_up_here = [requests[place].args for place in group.places]
                 answer_cache.note_given_up(self.cache_hook.dbdict, kind, given_up_here)
         self.record.documents = list(known.values())
+        self.record.peak_memory_bytes = self.dispatcher.peak_memory_bytes
         self.record.wall_seconds += time.perf_counter() - began
         # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
-        self._rank = self.processes.rank
+        self._rank = self.dispatcher.processes.rank
         if self._rank == 0:
             note_given_up([record.summary() for record in self.record.documents if record.failure])
         return results
@@ -252,7 +277,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         for instance, request in zip(requests, light, strict=True):
             with _named(request):
                 document = find_document(instance.doc, request.arguments[0], self.document_field)
-                if document is not None:
+                if document is not None and self._cluster is None:
                     self.lifter.check(document)
                 documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
@@ -270,31 +295,6 @@ class LiftLM(HFLM):  # type: ignore[misc]
             )
         self.record.questions_without_document += len(bare)
         return group_by_document(light, documents)
-
-    def _outcomes(
-        self, kind: str, groups: Sequence[Group], known: Mapping[str, DocumentRecord], *, quiet: bool
-    ) -> list[Outcome]:
-        """Do this process's share of the groups, and get the outcomes of all."""
-        processes = self.processes
-        weights = [self._tokens(group) for group in groups] if processes.count > 1 else []
-        share = processes.share(fingerprint(groups), weights) if weights else range(len(groups))
-        progress = Progress(len(share), processes.label("documents"), quiet=quiet or processes.rank > 0)
-        outcomes = {}
-        with interruptible(lambda: self._how_to_resume(progress)), closing(progress):
-            for place, next_place in zip_longest(share, share[1:]):
-                group = groups[place]
-                outcomes[place] = self.work(
-                    kind,
-                    group,
-                    earlier=known.get(group.document.digest) if group.document else None,
-                    following=None if next_place is None else groups[next_place].document,
-                    on_step=progress.step,
-                )
-                progress.finished(outcomes[place].record)
-            for theirs, peak in processes.gather((outcomes, peak_memory_bytes())):
-                outcomes.update(theirs)
-                self.record.peak_memory_bytes = max(self.record.peak_memory_bytes, peak)
-        return [outcomes[place] for place in range(len(groups))]
 
     def work(
         self,
@@ -341,14 +341,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
             torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
         return Outcome(results, lifted.record)
 
-    def _tokens(self, group: Group) -> int:
-        return len(self.lifter.encoder.plain_ids(group.document.training_text)) if group.document else 0
-
-    def _how_to_resume(self, progress: Progress) -> str:
-        done = f"stopped, {progress.done} of {self.processes.label('documents', progress.total)} finished"
-        if self.lifter.store is None:
-            return f"{done}; nothing is kept (store=off), the same command begins anew"
-        return f"{done} and kept in {self.lifter.store.folder}; the same command goes on from there"
+    def _count_tokens(self, text: str) -> int:
+        return len(self.tok_encode(text, add_special_tokens=False))
 
     # --- prompts -----------------------------------------------------------------------------------------------
 
@@ -394,16 +388,20 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         cache = getattr(cache_hook, "dbdict", None)
         if cache is not None:
-            if self.processes.count > 1:
+            count = self.dispatcher.processes.count
+            if count > 1:
                 raise StoreError(
-                    f"--use_cache is for a single process, and this run has {self.processes.count}; leave it out: the "
-                    "store keeps adapters and answers for all of them"
+                    f"--use_cache is for a single process, and this run has {count}; leave it out: the store keeps "
+                    "adapters and answers for all of them"
                 )
             answer_cache.claim(cache, f"{self.pretrained} {self.recipe.digest}")
         super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into ``config`` of its results: its own facts, and ours under ``lift``."""
+        if self._cluster is not None:
+            theirs = self._cluster.info
+            return {**theirs, "lift": {**theirs["lift"], **self.record.as_dict()}}
         ours = {
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_digest": self.recipe.digest,
@@ -415,6 +413,14 @@ class LiftLM(HFLM):  # type: ignore[misc]
             **self.record.as_dict(),
         }
         return {**super().get_model_info(), "lift": ours}
+
+
+class _Elsewhere:
+    """Stands for the base model where only workers have it."""
+
+    def to(self, device: object) -> _Elsewhere:
+        """Do nothing: there is nothing to move."""
+        return self
 
 
 @contextmanager
