@@ -33,7 +33,7 @@ check: $(STAMP) ## lint, check the formatting and check the types
 	$(BIN)/mypy
 
 reports: $(STAMP) ## render every experiment file of reports/ from its results
-	set -e; for experiment in reports/*.yaml; do $(BIN)/lift-eval report "$$experiment"; done
+	set -e; for experiment in $(filter-out reports/published.yaml,$(wildcard reports/*.yaml)); do $(BIN)/lift-eval report "$$experiment"; done
 
 bench: $(STAMP) ## print the figures of the scripts in perf/
 	set -e; for script in $(filter-out perf/soak.py,$(wildcard perf/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -16,6 +16,7 @@ row's own ``results``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -52,6 +53,7 @@ class Options(Part):
     limit: float | None = None
     num_fewshot: int | None = None
     apply_chat_template: bool = False
+    system_instruction: str | None = None
     batch_size: int | str | None = None
     device: str | None = None
 
@@ -186,7 +188,7 @@ class Experiment(Part):
     @property
     def results_folder(self) -> Path:
         """Where the runs are."""
-        return self.folder / self.results
+        return Path(os.path.normpath(self.folder / self.results))
 
     def arguments(self, row: Row, task: str) -> dict[str, Scalar]:
         """A row's model arguments for a task, those of the experiment included."""

@@ -152,7 +152,7 @@ def _argv(
         argv += ["--metadata", json.dumps(options.metadata)]
     if options.gen_kwargs:
         argv += ["--gen_kwargs", key_values(options.gen_kwargs)]
-    for name in ("limit", "num_fewshot", "batch_size", "device"):
+    for name in ("limit", "num_fewshot", "batch_size", "device", "system_instruction"):
         value = getattr(options, name)
         if value is not None:
             argv += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]

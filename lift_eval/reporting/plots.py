@@ -241,12 +241,13 @@ def _binned(
 ) -> list[tuple[int, float, float, float]]:
     """Score and interval of the questions in each bin that has any: (bin, value, low, high)."""
     points = []
-    for place in np.unique(bins[bins >= 0]):
-        part = frame[bins == place]
-        _, documents = np.unique(part.document, return_inverse=True)
+    codes, _ = pd.factorize(frame.document)
+    tops, bottoms = (frame[name].to_numpy() for name in ("numerator", "denominator"))
+    for place in np.unique(bins):
+        inside = bins == place
+        _, documents = np.unique(codes[inside], return_inverse=True)
         numerators, denominators = (
-            np.bincount(documents, part[name])[None, :].astype(np.float64)
-            for name in ("numerator", "denominator")
+            np.bincount(documents, values[inside])[None, :].astype(np.float64) for values in (tops, bottoms)
         )
         value = statistics.mean_of_ratios(numerators, denominators)
         span = statistics.bootstrap_interval(numerators, denominators, resamples=RESAMPLES)
