@@ -285,3 +285,54 @@ def test_fewer_questions_than_the_benchmark_has_are_told(tmp_path: Path) -> None
     write(tmp_path, "icl", {"loogle_shortqa": [1] * 39}, data, model_args=ICL)
     comparison = compare(experiment(tmp_path, columns=[{**COLUMN, "task": "loogle_shortqa"}]))
     assert comparison.shortfalls == ("loogle_shortqa: 39 of 1951 questions, 3 of 105 documents",)
+
+
+# ----------------------------------------------------------------------------------------------------------- judges
+
+JUDGED = {"label": "A", "task": "task", "metric": "judge_accuracy"}
+
+
+def test_answers_that_nobody_judged_have_no_score(tmp_path: Path) -> None:
+    write(tmp_path, "icl", [1, 0], rows(2, 1), model_args=ICL)
+    comparison = compare(experiment(tmp_path, columns=[JUDGED]))
+    assert cell(comparison, "ICL").status == "not judged"
+    assert [run.row for run in comparison.missing] == ["LIFT"], "the run is there, only its verdicts are not"
+
+
+def test_a_judge_that_did_not_finish_gives_no_score(tmp_path: Path) -> None:
+    results = {"task": {"judge_accuracy,none": None, "judge_failed,none": 1}}
+    write(tmp_path, "icl", [1, 0], rows(2, 1), model_args=ICL, metric="judge_accuracy", results=results)
+    assert cell(compare(experiment(tmp_path, columns=[JUDGED])), "ICL").status == "not finished"
+
+
+def test_another_metric_than_the_run_has_is_told(tmp_path: Path) -> None:
+    write(tmp_path, "icl", [1, 0], rows(2, 1), model_args=ICL)
+    comparison = compare(experiment(tmp_path, columns=[{**COLUMN, "metric": "token_f1"}]))
+    assert cell(comparison, "ICL").status == "without token_f1"
+
+
+def test_unclear_replies_of_the_judge_are_counted_aloud(tmp_path: Path) -> None:
+    results = {"task": {"judge_accuracy,none": 0.5, "judge_unclear,none": 3}}
+    write(tmp_path, "icl", [1, 0], rows(2, 1), model_args=ICL, metric="judge_accuracy", results=results)
+    notes = cell(compare(experiment(tmp_path, columns=[JUDGED])), "ICL").notes
+    assert notes == ("3 unclear replies of the judge count as wrong",)
+
+
+# -------------------------------------------------------------------------------------------------------- baselines
+
+
+def test_a_row_may_have_a_baseline_of_its_own(tmp_path: Path) -> None:
+    data = rows(10, 1)
+    four = [
+        {"name": "ICL", "model_args": ICL},
+        {"name": "LIFT", "model_args": LIFT},
+        {"name": "other ICL", "model_args": {**ICL, "pretrained": "other"}},
+        {"name": "other LIFT", "model_args": {**LIFT, "pretrained": "other"}, "baseline": "other ICL"},
+    ]
+    for number, row in enumerate(four):
+        right = (2, 4, 7, 8)[number]
+        write(tmp_path, str(number), [1] * right + [0] * (10 - right), data, model_args=row["model_args"])
+    comparison = compare(experiment(tmp_path, rows=four))
+    assert cell(comparison, "LIFT").difference == pytest.approx(20)
+    assert cell(comparison, "other LIFT").difference == pytest.approx(10)
+    assert math.isnan(cell(comparison, "other ICL").difference)
