@@ -231,7 +231,9 @@ class Lifter:
     @cached_property
     def identity(self) -> str:
         """Identity of what all documents of a run have in common."""
-        return run_identity(self._base, self.tokenizer, recipe_digest=self.recipe.digest, window=self.window)
+        return run_identity(
+            self._base, self.tokenizer, recipe_digest=self.recipe.training_digest, window=self.window
+        )
 
     def _check_window(self) -> None:
         training = self.recipe.training

@@ -416,6 +416,20 @@ class Recipe(Settings):
         decisive = self.model_dump(mode="json", exclude=NOT_DECISIVE)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def training_digest(self) -> str:
+        """Hash of what decides an adapter: the digest without how questions are then put and answers decoded.
+
+        So a closed-book run takes up the adapters of the run that read the truncated document.
+        """
+        asked = self.model_copy(
+            update={
+                "decoding": DecodingSettings(),
+                "prompt": self.prompt.model_copy(update={"document": PromptSettings().document}),
+            }
+        )
+        return asked.digest
+
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the package, sorted."""

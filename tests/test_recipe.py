@@ -284,3 +284,11 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path):
 
 def test_an_empty_file_is_a_recipe_of_defaults_and_so_lacks_an_adapter(write):
     assert faults(write(""))[0].startswith("'adapter.type: none' has nothing to train")
+
+
+def test_how_questions_are_put_does_not_decide_the_adapter():
+    asked = load_recipe("lora", {"prompt.document": "none", "decoding.max_new_tokens": 7})
+    trained_otherwise = load_recipe("lora", {"prompt.max_tokens": 100})
+    assert asked.digest != load_recipe("lora").digest
+    assert asked.training_digest == load_recipe("lora").training_digest
+    assert trained_otherwise.training_digest != load_recipe("lora").training_digest

@@ -74,6 +74,14 @@ def test_another_recipe_reuses_nothing(store, change):
     assert all(result["reused"] == [] for result in run(store, **change).values())
 
 
+def test_a_closed_book_run_takes_up_the_adapters_of_the_run_that_read_the_document(store, monkeypatch):
+    first = run(store)
+    monkeypatch.delattr("lift_eval.lifter.finetune")
+    second = run(store, prompt__document="none")
+    assert all(result["reused"] == ["adapter"] for result in second.values())
+    assert any(second[title]["answers"] != first[title]["answers"] for title in first)
+
+
 def test_another_base_model_reuses_nothing(store):
     run(store)
     with lifter(store, seed=1).lift(DOCUMENTS[0]) as lifted:
