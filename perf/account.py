@@ -1,0 +1,141 @@
+"""The account: operations that a recipe's work needs, and what the machine can do at most.
+
+Only matrix products count, a multiplication and an addition as two operations. Base weights are frozen, so a
+backward pass costs them one product, not two; an adapter's weights cost two.
+"""
+
+# ruff: noqa: ANN401 - models and tokenizers of transformers have no types
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from common.setting import DTYPES, print_table, setting
+
+from lift_eval.training.samples import Sample
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model decides the cost of its work.
+
+    Attributes:
+        weights: Of the base's matrix products, without embeddings and output embedding.
+        head: Weights of the output embedding.
+        channels: Layers times channels of the queries.
+        cache: Layers times channels of keys and values, in elements per token.
+        adapter: Weights of the adapter.
+    """
+
+    weights: int
+    head: int
+    channels: int
+    cache: int
+    adapter: int = 0
+
+    @classmethod
+    def of(cls, model: Any) -> Shape:
+        """Read a model of transformers, with or without an adapter; also one on the meta device."""
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        config = base.config.get_text_config()
+        head = config.vocab_size * config.hidden_size
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        adapter = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        adapter = adapter if hasattr(model, "get_base_model") else 0
+        everything = base.num_parameters(exclude_embeddings=True) - adapter
+        tied = bool(getattr(config, "tie_word_embeddings", False))
+        return cls(
+            everything - (0 if tied else head),
+            head,
+            config.num_hidden_layers * config.num_attention_heads * head_dim,
+            2 * config.num_hidden_layers * config.num_key_value_heads * head_dim,
+            adapter,
+        )
+
+    def forward(self, tokens: int, looks: float, logits: int) -> float:
+        """Operations of a forward pass.
+
+        Args:
+            tokens: Tokens.
+            looks: Pairs of a token and one it attends to.
+            logits: Positions whose logits are computed.
+        """
+        return 2 * (self.weights + self.adapter) * tokens + 4 * self.channels * looks + 2 * self.head * logits
+
+    def training(self, samples: Iterable[Sample], *, checkpointing: bool = False) -> float:
+        """Operations of forward and backward pass over samples, each by itself and without padding."""
+        total = 0.0
+        for sample in samples:
+            looks = sample.tokens * (sample.tokens + 1) / 2
+            total += 2 * self.forward(sample.tokens, looks, sample.supervised)
+            # Gradients of the adapter's weights, and those of attention's second factor.
+            total += 2 * self.adapter * sample.tokens + 4 * self.channels * looks
+            if checkpointing:
+                total += self.forward(sample.tokens, looks, 0)
+        return total
+
+    def prefill(self, tokens: int) -> float:
+        """Operations until the first token of an answer."""
+        return self.forward(tokens, tokens * (tokens + 1) / 2, 1)
+
+    def decoding_bytes(self, rows: int, context: int, width: int) -> float:
+        """Bytes that one step of decoding must read: weights once, keys and values of each row."""
+        return width * (self.weights + self.head + self.adapter + rows * context * self.cache)
+
+
+def matrix_peak(device: str, dtype: torch.dtype) -> float:
+    """Operations per second of a large matrix product, the best of several."""
+    size = 8192 if device.startswith("cuda") else 2048
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2 * size**3 / _best(lambda: left @ right, device)
+
+
+def copy_peak(device: str) -> float:
+    """Bytes per second of a large copy, read and written, the best of several."""
+    source = torch.zeros(2**30 if device.startswith("cuda") else 2**27, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _best(lambda: target.copy_(source), device)
+
+
+def _best(work: Any, device: str, repeats: int = 10) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def main() -> None:
+    """Print the machine's peaks and the account of one token."""
+    with setting(str(sys.modules[__name__].__doc__)) as where:
+        shape = Shape.of(where.model())
+        peak, copies = matrix_peak(where.device, DTYPES[where.dtype]), copy_peak(where.device)
+        print_table(
+            "Peaks of the machine, measured",
+            ["", "per second"],
+            [
+                ["matrix product", f"{peak / 1e9:.1f} G operations"],
+                ["copy, read and written", f"{copies / 1e9:.1f} GB"],
+            ],
+        )
+        print_table(
+            "Account of the model, in million operations per token of a 6,200-token sample",
+            ["", "forward"],
+            [
+                ["weights", f"{2 * shape.weights / 1e6:.2f}"],
+                ["attention, causal", f"{4 * shape.channels * 6200 / 2 / 1e6:.2f}"],
+                ["output embedding, where logits are needed", f"{2 * shape.head / 1e6:.2f}"],
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()

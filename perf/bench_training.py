@@ -1,0 +1,150 @@
+"""Training: ours and the peer on the same model, samples, steps and settings, in turn; training alone is timed.
+
+(a) contextualized segments as published, gathered into one step; (b) pairs about sentences, eight to a step, the
+short samples of v2; (c) the bundled model's recipe. Both sides train a LoRA that starts from the same weights. The
+published runs use gradient checkpointing, so (a) also has the peer with it; ours turns it on when memory runs out.
+"""
+
+# ruff: noqa: ANN401 - models and tokenizers of transformers have no types
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from account import Shape, matrix_peak
+from common.setting import (
+    Paired,
+    Setting,
+    bundled,
+    console,
+    document_of,
+    print_pairs,
+    print_table,
+    seconds,
+    setting,
+    short_samples,
+)
+from peers import trainer
+
+from lift_eval import Recipe, load_recipe
+from lift_eval.adapters import AdapterState, attach
+from lift_eval.loading import attends_fully
+from lift_eval.prompt import PromptEncoder
+from lift_eval.training.auxiliary import PairSamples
+from lift_eval.training.finetune import finetune
+from lift_eval.training.samples import Sample
+from lift_eval.training.stages import build_epochs
+
+LORA = {"type": "lora", "rank": 16, "alpha": 32, "targets": "all-linear", "init": True}
+
+
+def contextualized(where: Setting, segments: int = 2) -> tuple[Recipe, list[list[Sample]]]:
+    """Two gathered epochs of the published contextualized recipe, on the first segments of a document."""
+    recipe = load_recipe("llama3_loogle", {"adapter": LORA, "training.learning_rate": 2e-4})
+    tokenizer = where.tokenizer()
+    encoder = PromptEncoder(tokenizer, recipe.prompt, 16384)
+    document = document_of(tokenizer, 4352)
+    pairs = PairSamples(document, (), encoder, recipe.auxiliary)
+    epochs = build_epochs(document, recipe, encoder, pairs, torch.Generator().manual_seed(0))
+    return recipe, [list(epoch)[:segments] for epoch in epochs][:2]
+
+
+def sentence_pairs(where: Setting, steps: int = 6) -> tuple[Recipe, list[list[Sample]]]:
+    """Steps of eight closed-book pairs, the published batch of v2 without its chat template."""
+    changes = {"adapter": LORA, "prompt.chat_template": False, "training.learning_rate": 5e-5}
+    recipe = load_recipe("v2", changes)
+    samples = short_samples(where.tokenizer(), recipe, 8 * steps)
+    return recipe, [samples[start : start + 8] for start in range(0, len(samples), 8)]
+
+
+def bundled_recipe(where: Setting, steps: int = 3) -> tuple[Recipe, list[list[Sample]]]:
+    """Steps of the recipe `tiny`."""
+    recipe = load_recipe("tiny", {"training.schedule": "constant", "training.warmup_steps": 0})
+    size = int(recipe.training.samples_per_step)
+    samples = short_samples(where.tokenizer(), recipe, size * steps)
+    return recipe, [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def compare(
+    where: Setting,
+    name: str,
+    recipe: Recipe,
+    steps: Sequence[Sequence[Sample]],
+    *,
+    checkpointing: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Train on both sides in turn; returns rows of the table of times and of the table of operations."""
+    model: Any = attach(where.model(), recipe.adapter, seed=recipe.seed)
+    initial = AdapterState.capture(model)
+    settings = recipe.training.model_copy(update={"samples_per_step": "all"})  # an epoch is a step here
+    ours, theirs, worst = [], [], 0.0
+    report: Any = None
+    for _ in range(where.pairs + 1):
+        initial.restore(model)
+
+        def work() -> Any:
+            return finetune(
+                model,
+                steps,
+                settings,
+                compute=recipe.compute.model_copy(update={"gradient_checkpointing": False}),
+                share_prefixes=attends_fully(model),
+                generator=torch.Generator().manual_seed(0),
+            )
+
+        spent, report = seconds(work, where.device)
+        ours.append(spent)
+        peer = trainer.load(
+            where.checkpoint, recipe.adapter, seed=recipe.seed, device=where.device, dtype=where.torch_dtype
+        )
+        losses, spent = trainer.train(peer, steps, settings, checkpointing=checkpointing)
+        theirs.append(spent)
+        worst = max(worst, *(abs(a - b) / b for a, b in zip(report.losses, losses, strict=True)))
+        del peer
+        gc.collect()
+    paired = Paired(ours[1:], theirs[1:])  # the first pair warms up
+    equal = f"losses, to {worst:.0e}"
+    tokens = sum(sample.tokens for step in steps for sample in step)
+    operations = Shape.of(model).training(sample for step in steps for sample in step)
+    best = sorted(paired.ours)[len(paired.ours) // 2]
+    peak = matrix_peak(where.device, where.torch_dtype)
+    rate = [
+        name,
+        str(tokens),
+        f"{operations / 1e9:.1f}",
+        f"{operations / best / 1e9:.1f}",
+        f"{operations / best / peak:.0%}",
+    ]
+    return paired.row(name, equal), rate
+
+
+def main() -> None:
+    """Print the tables."""
+    with setting(str(sys.modules[__name__].__doc__)) as where:
+        published, pairs = contextualized(where), sentence_pairs(where)
+        results = [
+            compare(where, "(a) contextualized", *published),
+            compare(where, "(a) peer with checkpointing", *published, checkpointing=True),
+            compare(where, "(b) pairs per sentence", *pairs),
+        ]
+        folder = bundled()
+        if folder is None:
+            console.print("(c) left out: the bundled model is not in this checkout")
+        else:
+            tiny = replace(where, checkpoint=folder)
+            results.append(compare(tiny, "(c) bundled model", *bundled_recipe(tiny)))
+        print_pairs("Training alone, the same steps", [times for times, _ in results])
+        print_table(
+            "Ours against the account",
+            ["", "tokens", "G operations", "G per second", "of matrix peak"],
+            [rate for _, rate in results],
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Arguments, models and documents of the benchmarks, and how pairs of runs are timed."""
+
+# ruff: noqa: ANN401 - models and tokenizers of transformers have no types
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.table import Table
+
+from lift_eval import Document, Recipe
+from lift_eval.lifter import Lifter
+from lift_eval.loading import BUNDLED, load_model, load_tokenizer
+from lift_eval.recipe import PrecisionSettings
+from lift_eval.tiny.blank import write_checkpoint
+from lift_eval.tiny.world import filler
+from lift_eval.training.samples import Sample
+
+console = Console(width=120)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and on what a benchmark runs.
+
+    Attributes:
+        checkpoint: Folder of the model.
+        device: E.g. ``cuda``.
+        dtype: Name of the number format of the base.
+        pairs: How often both sides run.
+    """
+
+    checkpoint: Path
+    device: str
+    dtype: str
+    pairs: int
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The number format as torch has it."""
+        return DTYPES[self.dtype]
+
+    def model(self) -> Any:
+        """The base model, loaded as the package loads it."""
+        return load_model(
+            str(self.checkpoint), PrecisionSettings(dtype=self.dtype), device=torch.device(self.device)
+        )
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return load_tokenizer(str(self.checkpoint))
+
+    def lifter(self, recipe: Recipe, *, window: int | None = None) -> Lifter:
+        """A lifter on the model."""
+        return Lifter(self.model(), self.tokenizer(), recipe, window=window)
+
+
+@contextmanager
+def setting(description: str, *, pairs: int = 5) -> Iterator[Setting]:
+    """Read the command line and make the model: by default a small Llama with random weights and a window of 8,192."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--model", type=Path, help="folder of a checkpoint; default: a small one, made here")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
+    parser.add_argument("--pairs", type=int, default=pairs, help="how often both sides run")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.model or Path(scratch)
+        if arguments.model is None:
+            write_checkpoint(folder, [text_of(4000)], window=8192)
+        console.print(about(folder, arguments.device, arguments.dtype))
+        yield Setting(folder, arguments.device, arguments.dtype, arguments.pairs)
+
+
+def about(checkpoint: Path | str, device: str, dtype: str) -> str:
+    """One line: the machine, its load and the versions."""
+    name = (
+        torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"cpu, {torch.get_num_threads()} threads"
+    )
+    load = f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores"
+    model = "small random Llama" if "/tmp" in str(checkpoint) else str(checkpoint)
+    return f"[{name}, {load}, torch {torch.__version__}, {dtype}, {model}]"
+
+
+def bundled() -> Path | None:
+    """Folder of the bundled model, if it is there."""
+    return BUNDLED if (BUNDLED / "model.safetensors").is_file() else None
+
+
+def text_of(sentences: int, seed: int = 0) -> str:
+    """Plain invented sentences."""
+    rng = random.Random(seed)
+    return " ".join(filler(rng) for _ in range(sentences))
+
+
+def document_of(tokenizer: Any, tokens: int, seed: int = 0) -> Document:
+    """A document of a number of tokens, nearly."""
+    sample = text_of(100, seed)
+    per_sentence = len(tokenizer(sample)["input_ids"]) / 100
+    text = text_of(int(tokens / per_sentence) + 50, seed)
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:tokens]
+    return Document(tokenizer.decode(ids), title="A Chronicle of Invented Places")
+
+
+def seconds(work: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """Time of a call, and what it gave."""
+    _wait(device)
+    began = time.perf_counter()
+    result = work()
+    _wait(device)
+    return time.perf_counter() - began, result
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Times of both sides, run in turn.
+
+    Attributes:
+        ours: Seconds of ours in each pair.
+        theirs: Seconds of the peer.
+    """
+
+    ours: Sequence[float]
+    theirs: Sequence[float]
+
+    def row(self, name: str, remark: str = "") -> list[str]:
+        """What a table prints of it; the ratio is the median over the pairs of the pair's ratio."""
+        ratios = [their / our for our, their in zip(self.ours, self.theirs, strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        middle = (f"{statistics.median(side):.3f}" for side in (self.ours, self.theirs))
+        return [name, *middle, f"{statistics.median(ratios):.2f}", spread, str(len(ratios)), remark]
+
+
+def print_pairs(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of `Paired.row`."""
+    print_table(title, ["", "ours s", "peer s", "peer / ours", "range", "pairs", "equal?"], rows)
+
+
+def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def short_samples(tokenizer: Any, recipe: Recipe, count: int, seed: int = 0) -> list[Sample]:
+    """Closed-book question-answer samples as a recipe would train them, about invented sentences."""
+    from lift_eval.prompt import PromptEncoder
+    from lift_eval.training.auxiliary import PairSamples
+    from lift_eval.training.replies import Pair
+
+    rng = random.Random(seed)
+    document = document_of(tokenizer, 2000, seed)
+    pairs = [
+        Pair(f"What is said of number {number}: {filler(rng)[:-1]}?", " ".join(filler(rng).split()[:6]), "")
+        for number in range(count)
+    ]
+    encoder = PromptEncoder(tokenizer, recipe.prompt, 8192)
+    return list(PairSamples(document, pairs, encoder, recipe.auxiliary).epoch(0))
