@@ -59,7 +59,8 @@ def _judge(parsed: argparse.Namespace) -> int:
     from lift_eval.benchmarks.saved_answers import agreements, judge_results, summary_lines
 
     judge = Judge(parsed.model, concurrency=parsed.concurrency)
-    for line in summary_lines(judge_results(parsed.results, judge)):
+    tasks = judge_results(parsed.results, judge)
+    for line in summary_lines(tasks):
         say(line)
     for agreement in agreements(parsed.results):
         first, second = agreement.judges
@@ -67,4 +68,4 @@ def _judge(parsed: argparse.Namespace) -> int:
             f"{agreement.task}: {first} and {second} agree with Cohen's kappa {agreement.kappa:.3f} on "
             f"{agreement.questions} answers"
         )
-    return 0
+    return 1 if any(task.failed for task in tasks) else 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lift_eval.cli.shared import say
+from lift_eval.ending import GIVEN_UP
 from lift_eval.errors import ResultsError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     from lift_eval.reporting.experiment import load_experiment
     from lift_eval.reporting.planning import missing_runs
     from lift_eval.reporting.render import render_experiment
+    from lift_eval.reporting.results import compact_samples
 
     experiment = load_experiment(parsed.experiment)
     missing = missing_runs(experiment)
@@ -61,11 +63,12 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")
         sys.stdout.flush()
         status = subprocess.run(run.argv, check=False).returncode  # noqa: S603 - our own command
-        if status:
+        if status not in (0, GIVEN_UP):
             raise ResultsError(
                 f"the run of '{run.row}' ended with status {status}; mend what it says above and start again: runs "
                 "that are done are not repeated"
             )
+        compact_samples(run.output)
     report = render_experiment(parsed.experiment)
     say(report.summary())
     say(f"report: {report.page}")
