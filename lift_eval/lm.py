@@ -101,11 +101,11 @@ class LiftLM(HFLM):  # type: ignore[misc]
         opened = open_store(store)
         self._cluster = None
         if settings is not None:
-            own = {
+            own: dict[str, Any] = {
                 "pretrained": pretrained, "recipe": recipe, "device": device, "device_map": device_map,
                 "attn_implementation": attn_implementation, "store": str(opened.folder) if opened else "off",
             }  # fmt: skip
-            self._cluster = Cluster(settings, partial(LiftLM, **own, **model_args))
+            self._cluster = Cluster(settings, partial(type(self), **own, **model_args))
         began = time.perf_counter()
         super().__init__(
             pretrained=source,
@@ -394,7 +394,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
                     f"--use_cache is for a single process, and this run has {count}; leave it out: the store keeps "
                     "adapters and answers for all of them"
                 )
-            answer_cache.claim(cache, f"{self.pretrained} {self.recipe.digest}")
+            # All that decides an answer to a prompt and is not in the prompt.
+            model, given = f"{self.pretrained}@{self.revision}", f"{self._max_length} {self.document_field}"
+            answer_cache.claim(cache, f"{model} {self.recipe.digest} {given}")
         super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:

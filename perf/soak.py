@@ -136,24 +136,24 @@ def damage(store: Path, draw: random.Random, damaged: Counter[str]) -> None:
         damaged[path.stem] += 1
 
 
-def killed(folder: Path, kills: int, draw: random.Random, damaged: Counter[str]) -> int:
-    """Start the run, kill it after a random time and damage the store, again and again."""
+def killed(folder: Path, documents: int, kills: int, draw: random.Random, damaged: Counter[str]) -> int:
+    """Start the run, kill it some documents later and damage the store, again and again."""
+    adapters = folder / "store" / "adapters"
     count = 0
-    for number in range(kills):
+    for _ in range(kills):
         process = started(folder, random.Random(draw.random()))
-        end = time.monotonic() + draw.uniform(1, 15)
+        enough = len(list(adapters.glob("*"))) + draw.randint(1, max(documents // kills, 1))
         ended = 0
-        while not ended and time.monotonic() < end:
+        while not ended and len(list(adapters.glob("*"))) < enough:
             time.sleep(0.05)
             ended = os.waitpid(process, os.WNOHANG)[0]
         if ended:
             break
+        time.sleep(draw.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
         count += status_of(process) == -signal.SIGKILL
         damage(folder / "store", draw, damaged)
-        say(
-            f"  killed {number + 1} times, {len(list((folder / 'store' / 'adapters').glob('*')))} adapters kept"
-        )
+        say(f"  killed {count} times, {len(list(adapters.glob('*')))} adapters kept")
     return count
 
 
@@ -161,7 +161,7 @@ def soak(folder: Path, documents: int, kills: int, draw: random.Random) -> dict[
     """One of the two runs; returns its answers and what was counted."""
     line.prepare(folder, documents=documents, questions=1)
     damaged: Counter[str] = Counter()
-    times_killed = killed(folder, kills, draw, damaged)
+    times_killed = killed(folder, documents, kills, draw, damaged)
     with_faults = status_of(started(folder, random.Random(draw.random())))
     read = json.loads((folder / "done.json").read_text())
     given_up = read["record"]["totals"]["failed_documents"]

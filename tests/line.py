@@ -86,15 +86,25 @@ def task(folder: Path, name: str) -> dict[str, Any]:
 
 
 def run(
-    folder: Path, tasks: tuple[str, ...] = tuple(TASKS), *, use_cache: str | None = None, **arguments: Any
+    folder: Path,
+    tasks: tuple[str, ...] = tuple(TASKS),
+    *,
+    model: Any = "lift",
+    use_cache: str | None = None,
+    **arguments: Any,
 ) -> dict[str, Any] | None:
-    """Run tasks; no results in a process that leaves them to another."""
+    """Run tasks with the model class, or with one derived from it.
+
+    Returns:
+        What came of it; nothing in a process that leaves the results to another.
+    """
     import lm_eval
     from lm_eval.tasks import TaskManager
 
+    given = {"pretrained": str(folder / "checkpoint"), **ARGUMENTS, **arguments}
     done = lm_eval.simple_evaluate(
-        model="lift",
-        model_args={"pretrained": str(folder / "checkpoint"), **ARGUMENTS, **arguments},
+        model=model if model == "lift" else model(**given, device="cpu", batch_size=4),
+        model_args=given,
         tasks=[task(folder, name) for name in tasks],
         task_manager=TaskManager(include_defaults=False),
         device="cpu",

@@ -1,0 +1,126 @@
+"""Who works on the documents of a run: this process, the processes launched with it, or workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import zip_longest
+from typing import Protocol
+
+from lift_eval.distribution.cluster import Cluster
+from lift_eval.distribution.groups import Group, Outcome, fingerprint
+from lift_eval.distribution.processes import Processes
+from lift_eval.distribution.progress import Progress, interruptible
+from lift_eval.document import Document
+from lift_eval.record import DocumentRecord, peak_memory_bytes
+
+
+class Work(Protocol):
+    """Lifts a group's document and does its requests."""
+
+    def __call__(
+        self,
+        kind: str,
+        group: Group,
+        *,
+        earlier: DocumentRecord | None = None,
+        following: Document | None = None,
+        on_step: Callable[[int, int, float], None] | None = None,
+    ) -> Outcome:
+        """Do it; see `LiftLM.work`."""
+
+
+class Dispatcher:
+    """Has all groups of a run worked on, each once.
+
+    Args:
+        work: What this process does with a group.
+        tokens: Counts the tokens of a text, which say how long its document takes.
+        kept_in: Folder where finished documents are kept; none where they are not.
+        cluster: Workers that do it instead of this process.
+
+    Attributes:
+        processes: This process and those launched with it.
+        workers: How many work at a time.
+        peak_memory_bytes: The most memory that any of them used so far.
+    """
+
+    def __init__(
+        self, work: Work, tokens: Callable[[str], int], kept_in: str | None, cluster: Cluster | None
+    ) -> None:
+        self.processes = Processes()
+        self.cluster = cluster
+        self.workers = cluster.settings.count if cluster else self.processes.count
+        self.peak_memory_bytes = 0
+        self._work = work
+        self._tokens = tokens
+        self._kept_in = kept_in
+
+    def outcomes(
+        self, kind: str, groups: Sequence[Group], known: Mapping[str, DocumentRecord], *, quiet: bool
+    ) -> list[Outcome]:
+        """Have groups worked on; every process of the run must call it.
+
+        Args:
+            kind: Of the requests.
+            groups: All groups.
+            known: Records of earlier in the run, by the documents' hashes.
+            quiet: Whether to show no progress.
+
+        Returns:
+            The outcomes of all groups, in order.
+
+        Raises:
+            Interrupted: When a signal ends the run.
+            LiftEvalError: If processes or workers fail, or what they were asked cannot be done.
+        """
+        outcomes: dict[int, Outcome] = {}
+        weights = [self._weight(group) for group in groups] if self.workers > 1 else [0] * len(groups)
+        if self.cluster is not None:
+            with self._shown(groups, quiet=quiet) as progress:
+                try:
+                    for place, outcome in self.cluster.outcomes(kind, groups, weights, known):
+                        outcomes[place] = outcome
+                        progress.finished(outcome.record)
+                finally:
+                    if len(outcomes) < len(groups):
+                        self.cluster.close()
+            self.peak_memory_bytes = self.cluster.peak_memory_bytes
+        else:
+            everything = self.processes.count == 1
+            share = range(len(groups)) if everything else self.processes.share(fingerprint(groups), weights)
+            with self._shown([groups[place] for place in share], quiet=quiet) as progress:
+                for place, next_place in zip_longest(share, share[1:]):
+                    group = groups[place]
+                    outcomes[place] = self._work(
+                        kind,
+                        group,
+                        earlier=known.get(group.document.digest) if group.document else None,
+                        following=None if next_place is None else groups[next_place].document,
+                        on_step=progress.step,
+                    )
+                    if group.document is not None:
+                        progress.finished(outcomes[place].record)
+                for theirs, peak in self.processes.gather((outcomes, peak_memory_bytes())):
+                    outcomes.update(theirs)
+                    self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+        return [outcomes[place] for place in range(len(groups))]
+
+    @contextmanager
+    def _shown(self, groups: Sequence[Group], *, quiet: bool) -> Iterator[Progress]:
+        """Progress over the groups, and what a signal says inside."""
+        label = self.processes.label
+        total = sum(group.document is not None for group in groups)
+        progress = Progress(total, label("documents"), quiet=quiet or self.processes.rank > 0)
+
+        def how_to_resume() -> str:
+            done = f"stopped, {progress.done} of {label('documents', total)} finished"
+            if self._kept_in is None:
+                return f"{done}; nothing is kept (store=off), the same command begins anew"
+            return f"{done} and kept in {self._kept_in}; the same command goes on from there"
+
+        with interruptible(how_to_resume), closing(progress):
+            yield progress
+
+    def _weight(self, group: Group) -> int:
+        return self._tokens(group.document.training_text) if group.document else 0
