@@ -12,6 +12,7 @@ from lift_eval.distribution.groups import Group, Outcome, fingerprint
 from lift_eval.distribution.processes import Processes
 from lift_eval.distribution.progress import Progress, interruptible
 from lift_eval.document import Document
+from lift_eval.errors import RecipeError
 from lift_eval.record import DocumentRecord, peak_memory_bytes
 
 
@@ -39,6 +40,9 @@ class Dispatcher:
         kept_in: Folder where finished documents are kept; none where they are not.
         cluster: Workers that do it instead of this process.
 
+    Raises:
+        RecipeError: If there are workers and several processes.
+
     Attributes:
         processes: This process and those launched with it.
         workers: How many work at a time.
@@ -49,6 +53,14 @@ class Dispatcher:
         self, work: Work, tokens: Callable[[str], int], kept_in: str | None, cluster: Cluster | None
     ) -> None:
         self.processes = Processes()
+        if cluster is not None and self.processes.count > 1:
+            raise RecipeError(
+                "model arguments",
+                [
+                    f"'workers' starts its workers itself, and this run was launched as {self.processes.count} "
+                    "processes; start it as one"
+                ],
+            )
         self.cluster = cluster
         self.workers = cluster.settings.count if cluster else self.processes.count
         self.peak_memory_bytes = 0
