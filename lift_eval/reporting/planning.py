@@ -13,8 +13,9 @@ from typing import Any
 from lift_eval.reporting.experiment import Experiment, Row, Scalar
 from lift_eval.reporting.results import Run, read_runs, results_files
 
-NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size")
-"""Model arguments that say where and how often a row is run, not what it is; the group ``compute.`` is another."""
+NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
+"""Model arguments that say where and how often a row is run, not what it is; so do the groups in the next one."""
+NOT_IDENTITY_GROUPS = ("compute.", "workers.")
 
 
 def identity(model: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -22,7 +23,7 @@ def identity(model: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[tuple
     kept = {
         key: _canonical(value)
         for key, value in arguments.items()
-        if key not in NOT_IDENTITY and not key.startswith("compute.")
+        if key not in NOT_IDENTITY and not key.startswith(NOT_IDENTITY_GROUPS)
     }
     return model, tuple(sorted(kept.items()))
 
