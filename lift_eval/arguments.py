@@ -9,6 +9,7 @@ from lift_eval.recipe import Recipe, load_recipe
 
 OWN_ARGUMENTS = (
     "pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation", "store", "workers",
+    "judge",
 )  # fmt: skip
 HF_ARGUMENTS = (
     "revision", "subfolder", "tokenizer", "max_length", "batch_size", "max_batch_size", "trust_remote_code",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 UNSAID_DEVICE = "cuda:0"
 BUNDLED_TASKS = "lift_tiny"
+JUDGE_VARIABLE = "LIFT_EVAL_JUDGE"
 
 Respond = Callable[[LiftedDocument], Sequence[Any]]
 """Gets one result for each request of a group out of the model; its prompts are encoded already."""
@@ -62,6 +64,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         store: Folder of what is kept between runs; none for the user's cache folder, ``off`` to keep nothing.
         workers: How many workers of a Ray cluster do the work, each with a model of its own; none for this process
             and those launched with it.
+        judge: Name of the judging model; lm-eval hands it on to our tasks.
         model_args: Dotted keys of the recipe, `HF_ARGUMENTS`, and with ``workers`` those of `ClusterSettings`.
 
     Raises:
@@ -80,6 +83,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         attn_implementation: str | None = None,
         store: str | bool | None = None,
         workers: int | None = None,
+        judge: str | None = None,
         **model_args: Any,  # noqa: ANN401
     ) -> None:
         settings = cluster_settings(workers, model_args)
@@ -87,7 +91,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
         others = {key: value for key, value in model_args.items() if key not in HF_ARGUMENTS}
         self.recipe = recipe_from_arguments(recipe or ("lora" if pretrained else "tiny"), others)
         self.document_field = document_field
+        self.judge = judge or os.environ.get(JUDGE_VARIABLE) or ""
         self.record = RunRecord()
+        self._chat_template_used = False
+        self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
         self._bundled = pretrained is None
         self._device_map = device_map
         self._attn_implementation = attn_implementation
@@ -248,7 +255,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
     def _responses(self, kind: str, requests: Sequence[Instance], given_up: Any, *, quiet: bool) -> list[Any]:  # noqa: ANN401
         """Do all requests of one kind, and put what comes of it on the record."""
         began = time.perf_counter()
-        groups = self._groups(requests)
+        groups = self._groups(kind, requests)
         known = {record.digest: record for record in self.record.documents}
         results = [given_up] * len(requests)
         outcomes = self.dispatcher.outcomes(kind, groups, known, quiet=quiet)
@@ -267,11 +274,22 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.record.wall_seconds += time.perf_counter() - began
         # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
         self._rank = self.dispatcher.processes.rank
+        if self.cache_hook.dbdict is None:  # lm-eval's cache of answers would know the prompts no more
+            self._answered.append((requests, groups))
         if self._rank == 0:
             note_given_up([record.summary() for record in self.record.documents if record.failure])
         return results
 
-    def _groups(self, requests: Sequence[Instance]) -> list[Group]:
+    def _groups(self, kind: str, requests: Sequence[Instance]) -> list[Group]:
+        """Group the requests, and refuse what cannot be done before anything is trained."""
+        if self.recipe.prompt.chat_template != self._chat_template_used:
+            logger.warning(
+                "recipe '%s' says prompt.chat_template=%s, but lm-eval was told %s: pairs are trained in another form "
+                "than questions are put",
+                self.recipe.name,
+                str(self.recipe.prompt.chat_template).lower(),
+                "--apply_chat_template" if self._chat_template_used else "nothing of --apply_chat_template",
+            )
         light = [Request(str(r.task_name), int(r.doc_id), tuple(r.args)) for r in requests]
         documents = []
         for instance, request in zip(requests, light, strict=True):
@@ -279,6 +297,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 document = find_document(instance.doc, request.arguments[0], self.document_field)
                 if document is not None and self._cluster is None:
                     self.lifter.check(document)
+                if kind == "generate_until" and self._cluster is None:
+                    prompt = Prompt.around(request.arguments[0], document)
+                    reserve = self._decoding(request.arguments[1]).max_new_tokens
+                    self.lifter.encoder.check_room(prompt, reserve)
                 documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
             logger.warning(
@@ -378,7 +400,26 @@ class LiftLM(HFLM):  # type: ignore[misc]
             options.pop("temperature", None)
         return Decoding(longest, stop, options)
 
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Put a conversation through the tokenizer's chat template; called by lm-eval where it was asked to."""
+        self._chat_template_used = True
+        return str(super().apply_chat_template(chat_history, add_generation_prompt))
+
     # --- what others see ---------------------------------------------------------------------------------------
+
+    @property
+    def rank(self) -> int:
+        """This process's number.
+
+        lm-eval reads it once more when all requests are answered and before it logs them: the moment to shorten the
+        prompts that it logs.
+        """
+        for requests, groups in self._answered:
+            _name_documents(requests, groups)
+        self._answered = []
+        return self._rank
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Accept lm-eval's answer cache only if it is empty or of this model and recipe.
@@ -411,6 +452,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             "window": self.lifter.window,
             "device": str(self.device),
             "dtype": str(self.lifter.model.dtype).removeprefix("torch."),
+            "judge": self.judge,
             "versions": versions(),
             **self.record.as_dict(),
         }
@@ -423,6 +465,16 @@ class _Elsewhere:
     def to(self, device: object) -> _Elsewhere:
         """Do nothing: there is nothing to move."""
         return self
+
+
+def _name_documents(requests: Sequence[Instance], groups: Sequence[Group]) -> None:
+    """Let lm-eval log each prompt with the document's hash in place of its text, which may have 100,000 words."""
+    for group in groups:
+        if group.document is not None:
+            name = f"[document sha256:{group.document.digest}]"
+            for place in group.places:
+                text, *others = requests[place].args
+                requests[place].arguments = (text.replace(group.document.text, name), *others)
 
 
 @contextmanager

@@ -184,15 +184,35 @@ class PromptEncoder:
             limit -= max(self.settings.question_tokens - rest, 0)
         if len(ids) <= limit:
             return EncodedPrompt(ids, whole)
+        self._refuse_without_room(rest, limit, reserve)
+        within = (first, last) if self.settings.truncate == "document" else None
+        ids, cut = truncate_middle(ids, limit, self._ellipsis, within)
+        return EncodedPrompt(ids, *_kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1]))
+
+    def check_room(self, prompt: Prompt, reserve: int) -> None:
+        """Refuse early, without encoding the document, what `encode` would refuse.
+
+        Args:
+            prompt: The prompt.
+            reserve: Tokens to leave free in the window for the answer.
+
+        Raises:
+            DocumentError: If the prompt without its document does not fit.
+        """
+        limit = min(self.settings.max_tokens, self.window - reserve)
+        text = prompt.without_document().text
+        special = self._adds_special_tokens(text)
+        rest = len(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+        if rest > limit or limit < 1:
+            self._refuse_without_room(rest, limit, reserve)
+
+    def _refuse_without_room(self, rest: int, limit: int, reserve: int) -> None:
         if limit - rest < 2 * len(self._ellipsis):
             raise DocumentError(
                 f"the prompt without its document has {rest} tokens, but only {max(limit, 0)} fit (window "
                 f"{self.window}, {reserve} reserved for the answer, prompt.max_tokens {self.settings.max_tokens}); "
                 "use a model with a longer window or fewer new tokens"
             )
-        within = (first, last) if self.settings.truncate == "document" else None
-        ids, cut = truncate_middle(ids, limit, self._ellipsis, within)
-        return EncodedPrompt(ids, *_kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1]))
 
     def _adds_special_tokens(self, text: str) -> bool:
         bos = self.tokenizer.bos_token

@@ -14,6 +14,7 @@ from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 
 from lift_eval.arguments import HF_ARGUMENTS, OWN_ARGUMENTS, recipe_from_arguments
+from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
 from lift_eval.lm import LiftLM
 from lift_eval.prompt import Prompt
@@ -316,3 +317,25 @@ def test_a_broken_checkpoint_is_told_in_one_line(checkpoint, tmp_path, missing):
         lift(tmp_path)
     assert str(caught.value).startswith(f"pretrained='{tmp_path}' ")
     assert "\n" not in str(caught.value)
+
+
+def test_lm_eval_logs_a_documents_hash_in_its_prompts_and_not_its_text(checkpoint):
+    lm = lift(checkpoint)
+    request = about(LAMP, "Who lit the lamp?")
+    lm.generate_until([request], disable_tqdm=True)
+    assert request.args[0] == f"{LAMP}\nWho lit the lamp?"
+    assert lm.rank == 0  # lm-eval reads it once more when all is answered
+    assert request.args[0] == f"[document sha256:{Document(LAMP).digest}]\nWho lit the lamp?"
+
+
+def test_a_chat_template_that_recipe_and_command_disagree_about_is_told(checkpoint, caplog):
+    lift(checkpoint, **{"prompt.chat_template": True}).generate_until(
+        [about(LAMP, "Who?")], disable_tqdm=True
+    )
+    assert "prompt.chat_template=true, but lm-eval was told nothing of --apply_chat_template" in caplog.text
+
+
+def test_the_judge_is_on_the_record(checkpoint, monkeypatch):
+    assert lift(checkpoint, judge="m").get_model_info()["lift"]["judge"] == "m"
+    monkeypatch.setenv("LIFT_EVAL_JUDGE", "n")
+    assert lift(checkpoint).get_model_info()["lift"]["judge"] == "n"

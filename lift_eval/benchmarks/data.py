@@ -214,6 +214,10 @@ class Line:
             raise self.fault(f"'{name}' must be text, got {type_name(value)}; mend or drop the row")
         if not may_be_empty and not value.strip():
             raise self.fault(f"'{name}' is empty; mend or drop the row")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise self.fault(
+                f"'{name}' holds half of a surrogate pair, which is no character; mend or drop the row"
+            )
         return value
 
     def texts(self, name: str) -> list[str]:
