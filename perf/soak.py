@@ -36,7 +36,6 @@ import torch  # noqa: E402
 from lift_eval.ending import ending  # noqa: E402 - the checkout, installed or not
 from lift_eval.errors import GeneratorError, TrainingError  # noqa: E402
 from lift_eval.lifter import LiftedDocument  # noqa: E402
-from lift_eval.lm import LiftLM  # noqa: E402
 from lift_eval.store import Store  # noqa: E402
 from tests import line  # noqa: E402
 
@@ -44,7 +43,7 @@ GENERATOR_FAILS = 0.03
 MEMORY_FAILS = 0.01
 DIVERGES = 0.05
 WARM = 25
-"""Documents after which memory, files and threads are first counted."""
+"""Documents that a process has trained when its memory, files and threads are first counted."""
 
 
 def resources() -> dict[str, int]:
@@ -75,23 +74,18 @@ def inject(draw: random.Random | None) -> None:
 
 
 def observe(folder: Path, seen: dict[str, Any]) -> None:
-    """Write down each adapter that is kept, and count resources after `WARM` documents."""
-    save, work = Store.save_adapter, LiftLM.work
+    """Write down each adapter that is kept, and count resources after `WARM` of them."""
+    save, trained = Store.save_adapter, Counter[str]()
 
     def saving(self: Store, key: str, *others: Any) -> None:  # noqa: ANN401
         save(self, key, *others)
         with (folder / "trained.txt").open("a") as log:
             log.write(f"{key}\n")
-
-    def working(self: LiftLM, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401
-        outcome = work(self, *arguments, **named)
-        seen["documents"] = seen.get("documents", 0) + 1
-        if seen["documents"] == WARM:
+        trained.update([key])
+        if len(trained) == WARM:
             seen["start"] = resources()
-        return outcome
 
     Store.save_adapter = saving  # type: ignore[method-assign]
-    LiftLM.work = working  # type: ignore[method-assign]
 
 
 def started(folder: Path, draw: random.Random | None) -> int:
@@ -211,7 +205,7 @@ def main() -> None:
             say(f"  exit status with faults {end['statuses'][0]}, without {end['statuses'][1]}")
             say(f"  trained twice: {end['twice']}")
             memory = [counted["memory"] / 1024 for counted in (start, last)]
-            say(f"  memory after {WARM} documents {memory[0]:.0f} MiB, at the end {memory[1]:.0f} MiB")
+            say(f"  memory after {WARM} trainings {memory[0]:.0f} MiB, at the end {memory[1]:.0f} MiB")
             files, threads = ([counted[what] for counted in (start, last)] for what in ("files", "threads"))
             say(f"  open files {files[0]} -> {files[1]}, threads {threads[0]} -> {threads[1]}")
         calm, stormy = ends["calm"]["answers"], ends["stormy"]["answers"]

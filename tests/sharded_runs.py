@@ -29,13 +29,13 @@ SECONDS = 120
 
 
 def fork(folder: Path, rank: int, count: int, port: int, work: Callable[[], Any]) -> int:
-    """Work in a process of its own, launched as torchrun does; what it returns and says goes to files."""
+    """Work in a process of its own, launched as torchrun does on machines of two; what comes of it goes to files."""
     process = os.fork()
     if process:
         return process
     launch = {
         "RANK": rank,
-        "LOCAL_RANK": rank,
+        "LOCAL_RANK": rank % 2,
         "WORLD_SIZE": count,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
