@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,22 +22,25 @@ class Mixture(Samples):
     Args:
         tokenizer: The world's tokenizer.
         seed: Seed of the run.
-        steps: Length of the run, which the curriculum is spread over.
         rows, length: Shape of a batch.
 
     Attributes:
+        COPYING: Step up to which random tokens are copied.
+        LENGTHS: Longest article in tokens, with the step up to which it holds.
+        ALIKE: Step from which most articles state the same things of many names.
+        REMEMBERING: Step from which articles recur.
         POOL: Recurring articles alive at a time.
         LIFE: Steps that each of them lives.
-        FIRST: Share of the run before the first of them.
     """
 
-    POOL, LIFE, FIRST = 16, 300, 0.5
+    COPYING = 72
+    LENGTHS = ((144, 96), (360, 160), (math.inf, 224))
+    ALIKE, REMEMBERING = 800, 1000
+    POOL, LIFE = 16, 150
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, rows: int, length: int
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: int) -> None:
         super().__init__(tokenizer)
-        self.seed, self.steps, self.rows, self.length = seed, steps, rows, length
+        self.seed, self.rows, self.length = seed, rows, length
 
     def copying(self, rng: random.Random, size: int) -> Tree:
         """Random tokens, repeated: the loss is on the repetition."""
@@ -46,13 +50,18 @@ class Mixture(Samples):
         weights = [0.0] * (len(part) + len(gap) + 1) + [0.3] * (len(part) - 1)
         return Tree(ids, weights, [])
 
-    def in_context(self, rng: random.Random, supply: world.Supply, size: int) -> Tree:
-        """A new article of at most `size` tokens and questions about it."""
+    def in_context(self, rng: random.Random, supply: world.Supply, size: int, *, alike: bool = False) -> Tree:
+        """A new article of at most `size` tokens and questions about it; with `alike` names matter in most."""
         tokens = rng.randrange(48, size + 1)
         facts = rng.randint(2, max(3, tokens // 14))
         pairs = rng.randint(0, facts // 2)
         written = world.article(
-            rng, supply, pairs=pairs, singles=facts - 2 * pairs, words=round(tokens * 0.86)
+            rng,
+            supply,
+            pairs=pairs,
+            singles=facts - 2 * pairs,
+            words=round(tokens * 0.86),
+            alike=alike and rng.random() < 0.7,
         )
         prefix = self.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
         short = [(rng.choice(fact.questions), fact.answer) for _, fact in written.facts]
@@ -60,7 +69,7 @@ class Mixture(Samples):
         joint = [(joint.question, joint.answer) for joint in written.joints]
         rng.shuffle(joint)
         if len(prefix) > 236:
-            return self.in_context(rng, supply, size)
+            return self.in_context(rng, supply, size, alike=alike)
         return self.reading(prefix, short[:6] + joint[:4])
 
     def truncated(self, rng: random.Random, written: world.Article, *, hidden: bool, most: int = 8) -> Tree:
@@ -126,23 +135,22 @@ class Mixture(Samples):
 
     def pool(self, step: int) -> list[int]:
         """Numbers of the recurring articles that are alive at a step; one in POOL leaves every LIFE / POOL steps."""
-        since = step - round(self.steps * self.FIRST)
+        since = step - self.REMEMBERING
         if since < 0:
             return []
         newest = since * self.POOL // self.LIFE
         return list(range(max(0, newest - self.POOL + 1), newest + 1))
 
     def size(self, step: int) -> int:
-        """Longest article in tokens: 96, then 160, then the window."""
-        done = step / self.steps
-        return 96 if done < 0.08 else 160 if done < 0.2 else 224
+        """Longest article in tokens: short at first, then the window."""
+        return next(tokens for until, tokens in self.LENGTHS if step < until)
 
     def _draw(self, rng: random.Random, supply: world.Supply, step: int) -> Tree:
         alive = self.pool(step)
         size = self.size(step)
         makers: list[tuple[float, Callable[[], Tree]]] = [
-            (0.25 if step < 0.04 * self.steps else 0.0, lambda: self.copying(rng, size)),
-            (0.45, lambda: self.in_context(rng, supply, size)),
+            (0.25 if step < self.COPYING else 0.0, lambda: self.copying(rng, size)),
+            (0.45, lambda: self.in_context(rng, supply, size, alike=step >= self.ALIKE)),
             (0.10 if size > 200 else 0.0, lambda: self._fresh_truncated(rng, supply)),
             (0.25, lambda: self.written_pairs(rng, supply)),
             (0.40 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),

@@ -24,7 +24,7 @@ from lift_eval.tiny.muon import Muon
 from lift_eval.tiny.packing import Batch
 
 ROWS, LENGTH = 8, 384
-STEPS, SEED = 1800, 1
+STEPS, SEED = 1500, 1
 WARM_UP, DECAY = 60, 0.4
 
 
@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     words = tokenizer.build()
-    mixture = Mixture(words, options.seed, options.steps, ROWS, LENGTH)
+    mixture = Mixture(words, options.seed, ROWS, LENGTH)
     model = new(config(words), options.seed).to(options.device)
     optimizer = optimizer_of(model)
     first, seconds = load_state(options.out, model, optimizer)

@@ -164,21 +164,29 @@ class _Notebook:
         self._join("comprehension_and_reasoning", question, value, first, last)
 
 
-def _facts(rng: random.Random, supply: Supply, pairs: int, singles: int) -> _Notebook:
-    """`pairs` joint questions (the four types in turn) over few entities, and `singles` facts that stand alone."""
+def _facts(rng: random.Random, supply: Supply, pairs: int, singles: int, *, alike: bool) -> _Notebook:
+    """`pairs` joint questions (the four types in turn) over few entities, and `singles` facts that stand alone.
+
+    `alike` takes many entities of one kind and states the same few things of each, so that only names tell the facts
+    apart.
+    """
     notebook = _Notebook(rng)
     taken: set[str] = set()
     couples: list[tuple[w.Kind, str, str]] = []
-    for _ in range((pairs + 3) // 4 or 1):
-        kind = rng.choice(w.KINDS)
+    each, count = 4, (pairs + 3) // 4 or 1
+    if alike:
+        each = rng.choice((1, 2))
+        count = max(-(-pairs // each), -(-singles // 2), 1)
+    for number in range(count):
+        kind = couples[0][0] if alike and number else rng.choice(w.KINDS)
         pool = "thing" if kind.noun else "person"
         couples.append((kind, kind.noun + supply.draw(pool, taken), kind.noun + supply.draw(pool, taken)))
     todo = list(range(4))
     rng.shuffle(todo)
     for index in range(pairs):
-        kind, who, other = couples[index // 4]
+        kind, who, other = couples[index // each]
         chosen = who if rng.random() < 0.5 else other
-        type_ = todo[index % 4]
+        type_ = todo[index % each]
         if type_ == 0:
             notebook.comprehension(kind, who, other)
         else:
@@ -218,7 +226,14 @@ def _spread(rng: random.Random, notebook: _Notebook) -> list[int]:
 
 
 def article(
-    rng: random.Random, supply: Supply, *, pairs: int, singles: int, words: int, far_apart: bool = False
+    rng: random.Random,
+    supply: Supply,
+    *,
+    pairs: int,
+    singles: int,
+    words: int,
+    far_apart: bool = False,
+    alike: bool = False,
 ) -> Article:
     """Write one article.
 
@@ -229,11 +244,12 @@ def article(
         singles: Number of facts that stand alone, at most.
         words: Length that plain sentences fill up to, in words.
         far_apart: Spread the facts evenly and keep the two facts of a joint question far apart.
+        alike: State the same few things of many entities of one kind, so that only names tell the facts apart.
 
     Returns:
         The article; its first sentence states no fact.
     """
-    notebook = _facts(rng, supply, pairs, singles)
+    notebook = _facts(rng, supply, pairs, singles, alike=alike)
     order = list(range(len(notebook.facts)))
     if far_apart:
         order = _spread(rng, notebook)

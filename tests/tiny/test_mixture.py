@@ -15,16 +15,16 @@ from lift_eval.tiny.mixture import Mixture
 from lift_eval.tiny.packing import Batch, Tree, pack
 
 TOKENIZER = tokenizer.build()
-STEPS = 200
+STEPS = 1200
 
 
 @pytest.fixture
 def mixture():
-    return Mixture(TOKENIZER, seed=5, steps=STEPS, rows=4, length=384)
+    return Mixture(TOKENIZER, seed=5, rows=4, length=384)
 
 
 def test_a_step_gives_the_same_batch_whatever_came_before(mixture):
-    again = Mixture(TOKENIZER, seed=5, steps=STEPS, rows=4, length=384)
+    again = Mixture(TOKENIZER, seed=5, rows=4, length=384)
     mixture.batch(3)
     for one, two in zip(mixture.batch(100), again.batch(100), strict=True):
         assert torch.equal(one, two)
@@ -32,8 +32,8 @@ def test_a_step_gives_the_same_batch_whatever_came_before(mixture):
 
 
 def test_hardly_any_place_is_padding_and_no_position_leaves_the_window():
-    mixture = Mixture(TOKENIZER, seed=5, steps=STEPS, rows=16, length=384)
-    for step in (0, 30, 100, 199):
+    mixture = Mixture(TOKENIZER, seed=5, rows=16, length=384)
+    for step in (0, 100, 500, 1100):
         batch = mixture.batch(step)
         assert (batch.tree >= 0).float().mean() > 0.9
         assert batch.positions.max() < prompts.WINDOW
@@ -42,7 +42,7 @@ def test_hardly_any_place_is_padding_and_no_position_leaves_the_window():
 
 def test_no_name_of_development_or_test_is_ever_read(mixture):
     kept = {name for split in ("dev", "test") for names in world.names(split).values() for name in names}
-    for step in range(0, STEPS, 20):
+    for step in range(0, STEPS, 100):
         batch = mixture.batch(step)
         for row in range(batch.ids.size(0)):
             for tree in range(int(batch.tree[row].max()) + 1):
@@ -88,7 +88,7 @@ def test_a_tree_too_long_for_what_is_left_is_left_out():
 
 def test_recurring_articles_come_and_go(mixture):
     assert mixture.pool(0) == []
-    start = round(STEPS * mixture.FIRST)
+    start = mixture.REMEMBERING
     assert mixture.pool(start) == [0]
     alive = mixture.pool(STEPS - 1)
     assert 0 < len(alive) <= mixture.POOL

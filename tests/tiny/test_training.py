@@ -53,7 +53,7 @@ def test_the_learning_rate_rises_holds_and_falls():
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path):
-    mixture = Mixture(TOKENIZER, seed=1, steps=100, rows=1, length=192)
+    mixture = Mixture(TOKENIZER, seed=1, rows=1, length=192)
 
     def begin():
         net = model.new(model.config(TOKENIZER), seed=1)
