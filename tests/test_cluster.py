@@ -18,6 +18,7 @@ from lift_eval.errors import CheckpointError, DocumentError, RecipeError, Worker
 from tests import line
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = int(os.environ.get("LIFT_EVAL_CLUSTER_DOCUMENTS", "3"))
 
 
 # --- settings, without Ray ------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def test_what_a_user_can_mend_arrives_as_it_was_raised(tmp_path: Path) -> None:
 def test_a_run_with_workers_equals_one_in_this_process_though_a_worker_is_killed(tmp_path: Path) -> None:
     from tests.cluster_mortal import MortalLM
 
-    line.prepare(tmp_path, documents=3)
+    line.prepare(tmp_path, documents=DOCUMENTS)
     one = line.run(tmp_path, store="off")
     assert one is not None
     arguments = {"store": str(tmp_path / "store"), "workers": 2, "workers.gpus": 0}
@@ -142,4 +143,4 @@ def test_a_run_with_workers_equals_one_in_this_process_though_a_worker_is_killed
     assert line.trainings(together) == line.trainings(one)
     assert together["record"]["totals"]["processes"] == 2
     assert together["record"]["totals"]["failed_documents"] == 0
-    assert len(list((tmp_path / "store" / "adapters").iterdir())) == 3
+    assert len(list((tmp_path / "store" / "adapters").iterdir())) == DOCUMENTS

@@ -124,6 +124,16 @@ def test_a_training_that_diverges_is_tried_once_more_at_a_tenth_of_the_rate(
     assert again["record"]["totals"]["retried_documents"] == 1
 
 
+def test_a_training_that_really_diverges_twice_is_given_up(folder: Path) -> None:
+    hopeless = {"training.learning_rate": 1e38, "training.context_epochs": 3}
+    done = line.run(folder, ("answers",), store="off", **hopeless)
+    assert done is not None
+    assert done["record"]["totals"]["failed_documents"] == 3
+    for document in done["record"]["documents"]:
+        assert document["failure"].startswith("TrainingError: ")
+        assert document["retried"]
+
+
 def test_a_document_given_up_leaves_nothing_in_the_model_and_nothing_in_the_store(
     folder: Path, whole: dict[str, Any], training: Any, tmp_path: Path
 ) -> None:
