@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from lift_eval.branches import decode_branches, decodes_plainly
 from lift_eval.loading import attends_fully, autocast
 
 MIN_SHARED_TOKENS = 64
@@ -59,9 +60,13 @@ class _StopStrings(StoppingCriteria):  # type: ignore[misc]
         self.tail = max(len(text) for text in stop) + 4
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # noqa: ANN401
-        tails = self.tokenizer.batch_decode(input_ids[:, max(self.start, input_ids.shape[1] - self.tail) :])
-        done = [any(stop in tail for stop in self.stop) for tail in tails]
+        done = [self.ended(row) for row in input_ids[:, self.start :].tolist()]
         return torch.tensor(done, device=input_ids.device)
+
+    def ended(self, ids: list[int]) -> bool:
+        """Whether new tokens end with a stop string."""
+        tail = self.tokenizer.decode(ids[-self.tail :])
+        return any(stop in tail for stop in self.stop)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
@@ -90,7 +95,8 @@ def answer(
         tokenizer: Its tokenizer.
         prompts: Token ids of each prompt.
         decoding: How to decode.
-        batch: Most prompts decoded at once.
+        batch: Most prompts decoded at once; does not count where they are branches of one row, which hold what they
+            share once however many they are.
 
     Returns:
         The answers in the order of the prompts.
@@ -98,6 +104,9 @@ def answer(
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
+        branching = _branching(model, prompts, decoding)
+        if branching:
+            return _decode_branches(model, tokenizer, prompts, branching, decoding)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding)
@@ -112,6 +121,48 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
+def _shared(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
+    """Tokens that need to be read once only; 0 where there are few, or where they must be read with each prompt."""
+    if len(prompts) < 2 or not attends_fully(model) or decoding.options.get("num_beams", 1) != 1:
+        return 0
+    shared = shared_length(prompts)
+    return shared if shared >= MIN_SHARED_TOKENS else 0
+
+
+def _branching(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
+    """Shared tokens of prompts that are best decoded as branches of one row, else 0.
+
+    Branches look past each other in one row, so all of them together should be shorter than what they share.
+    """
+    shared = _shared(model, prompts, decoding)
+    short = sum(len(prompt) - shared for prompt in prompts) <= shared
+    return shared if short and decodes_plainly(model, _options(decoding)) else 0
+
+
+def _options(decoding: Decoding) -> Mapping[str, Any]:
+    return decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}
+
+
+def _decode_branches(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    prompts: Sequence[Sequence[int]],
+    shared: int,
+    decoding: Decoding,
+) -> list[Answer]:
+    ends = end_tokens(model, tokenizer)
+    stopping = _StopStrings(tokenizer, decoding.stop, 0) if decoding.stop else None
+    new = decode_branches(
+        model,
+        prompts,
+        shared,
+        max_new_tokens=decoding.max_new_tokens,
+        ends=ends,
+        stopped=stopping.ended if stopping else lambda _: False,
+    )
+    return [_cut(tokenizer, row, ends, decoding.stop) for row in new]
+
+
 def _decode(
     model: Any,  # noqa: ANN401
     tokenizer: Any,  # noqa: ANN401
@@ -120,10 +171,7 @@ def _decode(
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
-    shared = 0
-    if len(prompts) > 1 and attends_fully(model) and decoding.options.get("num_beams", 1) == 1:
-        shared = shared_length(prompts)
-        shared = shared if shared >= MIN_SHARED_TOKENS else 0
+    shared = _shared(model, prompts, decoding)
     width = max(len(prompt) for prompt in prompts)
     rows = torch.full((len(prompts), width), pad, dtype=torch.int64)
     mask = torch.ones_like(rows)
@@ -143,7 +191,7 @@ def _decode(
         eos_token_id=ends or None,
         stopping_criteria=StoppingCriteriaList(criteria),
         **({"past_key_values": _prefill(model, rows[:1, :shared], len(prompts))} if shared else {}),
-        **(decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}),
+        **_options(decoding),
     )
     return [_cut(tokenizer, row, ends, decoding.stop) for row in output[:, width:].tolist()]
 

@@ -6,7 +6,7 @@ import sys
 
 import torch
 from account import Shape, matrix_peak
-from common.setting import Paired, Setting, document_of, print_pairs, print_table, seconds, setting
+from common.setting import Paired, Setting, console, document_of, print_pairs, print_table, setting
 from peers import trainer
 
 from lift_eval import load_recipe
@@ -36,14 +36,14 @@ def compare(
     ours, theirs, equal = [], [], 0
     decoding = Decoding(NEW_TOKENS)
     for _ in range(where.pairs + 1):
-        spent, found = seconds(
-            lambda: answer(model, tokenizer, prompts, decoding, batch=QUESTIONS), where.device
-        )
+        spent, found = where.seconds(lambda: answer(model, tokenizer, prompts, decoding, batch=QUESTIONS))
         ours.append(spent)
-        spent, expected = seconds(lambda: trainer.answer(model, tokenizer, prompts, NEW_TOKENS), where.device)
+        spent, expected = where.seconds(lambda: trainer.answer(model, tokenizer, prompts, NEW_TOKENS))
         theirs.append(spent)
         equal = sum(one.text == other for one, other in zip(found, expected, strict=True))
-    return Paired(ours[1:], theirs[1:]).row(name, f"{equal} of {QUESTIONS} answers")
+    row = Paired(ours[1:], theirs[1:]).row(name, f"{equal} of {QUESTIONS} answers")
+    console.print("  ".join(row))  # a sign of life
+    return row
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def _print_stages(where: Setting, model: object, prompt: list[int]) -> None:
         with torch.inference_mode():
             return model(input_ids=ids, use_cache=True, logits_to_keep=1)  # type: ignore[operator]
 
-    first = sorted(seconds(prefill, where.device)[0] for _ in range(5))[2]
+    first = sorted(where.seconds(prefill)[0] for _ in range(5))[2]
     rate = shape.prefill(len(prompt)) / first
     print_table(
         "Prefill against the account",

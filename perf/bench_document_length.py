@@ -5,13 +5,14 @@ One epoch of the recipe `lora` on the document, in one step, through `Lifter`, t
 
 from __future__ import annotations
 
+import argparse
 import math
 import resource
 import statistics
 import sys
 
 import torch
-from common.setting import Setting, document_of, print_table, seconds, setting
+from common.setting import Setting, document_of, print_table, setting
 
 from lift_eval import Document, load_recipe
 
@@ -34,11 +35,14 @@ def exponent(lengths: list[int], times: list[float]) -> float:
 
 def main() -> None:
     """Print the tables."""
-    with setting(str(sys.modules[__name__].__doc__)) as where:
-        _print(where)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="tokens of the documents")
+    lengths = sorted(parser.parse_known_args()[0].lengths)  # ascending: the peak of a process never falls
+    with setting(str(sys.modules[__name__].__doc__), parser=parser) as where:
+        _print(where, lengths)
 
 
-def _print(where: Setting) -> None:
+def _print(where: Setting, lengths: list[int]) -> None:
     recipe = load_recipe("lora", {"training.context_epochs": 1, "precision.dtype": where.dtype})
     lifter = where.lifter(recipe)
 
@@ -46,13 +50,13 @@ def _print(where: Setting) -> None:
         with lifter.lift(document):
             pass
 
-    lift(document_of(lifter.tokenizer, LENGTHS[0]))  # warm up
+    lift(document_of(lifter.tokenizer, lengths[0]))  # warm up
     rows, times, trained = [], [], []
-    for length in LENGTHS:  # ascending: the peak of a process never falls
+    for length in lengths:
         document = document_of(lifter.tokenizer, length)
         runs = [
-            seconds(lambda document=document: lift(document), where.device)[0]
-            for _ in range(1 if length > 50_000 else 3)
+            where.seconds(lambda document=document: lift(document))[0]
+            for _ in range(1 if length > 10_000 else 3)
         ]
         times.append(statistics.median(runs))
         count = max(
@@ -74,7 +78,7 @@ def _print(where: Setting) -> None:
         "Exponent of the cost",
         ["", "exponent"],
         [
-            ["in the tokens of the document", f"{exponent(list(LENGTHS), times):.3f}"],
+            ["in the tokens of the document", f"{exponent(lengths, times):.3f}"],
             ["in the tokens of its overlapping segments", f"{exponent(trained, times):.3f}"],
         ],
     )

@@ -9,7 +9,7 @@ import statistics
 import sys
 
 import torch
-from common.setting import Paired, document_of, print_pairs, print_table, seconds, setting
+from common.setting import Paired, document_of, print_pairs, print_table, setting
 from peers import trainer
 
 from lift_eval import load_recipe
@@ -54,15 +54,15 @@ def main() -> None:
         works = {"reset": lambda: initial.restore(lifter.model), "samples": build, "optimizer": begin}
         ours, theirs = [], []
         for _ in range(where.pairs + 1):
-            spent = {name: seconds(work, where.device)[0] for name, work in works.items()}
+            spent = {name: where.seconds(work)[0] for name, work in works.items()}
             for name in parts:
                 parts[name].append(spent[name])
             ours.append(spent["reset"] + spent["optimizer"])
-            theirs.append(seconds(reload, where.device)[0])
-        whole = seconds(lambda: finetune(
+            theirs.append(where.seconds(reload)[0])
+        whole = where.seconds(lambda: finetune(
             lifter.model, build(), recipe.training, compute=recipe.compute, share_prefixes=True,
             generator=torch.Generator(),
-        ), where.device)[0]  # fmt: skip
+        ))[0]  # fmt: skip
         print_pairs(
             f"Fixed cost of a document of {TOKENS} tokens",
             [Paired(ours[1:], theirs[1:]).row("reset, optimizer", "nothing to compare")],

@@ -9,7 +9,7 @@ import statistics
 import sys
 
 import torch
-from common.setting import print_table, seconds, setting
+from common.setting import print_table, setting
 
 from lift_eval.adapters import attach
 from lift_eval.recipe import LoraSettings
@@ -70,7 +70,7 @@ def main() -> None:
 
             for _ in range(where.pairs + 1):
                 for name in layouts:
-                    spent, losses[name] = seconds(lambda name=name: step(name), where.device)
+                    spent, losses[name] = where.seconds(lambda name=name: step(name))
                     times[name].append(spent)
             rows += [
                 [

@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--quantization", nargs="+", choices=("none", "nf4"), default=["none", "nf4"])
     arguments = parser.parse_args()
     if torch.cuda.is_available():
-        console.print(about("Llama-3-8B's shape", "cuda", "bfloat16"))
+        console.print(about("Llama-3-8B's shape", "cuda", "bfloat16"), markup=False)
         for quantization in arguments.quantization:
             measure(quantization)
         return

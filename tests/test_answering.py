@@ -69,8 +69,8 @@ def test_the_common_beginning_is_computed_once_and_changes_nothing(architecture,
     assert answer(model, TOKENIZER, PROMPTS, Decoding(12), batch=16) == shared
     if architecture == "mistral":  # its window counts columns, so every prompt is read whole
         assert cost == sum(computed)
-    else:
-        assert cost == sum(computed) - (len(PROMPTS) - 1) * len(SHARED)
+    else:  # nor is padding computed, nor a row that is finished
+        assert cost <= sum(computed) - (len(PROMPTS) - 1) * len(SHARED)
 
 
 @pytest.mark.parametrize("kind", ["lora", "gated_memory"])

@@ -20,7 +20,7 @@ PACKAGE = Path(lift_eval.__file__).parent
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
     {"_autoload", "ending", "errors", "expected"},
-    {"answer_cache", "arguments", "document", "loading", "prompt", "recipe", "record"},
+    {"answer_cache", "arguments", "branches", "document", "loading", "prompt", "recipe", "record"},
     {"adapters", "answering", "distribution", "store", "training"},
     {"lifter"},
     {"lm", "benchmarks", "tiny", "reporting", "doctor"},

@@ -23,6 +23,12 @@ from lift_eval.training.samples import Sample
 MIN_SHARED_TOKENS = 16
 """A shorter common prefix is not worth a mask."""
 
+FREE_PADDING = 64
+"""Tokens of padding that cost less than one more forward pass."""
+
+MOST_PADDING = 0.1
+"""Most padding of a micro-batch beyond that, as a share of its tokens."""
+
 _PADDING = -1
 
 
@@ -113,10 +119,13 @@ def micro_batches(
 
 
 def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
-    """Gather rows of like length, which wastes least padding."""
+    """Gather rows of like length, as long as padding them costs less than one more forward pass."""
     gathered: list[_Row] = []
     for row in sorted(rows, key=lambda row: len(row.input_ids)):
-        if gathered and (len(gathered) + 1) * len(row.input_ids) > max_tokens:
+        width = len(row.input_ids)
+        padding = sum(width - len(other.input_ids) for other in gathered)
+        too_many = (len(gathered) + 1) * width > max_tokens
+        if gathered and (too_many or padding > max(FREE_PADDING, MOST_PADDING * len(gathered) * width)):
             yield gathered
             gathered = []
         gathered.append(row)

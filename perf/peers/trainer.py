@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,12 @@ class _Losses(TrainerCallback):
 
 
 def train(
-    model: Any, steps: Sequence[Sequence[Sample]], settings: TrainingSettings, *, checkpointing: bool
+    model: Any,
+    steps: Sequence[Sequence[Sample]],
+    settings: TrainingSettings,
+    *,
+    checkpointing: bool,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], float]:
     """Train on steps of equally many samples, in their order.
 
@@ -64,11 +69,11 @@ def train(
     with tempfile.TemporaryDirectory() as scratch:
         trainer = _trainer(model, steps, settings, scratch, checkpointing=checkpointing)
         trainer.add_callback(losses)
-        began = time.perf_counter()
+        began = clock()
         trainer.train()
         if model.device.type == "cuda":
             torch.cuda.synchronize()
-        return losses.losses, time.perf_counter() - began
+        return losses.losses, clock() - began
 
 
 def prepare(model: Any, settings: TrainingSettings) -> Trainer:
