@@ -85,6 +85,7 @@ class Lifter:
         store: Store | None = None,
     ) -> None:
         self.recipe = recipe
+        self.compute = recipe.compute
         self.tokenizer = tokenizer
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
@@ -317,12 +318,19 @@ class LiftedDocument:
                     lifter.model,
                     epochs if overlaps(lifter.recipe) else list(epochs),
                     settings,
-                    compute=lifter.recipe.compute,
+                    compute=lifter.compute,
                     share_prefixes=attends_fully(lifter.model),
                     generator=generator,
                     on_step=on_step,
                 )
             counts = synthesis.result().counts
+        # What memory has taught about this machine holds for the next document too.
+        lifter.compute = lifter.compute.model_copy(
+            update={
+                "micro_batch_tokens": report.micro_batch_tokens,
+                "gradient_checkpointing": report.gradient_checkpointing,
+            }
+        )
         record.pairs = {**counts, "untrainable": pairs.untrainable} if counts else {}
         record.seconds["synthesis"] += synthesis.waited
         report.seconds -= synthesis.waited
