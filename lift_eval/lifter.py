@@ -369,7 +369,7 @@ class LiftedDocument:
             questions: The questions.
 
         Returns:
-            Their answers, in order.
+            Their answers, in order, without white space around them.
 
         Raises:
             DocumentError: If a question leaves no room in the model's window.
@@ -385,7 +385,7 @@ class LiftedDocument:
             )
             for question in questions
         ]
-        return [answer.text for answer in self.decode(prompts, decoding)]
+        return [answer.text.strip() for answer in self.decode(prompts, decoding)]
 
     def encode(self, prompt: Prompt, decoding: Decoding) -> EncodedPrompt:
         """Encode a prompt about the document, truncated to leave room for the answer."""
