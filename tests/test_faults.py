@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,14 @@ def test_lm_evals_cache_does_not_keep_what_was_given_up(
 
 
 # --- signals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def nobody_else_handles_term() -> Iterator[None]:
+    """Ray leaves a handler of its own in the process that started it, which may be this one."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
