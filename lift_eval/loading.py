@@ -166,7 +166,9 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
         CheckpointError: If there is none, or it is of another kind of model.
     """
     _refuse_missing_folder(name)
-    way_out = "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)"
+    way_out = (
+        "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)"
+    )
     with checkpoint_errors(f"pretrained='{name}' has no readable config.json", way_out):
         config = AutoConfig.from_pretrained(name, **where)
     if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
