@@ -11,9 +11,8 @@ from collections.abc import Sequence
 
 from lift_eval import __version__
 from lift_eval.cli import data, recipes, reports, runs, stores
+from lift_eval.ending import USER_FAULT
 from lift_eval.errors import LiftEvalError
-
-USER_FAULT = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
