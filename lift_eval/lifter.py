@@ -310,7 +310,13 @@ class LiftedDocument:
         with closing(self._begin_synthesis(seed)) as synthesis:
             if following is not None and lifter.recipe.auxiliary.in_background:
                 lifter.synthesizer.prefetch(following, document_seed(lifter.recipe.seed, following))
-            pairs = PairSamples(self.document, synthesis.pairs, lifter.encoder, lifter.recipe.auxiliary)
+            pairs = PairSamples(
+                self.document,
+                synthesis.pairs,
+                lifter.encoder,
+                lifter.recipe.auxiliary,
+                freezes=settings.freezes_context,
+            )
             epochs = build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator)
             with torch.random.fork_rng(devices=_cuda_devices()):
                 torch.manual_seed(seed)  # dropout

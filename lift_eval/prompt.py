@@ -52,11 +52,14 @@ class EncodedPrompt:
         ids: Token ids, special tokens included.
         kept: Share of the document's characters that the ids hold, 0 to 1; 0 for a closed-book prompt.
         cut: Range of characters of the document that were cut out, (0, 0) where nothing was.
+        before_question: How many ids come before what differs between the questions about a document: those up to
+            the document's end, or up to the cut where the whole prompt is cut; 0 for a closed-book prompt.
     """
 
     ids: list[int]
     kept: float
     cut: tuple[int, int] = (0, 0)
+    before_question: int = 0
 
 
 def truncate_middle(
@@ -183,11 +186,13 @@ class PromptEncoder:
             # One cut for all questions of the document, unless this one needs more room than is kept for them.
             limit -= max(self.settings.question_tokens - rest, 0)
         if len(ids) <= limit:
-            return EncodedPrompt(ids, whole)
+            return EncodedPrompt(ids, whole, before_question=last if whole else 0)
         self._refuse_without_room(rest, limit, reserve)
         within = (first, last) if self.settings.truncate == "document" else None
+        behind = len(ids) - last
         ids, cut = truncate_middle(ids, limit, self._ellipsis, within)
-        return EncodedPrompt(ids, *_kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1]))
+        before = (len(ids) - behind if within else min(cut[0], last)) if whole else 0
+        return EncodedPrompt(ids, *_kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1]), before)
 
     def check_room(self, prompt: Prompt, reserve: int) -> None:
         """Refuse early, without encoding the document, what `encode` would refuse.

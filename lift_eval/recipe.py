@@ -133,8 +133,10 @@ class TrainingSettings(Settings):
     """Whether a segment is trained behind windows of the document's front and back (paper, section 3.3)."""
     window_tokens: PositiveInt = 4096
     """Length of front and back window together; each lies within this distance of its end of the document."""
-    window_draw: Literal["document", "epoch"] = "document"
-    """Whether windows are drawn once for a document, as published, or anew in each epoch."""
+    window_draw: Literal["document", "epoch", "step"] = "document"
+    """Whether windows are drawn once for a document, as published, anew in each epoch, or anew in each optimizer step.
+    With ``step`` all segments of the step stand behind the same windows, which are read once and without a gradient;
+    so is the document in the prompts of its pairs."""
     recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
 
     @field_validator("stride_tokens")
@@ -152,6 +154,11 @@ class TrainingSettings(Settings):
     def epochs(self) -> int:
         """Epochs of both stages together."""
         return self.context_epochs + self.joint_epochs
+
+    @property
+    def freezes_context(self) -> bool:
+        """Whether what the samples of a step begin with is read once and without a gradient."""
+        return self.contextualized and self.window_draw == "step"
 
 
 PASSAGES_REQUEST = """\

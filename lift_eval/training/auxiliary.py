@@ -192,15 +192,23 @@ class PairSamples:
         pairs: Its pairs, which may still be arriving.
         encoder: Of the prompts in which questions are asked in the test.
         settings: The recipe's auxiliary group.
+        freezes: Whether the document in a prompt is a frozen prefix of the sample.
 
     Attributes:
         untrainable: Pairs left out so far.
     """
 
     def __init__(
-        self, document: Document, pairs: Iterable[Pair], encoder: PromptEncoder, settings: AuxiliarySettings
+        self,
+        document: Document,
+        pairs: Iterable[Pair],
+        encoder: PromptEncoder,
+        settings: AuxiliarySettings,
+        *,
+        freezes: bool = False,
     ) -> None:
         self.document, self.encoder, self.settings = document, encoder, settings
+        self.freezes = freezes
         self.untrainable = 0
         self._arriving = iter(pairs)
         self._encoded: list[tuple[Sample, ...]] = []
@@ -234,5 +242,7 @@ class PairSamples:
         if self.encoder.settings.eos_after_answer:
             target.append(self.encoder.tokenizer.eos_token_id)
         rendered = self.encoder.render(self.document, pair.question, closed_book=prompt == "closed_book")
-        context = self.encoder.encode(rendered, reserve=len(target)).ids
-        return Sample(torch.tensor(context), torch.tensor(target))
+        prompt_ids = self.encoder.encode(rendered, reserve=len(target))
+        context = torch.tensor(prompt_ids.ids)
+        frozen = min(prompt_ids.before_question, len(context) - 1) if self.freezes else 0
+        return Sample(context[frozen:], torch.tensor(target), context[:frozen])

@@ -6,19 +6,23 @@ rounding: the loss of a step is the sum over its supervised tokens, divided by t
 A row of a micro-batch holds one sample, or a *tree*: samples that begin with the same tokens (the questions of one
 document), the common prefix once, each rest behind it and blind to the others; positions and mask make every token
 see just what it would see alone. Rows of like length stand side by side, padded on the right.
+
+Samples behind a frozen prefix are such branches too, of a trunk that is not in the row: its keys and values are there
+already (`prefixes`), and the row holds what is the samples' own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from lift_eval.training.samples import Sample
+from lift_eval.training.samples import Sample, by_prefix
 
 MIN_SHARED_TOKENS = 16
 """A shorter common prefix is not worth a mask."""
@@ -46,6 +50,7 @@ class MicroBatch:
             -1 for padding. None for rows of single samples: their padding stands where causal attention never looks,
             and without a mask attention is faster.
         position_ids: Shape (rows, width), int64, where they are not simply 0, 1, 2, ... (trees), else None.
+        prefix: The frozen prefix that every row stands behind, shape (p,), int64; none without.
     """
 
     input_ids: Tensor
@@ -54,6 +59,7 @@ class MicroBatch:
     samples: int
     branches: Tensor | None = None
     position_ids: Tensor | None = None
+    prefix: Tensor | None = None
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device; a GPU goes on with earlier work meanwhile."""
@@ -70,17 +76,19 @@ class MicroBatch:
             self.samples,
             None if self.branches is None else moved(self.branches),
             None if self.position_ids is None else moved(self.position_ids),
+            None if self.prefix is None else moved(self.prefix),
         )
 
     def attention_mask(self) -> Tensor | None:
-        """Which token may see which, shape (rows, 1, width, width), bool; none where it is simply causal."""
+        """Which token may see which, shape (rows, 1, width, p + width), bool; none where it is simply causal."""
         if self.branches is None:
             return None
         seeing, seen = self.branches[:, :, None], self.branches[:, None, :]
         width = self.branches.shape[1]
         causal = torch.ones(width, width, dtype=torch.bool, device=seen.device).tril()
         # Padding sees padding, since a softmax over nothing has no value.
-        return (causal & ((seeing == seen) | ((seen == 0) & (seeing != _PADDING))))[:, None]
+        mask = (causal & ((seeing == seen) | ((seen == 0) & (seeing != _PADDING))))[:, None]
+        return mask if self.prefix is None else pad(mask, (len(self.prefix), 0), value=True)
 
 
 @dataclass(frozen=True)
@@ -108,14 +116,19 @@ def micro_batches(
             otherwise (`column_cost` of a model). The higher, the narrower are trees.
 
     Returns:
-        Micro-batches that hold each sample once, the largest first: what does not fit in memory is known early.
+        Micro-batches that hold each sample once: those behind the same prefix together, then the others, each the
+        largest first, so that what does not fit in memory is known early.
     """
-    rest = [sample for sample in samples if sample.supervised]
+    groups = by_prefix(sample for sample in samples if sample.supervised)
+    frozen = [
+        batch for prefix, group in groups if len(prefix) for batch in _behind(prefix, group, max_tokens)
+    ]
+    rest = [sample for prefix, group in groups if not len(prefix) for sample in group]
     trees = list(_trees(rest, max_tokens, column_cost)) if share_prefixes else [[sample] for sample in rest]
     plain = [_plain(tree[0]) for tree in trees if len(tree) == 1]
     branched = [_tree(tree) for tree in trees if len(tree) > 1]
     batches = [_stack(rows) for kind in (plain, branched) for rows in _side_by_side(kind, max_tokens)]
-    return sorted(batches, key=lambda batch: -batch.input_ids.numel())
+    return [*frozen, *sorted(batches, key=lambda batch: -batch.input_ids.numel())]
 
 
 def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
@@ -133,7 +146,7 @@ def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
         yield gathered
 
 
-def _stack(rows: Sequence[_Row]) -> MicroBatch:
+def _stack(rows: Sequence[_Row], prefix: Tensor | None = None) -> MicroBatch:
     input_ids = pad_sequence([row.input_ids for row in rows], batch_first=True)
     starts = range(0, input_ids.numel(), input_ids.shape[1])
     branches = [row.branches for row in rows if row.branches is not None]
@@ -145,6 +158,7 @@ def _stack(rows: Sequence[_Row]) -> MicroBatch:
         sum(row.samples for row in rows),
         pad_sequence(branches, batch_first=True, padding_value=_PADDING) if branches else None,
         pad_sequence(positions, batch_first=True) if positions else None,
+        prefix,
     )
 
 
@@ -210,7 +224,10 @@ def _widest(shared: int, column_cost: float) -> float:
 
 
 def _tree(samples: Sequence[Sample]) -> _Row:
-    shared = min(_common(samples[0], sample) for sample in samples[1:])
+    return _branches(samples, min(_common(samples[0], sample) for sample in samples[1:]))
+
+
+def _branches(samples: Sequence[Sample], shared: int) -> _Row:
     rests = [torch.cat([sample.context, sample.target])[shared:] for sample in samples]
     parts = [samples[0].context[:shared], *rests]
     # A branch's places move by the lengths of the branches before it.
@@ -223,3 +240,29 @@ def _tree(samples: Sequence[Sample]) -> _Row:
         torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
         torch.cat([torch.arange(shared), *(torch.arange(len(rest)) + shared for rest in rests)]),
     )
+
+
+# --- behind a frozen prefix --------------------------------------------------------------------------------------
+
+
+def _behind(prefix: Tensor, samples: Sequence[Sample], max_tokens: int) -> list[MicroBatch]:
+    """Lay out samples behind the same prefix.
+
+    Short ones share a row, as long as it is no longer than the prefix: each row copies the prefix's keys and values,
+    and each token pays for the columns of its neighbours, so either costs at most as much as looking at the prefix.
+    """
+    room = min(max(len(prefix), 1), max_tokens)
+    rows: list[list[Sample]] = []
+    for sample in sorted(samples, key=lambda sample: sample.tokens):
+        if rows and sum(other.tokens for other in rows[-1]) + sample.tokens <= room:
+            rows[-1].append(sample)
+        else:
+            rows.append([sample])
+    laid = [_moved(_branches(row, 0), len(prefix)) for row in rows]
+    batches = [_stack(side, prefix) for side in _side_by_side(laid, max_tokens)]
+    return sorted(batches, key=lambda batch: -batch.input_ids.numel())
+
+
+def _moved(row: _Row, by: int) -> _Row:
+    assert row.position_ids is not None
+    return replace(row, position_ids=row.position_ids + by)

@@ -6,6 +6,8 @@ the missing part. The loss counts the segment only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 
@@ -63,6 +65,32 @@ def contextualized_samples(
         Sample(torch.cat([ids[front], ellipsis, ids[back], instruction]), segment)
         for segment, (front, back) in zip(segments(ids, length, stride), windows, strict=True)
     ]
+
+
+def frozen_recitations(
+    ids: Tensor,
+    parts: Sequence[Tensor],
+    *,
+    windows: tuple[slice, slice],
+    ellipsis: Tensor,
+    instruction: Tensor,
+) -> list[Sample]:
+    """The same samples behind one and the same front and back window, which are their frozen prefix.
+
+    Args:
+        ids: Token ids of the document, shape (n,).
+        parts: Segments of the document.
+        windows: The front and the back window.
+        ellipsis: Token ids between the windows.
+        instruction: Token ids that ask to recite.
+
+    Returns:
+        One sample for each segment. Its context is the instruction, or the last token of the windows without one.
+    """
+    front, back = windows
+    read = torch.cat([ids[front], ellipsis, ids[back], instruction])
+    frozen = len(read) - max(len(instruction), 1)
+    return [Sample(read[frozen:], part, read[:frozen]) for part in parts]
 
 
 def _uniform(low: int, high: int, generator: Generator) -> int:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from lift_eval.errors import TrainingError
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.loss import accumulate_gradient
-from lift_eval.training.samples import Sample
+from lift_eval.training.loss import accumulate_gradient, freeze
+from lift_eval.training.prefixes import PrefixError
+from lift_eval.training.samples import Sample, tokens_read
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -29,7 +32,7 @@ class FinetuneReport:
 
     Attributes:
         losses: Mean loss per supervised token of each step, before that step's update.
-        tokens: Tokens of all samples of all steps.
+        tokens: Tokens of all samples of all steps; a frozen prefix counts once in a step.
         supervised: Those of them that the loss counted.
         seconds: Wall-clock time.
         micro_batch_tokens: Most tokens of a micro-batch at the end; less than the recipe's where memory ran out.
@@ -117,11 +120,15 @@ def finetune(
     )
     total = _count_steps(epochs, settings)
     layout = _Layout(
-        compute.micro_batch_tokens, compute.gradient_checkpointing, share_prefixes, column_cost(model)
+        compute.micro_batch_tokens,
+        compute.gradient_checkpointing,
+        share_prefixes,
+        column_cost(model),
+        freezes=True,
     )
     with _training_mode(model, layout):
         for samples in epochs:
-            for chunk in _step_samples(samples, settings.samples_per_step, generator):
+            for chunk in step_samples(samples, settings.samples_per_step, generator):
                 rate = settings.learning_rate * learning_rate_factor(len(report.losses), total, settings)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -131,7 +138,7 @@ def finetune(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 report.losses.append(loss)
-                report.tokens += sum(sample.tokens for sample in chunk)
+                report.tokens += tokens_read(layout.laid_out(chunk))
                 report.supervised += sum(sample.supervised for sample in chunk)
                 if on_step is not None:
                     on_step(len(report.losses), max(total, len(report.losses)), loss)
@@ -160,17 +167,31 @@ class _Layout:
         checkpointing: Whether activations are computed anew in the backward pass.
         share_prefixes: Whether the model can take the mask of a tree.
         column_cost: Of the model (`column_cost`).
+        freezes: Whether the model can look at a frozen prefix; without, samples are trained whole.
     """
 
     max_tokens: int
     checkpointing: bool
     share_prefixes: bool
     column_cost: float
+    freezes: bool
+
+    def laid_out(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        return samples if self.freezes else [sample.whole() for sample in samples]
 
     def batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
+        if self.freezes and not self.share_prefixes and any(len(sample.prefix) for sample in samples):
+            self.train_whole("not every layer attends to all earlier tokens")
         return micro_batches(
-            samples, self.max_tokens, share_prefixes=self.share_prefixes, column_cost=self.column_cost
+            self.laid_out(samples),
+            self.max_tokens,
+            share_prefixes=self.share_prefixes,
+            column_cost=self.column_cost,
         )
+
+    def train_whole(self, reason: str) -> None:
+        self.freezes = False
+        logger.warning("windows are read anew with every sample, which takes longer: %s", reason)
 
     def shrink(self, model: Any, failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
         """Need less memory than the failed micro-batches did; false where nothing is left to do."""
@@ -197,10 +218,10 @@ def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tenso
     while True:
         batches = layout.batches(samples)
         try:
-            loss = torch.zeros((), device=model.device)
-            for batch in batches:
-                loss += accumulate_gradient(model, batch.to(model.device), supervised)
-            return loss
+            return _gradient(model, batches, supervised)
+        except PrefixError as error:
+            model.zero_grad(set_to_none=True)
+            layout.train_whole(str(error))
         except torch.OutOfMemoryError:
             model.zero_grad(set_to_none=True)
             if not layout.shrink(model, batches):
@@ -213,6 +234,18 @@ def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tenso
         # Only here, after the exception is gone, are the tensors of the failed pass free.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _gradient(model: Any, batches: Sequence[MicroBatch], supervised: int) -> Tensor:  # noqa: ANN401
+    """Go through a step's micro-batches; those behind the same prefix stand together, and read it once."""
+    loss = torch.zeros((), device=model.device)
+    for _, group in groupby(batches, key=lambda batch: id(batch.prefix)):
+        prefix = None
+        for batch in (batch.to(model.device) for batch in group):
+            if prefix is None and batch.prefix is not None:
+                prefix = freeze(model, batch.prefix)
+            loss += accumulate_gradient(model, batch, supervised, prefix=prefix)
+    return loss
 
 
 def column_cost(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
@@ -238,10 +271,16 @@ def _count_steps(epochs: Iterable[Iterable[Sample]], settings: TrainingSettings)
     return 0
 
 
-def _step_samples(
-    samples: Iterable[Sample], samples_per_step: int | str, generator: torch.Generator
-) -> Iterator[Sequence[Sample]]:
-    """Split an epoch into steps; gathered into one, the order means nothing and is kept."""
+def step_samples(
+    samples: Iterable[T], samples_per_step: int | str, generator: torch.Generator
+) -> Iterator[Sequence[T]]:
+    """Split an epoch into steps; gathered into one, the order means nothing and is kept.
+
+    Args:
+        samples: Of the epoch; an iterator is taken in its order.
+        samples_per_step: Most samples of a step, or ``all``.
+        generator: Source of the order; on the CPU.
+    """
     if not isinstance(samples, Sequence):
         arriving = iter(samples)
         while step := list(islice(arriving, None if samples_per_step == "all" else int(samples_per_step))):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lift_eval.loading import autocast
 from lift_eval.training.batching import MicroBatch
+from lift_eval.training.prefixes import FrozenPrefix, PrefixError, read_prefix
 
 LOGITS_AT_ONCE = 2**26
 """Most logits that exist at a time: 256 MiB in float32."""
@@ -27,6 +28,7 @@ def accumulate_gradient(
     batch: MicroBatch,
     supervised: int,
     *,
+    prefix: FrozenPrefix | None = None,
     logits_at_once: int = LOGITS_AT_ONCE,
 ) -> Tensor:
     """Add a micro-batch's share of the gradient of a step's mean loss to the parameters' gradients.
@@ -35,12 +37,48 @@ def accumulate_gradient(
         model: A causal LM of transformers, with or without an adapter.
         batch: On the model's device.
         supervised: Supervised tokens of the whole step.
+        prefix: Keys and values of the batch's prefix, from `freeze`; none for a batch without.
         logits_at_once: Most logits that exist at a time; at least those of one position do.
 
     Returns:
         The micro-batch's share of the mean cross entropy, a scalar without graph, float32, in nats.
+
+    Raises:
+        PrefixError: If a layer of the model has not looked at the prefix.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with nullcontext() if prefix is None else prefix.before_rows():
+        return _accumulate(model, batch, supervised, prefix, logits_at_once)
+
+
+def freeze(model: Any, prefix: Tensor) -> FrozenPrefix:  # noqa: ANN401
+    """Read a prefix under the adapter as it is now, without a gradient.
+
+    Args:
+        model: A causal LM of transformers, with or without an adapter.
+        prefix: Token ids, shape (p,), int64, on the model's device.
+
+    Raises:
+        PrefixError: If the model's keys and values cannot be kept.
+    """
+    base = _base(model)
+    body = _body(base)
+    if body is None:
+        raise PrefixError("the code of the model is not known")
+    return read_prefix(base, body, prefix)
+
+
+def _base(model: Any) -> Any:  # noqa: ANN401
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _accumulate(
+    model: Any,  # noqa: ANN401
+    batch: MicroBatch,
+    supervised: int,
+    prefix: FrozenPrefix | None,
+    logits_at_once: int,
+) -> Tensor:
+    base = _base(model)
     inputs = _inputs(base, batch)
     body = _body(base)
     if body is None:
@@ -51,6 +89,8 @@ def accumulate_gradient(
 
     with autocast(base.device, base.dtype):
         output = body(**inputs)
+    if prefix is not None:
+        prefix.check()
     hidden = output["last_hidden_state"].flatten(0, 1)[batch.predicting]
     pieces = hidden.detach().split(max(logits_at_once // base.config.get_text_config().vocab_size, 1))
     total = torch.zeros((), device=hidden.device)

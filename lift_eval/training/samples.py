@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+
+def _nothing() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -15,10 +21,20 @@ class Sample:
         context: Token ids that are read and not supervised, shape (n,), int64; may be empty.
         target: Token ids that are predicted, shape (m,), int64. Without context its first token has nothing before
             it and is not predicted.
+        prefix: Token ids before the context that are read once for all samples of a step that have the same ones,
+            shape (p,), int64; empty for none. They are frozen: their keys and values get no gradient. Such a sample
+            has a context, since the last token before the target must get one.
     """
 
     context: Tensor
     target: Tensor
+    prefix: Tensor = field(default_factory=_nothing)
+
+    def __post_init__(self) -> None:
+        if len(self.prefix) and not len(self.context):
+            raise ValueError(
+                f"a sample behind a prefix needs a context, got none behind {len(self.prefix)} tokens"
+            )
 
     @property
     def tokens(self) -> int:
@@ -29,3 +45,20 @@ class Sample:
     def supervised(self) -> int:
         """Tokens that the loss counts."""
         return len(self.target) if len(self.context) else max(len(self.target) - 1, 0)
+
+    def whole(self) -> Sample:
+        """The same sample with its prefix as an ordinary part of the context."""
+        return Sample(torch.cat([self.prefix, self.context]), self.target) if len(self.prefix) else self
+
+
+def by_prefix(samples: Iterable[Sample]) -> list[tuple[Tensor, list[Sample]]]:
+    """Samples that have the same prefix, in the order in which prefixes come; the empty prefix is one of them."""
+    groups: dict[bytes, tuple[Tensor, list[Sample]]] = {}
+    for sample in samples:
+        groups.setdefault(sample.prefix.numpy().tobytes(), (sample.prefix, []))[1].append(sample)
+    return list(groups.values())
+
+
+def tokens_read(samples: Iterable[Sample]) -> int:
+    """Tokens of all samples of a step, a prefix that several of them have once."""
+    return sum(len(prefix) + sum(sample.tokens for sample in group) for prefix, group in by_prefix(samples))

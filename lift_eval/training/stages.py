@@ -11,7 +11,8 @@ from lift_eval.document import Document
 from lift_eval.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.training.auxiliary import PairSamples
-from lift_eval.training.contextualized import contextualized_samples, draw_windows
+from lift_eval.training.contextualized import contextualized_samples, draw_windows, frozen_recitations
+from lift_eval.training.finetune import step_samples
 from lift_eval.training.passages import split_paragraphs
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_samples, segments
@@ -44,9 +45,13 @@ def build_epochs(
 
     Yields:
         A list for each epoch. Where training overlaps with the making of pairs, and an optimizer step does not need
-        all of them, the first joint epoch is an iterator that takes the pairs in their order as they arrive.
+        all of them, the first joint epoch is an iterator that takes the pairs in their order as they arrive. Where
+        each step has windows of its own, a list for each step.
     """
     training = recipe.training
+    if training.freezes_context:
+        yield from _build_steps(document, recipe, encoder, pairs, generator)
+        return
     drawn: list[Sample] = []
     for epoch in range(training.epochs):
         joint = epoch - training.context_epochs
@@ -58,6 +63,47 @@ def build_epochs(
         samples = chain(segment_part, pair_part)
         arriving = joint == 0 and overlaps(recipe) and training.samples_per_step != "all"
         yield samples if arriving else list(samples)
+
+
+def _build_steps(
+    document: Document,
+    recipe: Recipe,
+    encoder: PromptEncoder,
+    pairs: PairSamples,
+    generator: torch.Generator,
+) -> Iterator[Iterable[Sample]]:
+    """The same, step by step: all segments of a step stand behind the windows that are drawn for it."""
+    training = recipe.training
+    ids = torch.tensor(encoder.plain_ids(document.training_text))
+    ellipsis, instruction = _around(recipe, encoder)
+    parts = segments(ids, training.segment_tokens, training.stride_tokens)
+    for epoch in range(training.epochs):
+        joint = epoch - training.context_epochs
+        recited = parts if joint < 0 or training.joint_segments else []
+        pair_part = pairs.epoch(joint) if joint >= 0 else iter(())
+        arriving = joint == 0 and overlaps(recipe) and training.samples_per_step != "all"
+        asked = [] if arriving else list(pair_part)
+        everything = range(len(recited) + len(asked))
+        for step in step_samples(everything, training.samples_per_step, generator):
+            yield [
+                *frozen_recitations(
+                    ids,
+                    [recited[number] for number in step if number < len(recited)],
+                    windows=draw_windows(len(ids), training.window_tokens, generator),
+                    ellipsis=ellipsis,
+                    instruction=instruction,
+                ),
+                *(asked[number - len(recited)] for number in step if number >= len(recited)),
+            ]
+        if arriving:
+            yield pair_part
+
+
+def _around(recipe: Recipe, encoder: PromptEncoder) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids of the ellipsis between two windows, and of the instruction behind them."""
+    texts = (recipe.prompt.ellipsis, recipe.training.recite_instruction)
+    ellipsis, instruction = (torch.tensor(encoder.plain_ids(text), dtype=torch.int64) for text in texts)
+    return ellipsis, instruction
 
 
 def _segment_samples(
@@ -74,11 +120,12 @@ def _segment_samples(
     if not training.contextualized:
         return segment_samples(document_ids, length, stride)
     count = len(segments(document_ids, length, stride))
+    ellipsis, instruction = _around(recipe, encoder)
     return contextualized_samples(
         document_ids,
         length,
         stride,
         windows=[draw_windows(len(document_ids), training.window_tokens, generator) for _ in range(count)],
-        ellipsis=torch.tensor(encoder.plain_ids(recipe.prompt.ellipsis)),
-        instruction=torch.tensor(encoder.plain_ids(training.recite_instruction)),
+        ellipsis=ellipsis,
+        instruction=instruction,
     )
