@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from common.setting import DTYPES, print_table, setting
 
-from lift_eval.training.samples import Sample
+from lift_eval.training.samples import Sample, by_prefix
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,21 @@ class Shape:
         return 2 * (self.weights + self.adapter) * tokens + 4 * self.channels * looks + 2 * self.head * logits
 
     def training(self, samples: Iterable[Sample], *, checkpointing: bool = False) -> float:
-        """Operations of forward and backward pass over samples, each by itself and without padding."""
+        """Operations of forward and backward pass over samples, each by itself and without padding.
+
+        A frozen prefix is read once for all samples that have it: count the samples of one step at a time. Behind it
+        attention is counted with all its gradients, which the kernels compute whether they are needed or not.
+        """
         total = 0.0
-        for sample in samples:
-            looks = sample.tokens * (sample.tokens + 1) / 2
-            total += 2 * self.forward(sample.tokens, looks, sample.supervised)
-            # Gradients of the adapter's weights, and those of attention's second factor.
-            total += 2 * self.adapter * sample.tokens + 4 * self.channels * looks
-            if checkpointing:
-                total += self.forward(sample.tokens, looks, 0)
+        for prefix, group in by_prefix(samples):
+            total += self.forward(len(prefix), len(prefix) * (len(prefix) + 1) / 2, 0)
+            for sample in group:
+                looks = sample.tokens * (len(prefix) + (sample.tokens + 1) / 2)
+                total += 2 * self.forward(sample.tokens, looks, sample.supervised)
+                # Gradients of the adapter's weights, and those of attention's second factor.
+                total += 2 * self.adapter * sample.tokens + 4 * self.channels * looks
+                if checkpointing:
+                    total += self.forward(sample.tokens, looks, 0)
         return total
 
     def prefill(self, tokens: int) -> float:

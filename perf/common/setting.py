@@ -28,6 +28,7 @@ from lift_eval.loading import BUNDLED, load_model, load_tokenizer
 from lift_eval.recipe import PrecisionSettings
 from lift_eval.tiny.blank import write_checkpoint
 from lift_eval.tiny.world import filler
+from lift_eval.training.replies import Pair
 from lift_eval.training.samples import Sample
 
 console = Console(width=120)
@@ -200,11 +201,16 @@ def short_samples(tokenizer: Any, recipe: Recipe, count: int, seed: int = 0) -> 
     """Closed-book question-answer samples as a recipe would train them, about invented sentences."""
     from lift_eval.prompt import PromptEncoder
     from lift_eval.training.auxiliary import PairSamples
-    from lift_eval.training.replies import Pair
 
-    rng = random.Random(seed)
     document = document_of(tokenizer, 2000, seed)
-    pairs = [
+    encoder = PromptEncoder(tokenizer, recipe.prompt, 8192)
+    return list(PairSamples(document, filler_pairs(count, seed), encoder, recipe.auxiliary).epoch(0))
+
+
+def filler_pairs(count: int, seed: int = 0) -> list[Pair]:
+    """Question-answer pairs about invented sentences."""
+    rng = random.Random(seed)
+    return [
         Pair(
             f"In {1500 + number}, what of {' '.join(filler(rng).split()[:5])}?",
             " ".join(filler(rng).split()[:6]),
@@ -212,5 +218,3 @@ def short_samples(tokenizer: Any, recipe: Recipe, count: int, seed: int = 0) -> 
         )
         for number in range(count)
     ]
-    encoder = PromptEncoder(tokenizer, recipe.prompt, 8192)
-    return list(PairSamples(document, pairs, encoder, recipe.auxiliary).epoch(0))
