@@ -47,6 +47,9 @@ class Script:
             os.kill(os.getpid(), signal.SIGKILL)
         if order == "hang-once" and not again:
             time.sleep(600)
+        if order == "wait-until":
+            while len((self.folder / "begun.txt").read_text().splitlines()) < int(rest):
+                time.sleep(0.05)
         if order == "refuse":
             raise DocumentError(f"row 7: {rest}")
         record = earlier or DocumentRecord(group.document.digest, group.document.title)

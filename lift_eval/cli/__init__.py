@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lift_eval import __version__
 from lift_eval.cli import data, recipes, reports, runs, stores
 from lift_eval.ending import USER_FAULT
-from lift_eval.errors import LiftEvalError
+from lift_eval.errors import Interrupted, LiftEvalError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; those of this process by default.
 
     Returns:
-        The exit status: 0, or 2 for a fault that the user can mend, printed as one line.
+        The exit status: 0; 2 for a fault that the user can mend, 128 and the signal's number after a signal, both
+        with one line; 3 where documents were given up.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LiftEvalError as error:
         sys.stderr.write(f"lift-eval: error: {error}\n")
         return USER_FAULT
+    except Interrupted as interrupt:
+        sys.stderr.write(f"lift-eval: {interrupt}\n")
+        return interrupt.status
 
 
 def _parser() -> argparse.ArgumentParser:

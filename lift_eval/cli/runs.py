@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.shared import say
+from lift_eval.cli.shared import positive, say
 from lift_eval.ending import GIVEN_UP
-from lift_eval.errors import ResultsError
+from lift_eval.errors import Interrupted, ResultsError
 
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
+    from lift_eval.reporting.experiment import Experiment
 
 
 def add(commands: Commands) -> None:
@@ -26,6 +28,14 @@ def add(commands: Commands) -> None:
         "'run', with --model lift; 'lm_eval run --help' lists its arguments.",
     )
     run.add_argument("experiment", type=Path, help="an experiment file (*.yaml)")
+    run.add_argument(
+        "--ray", metavar="ADDRESS", help="run on the workers of this Ray cluster; 'auto' for ours"
+    )
+    run.add_argument(
+        "--workers",
+        type=positive,
+        help="most workers of the cluster; by default its GPUs, or CPUs without any",
+    )
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser("doctor", help="what is installed, what will be used, what is missing")
     doctor.set_defaults(work=_doctor)
@@ -58,21 +68,68 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     from lift_eval.reporting.results import compact_samples
 
     experiment = load_experiment(parsed.experiment)
+    if parsed.workers and not parsed.ray:
+        raise ResultsError("--workers needs --ray ADDRESS, the cluster that has them")
+    if parsed.ray:
+        experiment = _on_cluster(experiment, parsed.ray, parsed.workers)
     missing = missing_runs(experiment)
+    worst = 0
     for number, run in enumerate(missing, start=1):
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")
         sys.stdout.flush()
-        status = subprocess.run(run.argv, check=False).returncode  # noqa: S603 - our own command
+        status = _status_of(run.argv)
+        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            raise Interrupted(
+                f"stopped in run {number} of {len(missing)}; the same command goes on with it, and does not repeat "
+                "those that are done",
+                status - 128,
+            )
         if status not in (0, GIVEN_UP):
             raise ResultsError(
                 f"the run of '{run.row}' ended with status {status}; mend what it says above and start again: runs "
                 "that are done are not repeated"
             )
+        worst = max(worst, status)
         compact_samples(run.output)
     report = render_experiment(parsed.experiment)
     say(report.summary())
     say(f"report: {report.page}")
-    return 0
+    return worst
+
+
+def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Experiment:
+    """The experiment with its runs of our model class on a cluster; which runs are missing does not change."""
+    from lift_eval.distribution.cluster import cluster_arguments
+
+    cluster = cluster_arguments(address, workers)
+    rows = [
+        row.model_copy(update={"model_args": {**row.model_args, **cluster}}) if row.model == "lift" else row
+        for row in experiment.rows
+    ]
+    return experiment.model_copy(update={"rows": tuple(rows)})
+
+
+def _status_of(command: Sequence[str]) -> int:
+    """Run a command to its end, and leave signals to it.
+
+    A terminal sends Ctrl-C to both of us, so this process waits for what the command makes of it, as shells do. TERM
+    is sent to one process, so it is passed on.
+
+    Returns:
+        The exit status, as shells have it: 128 and the signal's number where one ended the command.
+    """
+    with subprocess.Popen(command) as process:  # noqa: S603 - our own command
+        handlers: dict[int, Callable[..., None]] = {
+            signal.SIGINT: lambda *_: None,
+            signal.SIGTERM: lambda *_: process.terminate(),
+        }
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return status if status >= 0 else 128 - status
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 ATTEMPTS = 3
 """Workers that may die or hang over one document before it is given up, and in a row while they start."""
 POLL_SECONDS = 1.0
+CALL_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """Time after which a run without any worker says what it waits for."""
 
@@ -87,6 +89,57 @@ def cluster_settings(workers: object, arguments: dict[str, Any]) -> ClusterSetti
         raise RecipeError("model arguments", faults) from None
 
 
+def cluster_arguments(address: str, workers: int | None = None) -> dict[str, int | str]:
+    """Model arguments for a run on a running cluster.
+
+    Args:
+        address: Of the cluster; ``auto`` for the one that this machine belongs to.
+        workers: Most workers; none for one on each GPU that the cluster has now, or on each CPU where it has none.
+
+    Raises:
+        WorkerError: If Ray is not installed, or there is no cluster at the address.
+    """
+    ray = _import_ray()
+    own = not ray.is_initialized()
+    _connect(ray, address=address)
+    resources = ray.cluster_resources()
+    if own:
+        ray.shutdown()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+    on_cpus: dict[str, int | str] = {} if gpus else {"workers.gpus": 0}
+    return {"workers": workers or gpus or max(cpus, 1), "workers.address": address, **on_cpus}
+
+
+def _import_ray() -> Any:  # noqa: ANN401 - a module without types
+    try:
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise WorkerError(
+            "workers=... needs Ray: pip install 'lift-eval[ray]', or leave workers out"
+        ) from error
+
+
+def _connect(ray: Any, **where: Any) -> None:  # noqa: ANN401 - Ray's own arguments
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    try:
+        _call(where.get("address"))
+        ray.init(log_to_driver=False, logging_level="ERROR", **where)
+    except (OSError, ValueError) as error:  # among them ConnectionError
+        raise WorkerError(
+            f"there is no Ray cluster at '{where.get('address')}' ({_last_line(error)}); 'ray status' shows the one of "
+            "this machine, 'ray start --head' starts one"
+        ) from error
+
+
+def _call(address: str | None) -> None:
+    """Fail at once where nobody listens; Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CALL_SECONDS).close()
+
+
 class _Worker:
     """What runs in a worker's process: a whole model of its own."""
 
@@ -131,12 +184,7 @@ class Cluster:
     """
 
     def __init__(self, settings: ClusterSettings, make: Callable[[], Any]) -> None:
-        try:
-            self._ray: Any = importlib.import_module("ray")
-        except ImportError as error:
-            raise WorkerError(
-                "workers=... needs Ray: pip install 'lift-eval[ray]', or leave workers out"
-            ) from error
+        self._ray = _import_ray()
         self.settings = settings
         self.info: dict[str, Any] = {}
         self.peak_memory_bytes = 0
@@ -212,15 +260,13 @@ class Cluster:
         self._idle, self._tasks = [], {}
 
     def _start(self) -> None:
-        if not self._ray.is_initialized():
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-            settings = self.settings
-            here: dict[str, Any] = (
-                {"address": settings.address}
-                if settings.address
-                else {"num_cpus": max(1, round(settings.count * settings.cpus)), "include_dashboard": False}
-            )
-            self._ray.init(log_to_driver=False, logging_level="ERROR", **here)
+        settings = self.settings
+        here: dict[str, Any] = (
+            {"address": settings.address}
+            if settings.address
+            else {"num_cpus": max(1, round(settings.count * settings.cpus)), "include_dashboard": False}
+        )
+        _connect(self._ray, **here)
         while len(self._idle) + len(self._tasks) < self.settings.count:
             self._add_worker()
 

@@ -1,0 +1,142 @@
+"""``lift-eval run X.yaml``: every run in a process of its own, signals and statuses, and runs on a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.reporting.helpers import rows, write_run
+
+# Stands in for lm_eval: it notes its arguments, and does what `orders` says of the run of that number.
+STAND_IN = """
+import json, pathlib, signal, sys, time
+here = pathlib.Path(__file__).parent
+with (here / "argv.txt").open("a") as log:
+    log.write(json.dumps(sys.argv[1:]) + chr(10))
+order = json.loads((here / "orders.json").read_text())[len((here / "argv.txt").read_text().splitlines()) - 1]
+if order == "wait":
+    def ended(number, frame):
+        sys.exit(128 + number)
+    signal.signal(signal.SIGINT, ended)
+    signal.signal(signal.SIGTERM, ended)
+    (here / "waits").touch()
+    time.sleep(60)
+if order == "die":
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGTERM)
+sys.exit(order)
+"""
+ROWS: list[dict[str, Any]] = [
+    {"name": "ICL", "model_args": {"recipe": "icl"}},
+    {"name": "LIFT", "model_args": {"recipe": "lora"}},
+]
+
+
+class Program:
+    """The program in a folder of its own, with a stand-in for lm_eval."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "lm_eval").mkdir()
+        (folder / "lm_eval" / "__init__.py").touch()
+        (folder / "lm_eval" / "__main__.py").write_text(STAND_IN)
+        experiment = {
+            "title": "T",
+            "baseline": "ICL",
+            "rows": [*ROWS, {"name": "Theirs", "model": "hf"}],
+            "columns": [{"label": "A", "task": "task", "metric": "exact_match"}],
+        }
+        (folder / "x.yaml").write_text(yaml.safe_dump(experiment))
+
+    def start(self, *orders: int | str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        (self.folder / "lm_eval" / "orders.json").write_text(json.dumps(orders))
+        return subprocess.Popen(
+            [sys.executable, "-m", "lift_eval.cli", "run", "x.yaml", *options],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a terminal of its own, as far as signals go
+        )
+
+    def end(self, process: subprocess.Popen[str]) -> tuple[int, str, str]:
+        out, error = process.communicate(timeout=60)
+        return process.returncode, out, error
+
+    def wait_until_it_runs(self) -> None:
+        while not (self.folder / "lm_eval" / "waits").exists():
+            time.sleep(0.02)
+
+    @property
+    def ran(self) -> list[dict[str, str]]:
+        """The options of each run, by name."""
+        lines = (self.folder / "lm_eval" / "argv.txt").read_text().splitlines()
+        return [dict(zip(argv[1::2], argv[2::2], strict=False)) for argv in map(json.loads, lines)]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stop", "status"),
+    [
+        (
+            lambda process: os.killpg(process.pid, signal.SIGINT),
+            130,
+        ),  # Ctrl-C goes to all that a terminal runs
+        (lambda process: process.terminate(), 143),  # batch systems end one process
+    ],
+    ids=["Ctrl-C", "TERM"],
+)
+def test_a_signal_ends_the_run_and_then_the_experiment(
+    program: Program, stop: Callable[[subprocess.Popen[str]], None], status: int
+) -> None:
+    process = program.start("wait", 0, 0)
+    program.wait_until_it_runs()
+    stop(process)
+    ended, _, error = program.end(process)
+    assert ended == status
+    assert error.splitlines() == [
+        "lift-eval: stopped in run 1 of 3; the same command goes on with it, and does not repeat those that are done"
+    ]
+    assert len(program.ran) == 1
+
+
+def test_a_run_that_a_signal_ended_before_it_could_answer_ends_the_experiment_too(program: Program) -> None:
+    status, _, error = program.end(program.start(0, "die", 0))
+    assert (status, len(program.ran)) == (143, 2)
+    assert "stopped in run 2 of 3" in error
+
+
+def test_a_run_that_fails_ends_the_experiment_with_what_to_do(program: Program) -> None:
+    status, _, error = program.end(program.start(1, 0, 0))
+    assert (status, len(program.ran)) == (2, 1)
+    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; mend what it says above")
+
+
+def test_documents_given_up_do_not_end_it_but_are_its_status(program: Program) -> None:
+    for row in ROWS:
+        made = program.folder / "results" / row["name"]
+        write_run(made, {"task": [1.0, 0.0]}, rows(1, 2), model_args=row["model_args"])
+    status, _, _ = program.end(program.start(3))
+    assert (status, len(program.ran)) == (3, 1)
+
+
+def test_workers_need_a_cluster(program: Program) -> None:
+    status, _, error = program.end(program.start(options=("--workers", "2")))
+    assert status == 2
+    assert "--workers needs --ray ADDRESS" in error
