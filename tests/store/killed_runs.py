@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,32 @@ import lift_eval
 from lift_eval.store import Store
 from tests.store.runs import outcome, run
 
-PACKAGE = str(Path(lift_eval.__file__).parent)
+PACKAGE = Path(lift_eval.__file__).parent
 
 
 class Moments:
-    """Counts moments, and kills the process at the n-th of its kind."""
+    """Counts moments, and kills the process at the n-th of its kind.
 
-    def __init__(self, kind: str = "", at: int = 0) -> None:
+    Args:
+        kind: Of the moment that kills.
+        at: Its number, from 1.
+        folders: Of the sources whose function calls and returns are moments, by kind.
+    """
+
+    def __init__(
+        self,
+        kind: str = "",
+        at: int = 0,
+        folders: Mapping[str, Path] = {"anywhere": PACKAGE, "store": PACKAGE / "store"},
+    ) -> None:
         self.kind, self.at = kind, at
         self.seen: Counter[str] = Counter()
+        self._folders = {kind: f"{folder}{os.sep}" for kind, folder in folders.items()}
 
     def __call__(self, frame: Any, event: str, argument: object) -> None:
         name = frame.f_code.co_filename
-        if name.startswith(PACKAGE):
-            for kind in ("anywhere", "store") if f"{os.sep}store{os.sep}" in name else ("anywhere",):
+        for kind, folder in self._folders.items():
+            if name.startswith(folder):
                 self.seen[kind] += 1
                 if kind == self.kind and self.seen[kind] == self.at:
                     os.kill(os.getpid(), signal.SIGKILL)
