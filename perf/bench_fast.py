@@ -54,6 +54,13 @@ PUBLISHED_TINY: dict[str, Any] = {
 FAST_TINY = {**PUBLISHED_TINY, "training.stride_tokens": 48, "training.window_draw": "step"}
 """What the recipe `fast` changes, at the same scale."""
 
+TIMED = {
+    "adapter": {"type": "lora", "rank": 16, "alpha": 32, "targets": "all-linear", "init": True},
+    "training.context_epochs": 1,
+    "training.joint_epochs": 1,
+}
+"""Changes to both shipped recipes for the small model that is timed: an epoch of each stage."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -84,9 +91,8 @@ class Case:
         return [step for epoch in epochs for step in step_samples(list(epoch), size, generator)]
 
 
-def large(tokenizer: Any, tokens: int, adapter: Mapping[str, Any] | None = None) -> Case:
+def large(tokenizer: Any, tokens: int, changes: Mapping[str, Any]) -> Case:
     """A document for the shipped recipes, with the ten pairs that they ask for."""
-    changes = {} if adapter is None else {"adapter": adapter}
     recipes = load_recipe("llama3_loogle", changes), load_recipe("fast", changes)
     document = document_of(tokenizer, tokens)
     return Case(f"{tokens:,} tokens", document, filler_pairs(10), recipes, 8192)
@@ -134,7 +140,7 @@ def llama_shape(recipe: Recipe) -> Shape:
 
 
 def timing(where: Setting, case: Case) -> list[str]:
-    """Train the last epoch, of segments and pairs, in turn by both recipes; returns a row of times."""
+    """Train the document in turn by both recipes; returns a row of times."""
     tokenizer = where.tokenizer()
     model: Any = attach(where.model(), case.recipes[0].adapter, seed=0)
     initial = AdapterState.capture(model)
@@ -143,16 +149,9 @@ def timing(where: Setting, case: Case) -> list[str]:
         for recipe, side in zip(case.recipes, ("published", "fast"), strict=True):
             initial.restore(model)
             steps = case.steps(recipe, tokenizer)
-            last = steps[-(len(steps) - _before_last_epoch(case, recipe, tokenizer)) :]
-            spent, _ = where.seconds(lambda last=last, recipe=recipe: _train(model, last, recipe))
+            spent, _ = where.seconds(lambda steps=steps, recipe=recipe: _train(model, steps, recipe))
             times[side].append(spent)
     return Paired(times["fast"], times["published"]).row(case.name)
-
-
-def _before_last_epoch(case: Case, recipe: Recipe, tokenizer: Any) -> int:
-    fewer = {"joint_epochs": recipe.training.joint_epochs - 1}
-    shorter = recipe.model_copy(update={"training": recipe.training.model_copy(update=fewer)})
-    return len(case.steps(shorter, tokenizer))
 
 
 def _train(model: Any, steps: Sequence[Sequence[Sample]], recipe: Recipe) -> Any:
@@ -226,10 +225,9 @@ def main() -> None:
     options = parser.parse_known_args()[0]
     with setting(str(sys.modules[__name__].__doc__), pairs=3, parser=parser) as where:
         folder = bundled()
-        case = large(where.tokenizer(), 24_000)
+        case = large(where.tokenizer(), 24_000, {})
         rows = account(case, llama_shape(case.recipes[0]), where.tokenizer())
-        lora = {"type": "lora", "rank": 16, "alpha": 32, "targets": "all-linear", "init": True}
-        timed = [timing(where, large(where.tokenizer(), options.tokens, lora))]
+        timed = [timing(where, large(where.tokenizer(), options.tokens, TIMED))]
         if folder is not None:
             small = replace(where, checkpoint=folder)
             case = tiny(next(iter(world.documents("dev", 1))))
@@ -242,7 +240,7 @@ def main() -> None:
             rows,
         )
         print_table(
-            "Training, one epoch of segments and pairs",
+            "Training: an epoch of each stage on the small model, all epochs on the bundled one",
             ["", "fast s", "published s", "published / fast", "range", "pairs", ""],
             timed,
         )
