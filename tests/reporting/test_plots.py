@@ -45,15 +45,18 @@ def test_figures_say_what_they_show(drawings: dict[str, Drawing]) -> None:
     assert {"ShortQA", "tokens of the document"} <= texts(drawings["length"].svg)
     assert {"1k", "4k", "16k", "0 %", "50 %", "100 %", "ICL", "LIFT"} <= texts(drawings["needle"].svg)
     assert "Gated Memory, closed book" in texts(drawings["gates"].svg)
-    assert {"synthesis", "training", "answering", "peak memory of the run"} <= texts(drawings["costs"].svg)
+    assert {"synthesis", "training", "answering", "Gated Memory, closed book"} <= texts(drawings["costs"].svg)
+    assert {"GiB", "ICL", "LIFT"} <= texts(drawings["memory"].svg)
 
 
 def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Comparison) -> None:
-    figure = plots._draw_needle(everything)
-    assert figure is not None
-    icl, lift = (axes.images[0].get_array().tolist() for axes in figure.axes)
-    assert icl == [[100, 0, 0]] * 3
-    assert lift == [[100, 100, 0]] * 3
+    shares = plots.needle_shares(everything)
+    maps = {
+        method: own.pivot(index="depth", columns="length", values="share").to_numpy().tolist()
+        for method, own in shares.groupby("panel")
+    }
+    assert maps == {"ICL": [[100, 0, 0]] * 3, "LIFT": [[100, 100, 0]] * 3}
+    assert set(shares.x) == {"1k", "4k", "16k"}
 
 
 def test_break_even_marks_the_crossing(everything: Comparison, drawings: dict[str, Drawing]) -> None:
@@ -76,18 +79,28 @@ def test_pngs_are_on_paper(drawings: dict[str, Drawing]) -> None:
         assert image.width > 1000
 
 
-def test_figures_have_no_date_and_no_chance_in_them(
-    everything: Comparison, drawings: dict[str, Drawing]
-) -> None:
+def test_equal_runs_give_equal_figures(everything: Comparison, drawings: dict[str, Drawing]) -> None:
     for drawing in draw_all(everything):
         assert drawing == drawings[drawing.name]
-        assert b"<dc:date>" not in drawing.svg
 
 
 def test_methods_differ_in_colour_and_marker(everything: Comparison) -> None:
     looks = [plots._look(everything, row.name) for row in everything.experiment.rows]
-    assert len({look["color"] for look in looks}) == len(looks)
-    assert len({look["marker"] for look in looks}) == len(looks)
+    assert all(len(set(parts)) == len(looks) for parts in zip(*looks, strict=True))
+
+
+def test_figures_scale_with_the_page(drawings: dict[str, Drawing]) -> None:
+    for drawing in drawings.values():
+        root = ET.fromstring(drawing.svg)
+        assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
+
+
+def test_names_stand_in_figures_as_they_are(tmp_path: Path) -> None:
+    path = write_everything(tmp_path)
+    name = "<b>LIFT</b> & 0.00005 #1234567"
+    path.write_text(path.read_text().replace("name: LIFT", f"name: '{name}'"))
+    drawings = {drawing.name: drawing for drawing in draw_all(compare(load_experiment(path)))}
+    assert name in texts(drawings["scores"].svg)
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:

@@ -201,11 +201,11 @@ def test_failed_documents_and_cut_off_answers_are_counted(tmp_path: Path) -> Non
 # ------------------------------------------------------------------------------------------------------- lightness
 
 
-def test_rendering_needs_neither_torch_nor_lm_eval_and_matplotlib_only_for_figures(fixture: Path) -> None:
+def test_rendering_needs_neither_torch_nor_lm_eval_and_lets_plot_only_for_figures(fixture: Path) -> None:
     script = (
         "import sys; from lift_eval.reporting.render import render_experiment; "
         "render_experiment(sys.argv[1], 'out', figures=False); "
-        "sys.exit(', '.join({'torch', 'lm_eval', 'transformers', 'matplotlib'} & set(sys.modules)) or 0)"
+        "sys.exit(', '.join({'torch', 'lm_eval', 'transformers', 'lets_plot'} & set(sys.modules)) or 0)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script, str(fixture)], capture_output=True, text=True, check=False
