@@ -100,10 +100,11 @@ def test_answers_do_not_depend_on_the_documents_before(adapter):
         {"training": {"samples_per_step": 2, "learning_rate": 0.005}},  # order of samples
         {"training": {"contextualized": True, "window_tokens": 40}},  # windows
         {"training": {"contextualized": True, "window_tokens": 40, "window_draw": "epoch"}},
+        {"training": {"contextualized": True, "window_tokens": 40, "window_draw": "step"}},
         {"adapter": {"dropout": 0.5}},  # dropout
         {"decoding": {"temperature": 1.0}},  # sampling
     ],
-    ids=["order", "windows", "windows by epoch", "dropout", "sampling"],
+    ids=["order", "windows", "windows by epoch", "windows by step", "dropout", "sampling"],
 )
 def test_all_that_is_random_comes_from_the_seed_and_the_document(changes):
     alone = answers(lifter(**changes), BOAT)

@@ -165,6 +165,22 @@ def test_questions_that_fit_their_room_share_one_cut_of_the_document():
     assert "W" * 250 in text_of(longer.ids)
 
 
+@pytest.mark.parametrize("truncate", ["prompt", "document"])
+@pytest.mark.parametrize("limit", [500, 5000])
+def test_what_comes_before_the_question_is_the_same_for_all_questions(truncate, limit):
+    tool = encoder(max_tokens=limit, truncate=truncate, question_tokens=200)
+    encoded = [tool.encode(tool.render(DOCUMENT, q), 8) for q in ("Who?", "Where was the lamp?", "W" * 60)]
+    (before,) = {prompt.before_question for prompt in encoded}
+    (same,) = {text_of(prompt.ids[:before]) for prompt in encoded}
+    if limit == 5000 or truncate == "document":
+        assert same.endswith("lit by Ann. ")
+        assert text_of(encoded[0].ids[before:]).startswith("\nPlease answer")
+        assert ("..." in same) == (limit == 500)
+    else:
+        assert before == 250 - len(DOTS)
+    assert tool.encode(tool.render(DOCUMENT, "Who?", closed_book=True), 8).before_question == 0
+
+
 def test_a_question_is_never_cut_where_the_document_alone_may_be():
     tool = encoder(max_tokens=400, truncate="document", question_tokens=10)
     question = "".join(chr(97 + i % 26) for i in range(200))
