@@ -26,6 +26,7 @@ JUDGED = "judge_"
 UNCLEAR = "judge_unclear"
 TROUBLES = {
     "failed_documents": "documents failed, their questions count as wrong",
+    "lost_questions": "questions lost with their documents",
     "retried_documents": "documents were trained anew at a tenth of the learning rate",
     "questions_without_document": "questions without a document, answered by the base model",
 }
@@ -414,6 +415,8 @@ _DOCUMENT_FIELDS = (
     "trained_tokens",
     "gates",
     "failure",
+    "lost_questions",
+    "retried",
 )
 
 

@@ -297,17 +297,26 @@ def runs_table(comparison: Comparison) -> Table:
                 _count(own.document.nunique() or None),
                 Entry(", ".join(map(str, seeds)), order=len(seeds)),
                 _kept(recorded, asked),
-                _count(recorded.incomplete_answers.sum() if len(recorded) else None),
-                _count((recorded.failure != "").sum() if len(recorded) else None),
+                *(
+                    _count(total if len(recorded) else None)
+                    for total in (
+                        (recorded.kept < 1).sum(),
+                        recorded.incomplete_answers.sum(),
+                        (recorded.retried.fillna("") != "").sum(),
+                        (recorded.failure.fillna("") != "").sum(),
+                        recorded.lost_questions.fillna(0).sum(),
+                    )
+                ),
             )
         )
     return Table(
         name="runs",
         title="What the scores rest on",
         caption=(
-            "Questions and documents of all columns together. Kept: mean share of the document that the prompt held. "
-            "Incomplete: answers cut off at the most tokens allowed, over all seeds. Failed: documents given up, whose "
-            "questions count as wrong."
+            "Questions and documents of all columns together; what follows is over all seeds. Kept: mean share of the "
+            "document that the prompt held. Truncated: documents of which the prompt held less than all. Incomplete: "
+            "answers cut off at the most tokens allowed. Retried: documents trained anew at a tenth of the learning "
+            "rate, since the training had diverged. Failed: documents given up; their lost questions count as wrong."
         ),
         header=(
             "Method",
@@ -315,8 +324,11 @@ def runs_table(comparison: Comparison) -> Table:
             "Documents",
             "Seeds",
             "Kept",
+            "Truncated documents",
             "Incomplete answers",
+            "Retried documents",
             "Failed documents",
+            "Lost questions",
         ),
         rows=tuple(rows),
     )

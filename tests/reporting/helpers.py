@@ -167,6 +167,8 @@ def lift_record(
         "totals": {
             "documents": len(documents),
             "failed_documents": sum(bool(document.get("failure")) for document in documents),
+            "retried_documents": sum(bool(document.get("retried")) for document in documents),
+            "lost_questions": sum(document.get("lost_questions", 0) for document in documents),
             "questions": sum(document["questions"] for document in documents),
             "questions_without_document": 0,
             "incomplete_answers": 0,

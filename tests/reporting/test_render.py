@@ -185,17 +185,35 @@ def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: P
     assert report.summary().splitlines()[0].startswith("Short of the full benchmark")
 
 
-def test_failed_documents_and_cut_off_answers_are_counted(tmp_path: Path) -> None:
+def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
     documents = [
         document_record("doc0", incomplete_answers=3),
-        document_record("doc1", failure="OutOfMemoryError: x"),
+        document_record("doc1", failure="OutOfMemoryError: x", questions=0, lost_questions=5),
+        document_record("doc2", retried="the loss was nan", kept=1.0),
     ]
-    write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents)
+    write_run(tmp_path / "results", {"task": [1, 0, 1]}, rows(3, 1), documents=documents)
     text = (
         render_results([tmp_path / "results"], tmp_path / "out", figures=False).folder / "report.md"
     ).read_text()
     assert "1 documents failed, their questions count as wrong" in text
-    assert re.search(r"^\| icl \| 2 \| 2 \| 0 \| 40 % \| 3 \| 1 \|$", text, re.MULTILINE)
+    assert "5 questions lost with their documents" in text
+    assert "1 documents were trained anew at a tenth of the learning rate" in text
+    header, _, counts = re.findall(r"^\|.*\|$", text.partition("What the scores rest on")[2], re.MULTILINE)[
+        :3
+    ]
+    names, values = ([part.strip() for part in line.strip("|").split("|")] for line in (header, counts))
+    assert dict(zip(names, values, strict=True)) == {
+        "Method": "icl",
+        "Questions": "3",
+        "Documents": "3",
+        "Seeds": "0",
+        "Kept": "70 %",
+        "Truncated documents": "2",
+        "Incomplete answers": "3",
+        "Retried documents": "1",
+        "Failed documents": "1",
+        "Lost questions": "5",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------- lightness
