@@ -264,11 +264,11 @@ def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
             continue
         try:
             fields = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
             reason = (
                 f"{error.msg} at column {error.colno}"
                 if isinstance(error, json.JSONDecodeError)
-                else "nested"
+                else "nested too deep, or a number too long"
             )
             raise DocumentError(f"{where}: not JSON ({reason}); mend or drop the line") from error
         if not isinstance(fields, dict):
@@ -287,6 +287,10 @@ def read_jsonl(path: Path) -> Iterator[Line]:
         yield from parse_jsonl(stream, str(path))
 
 
+ARCHIVE_ERRORS = (zipfile.BadZipFile, EOFError, zlib.error, OSError, ValueError, RuntimeError)
+"""What zipfile raises for damage, wherever it is: NotImplementedError and those of a password are RuntimeErrors."""
+
+
 def read_zipped_jsonl(path: Path, member: str) -> Iterator[Line]:
     """Read a file of JSON lines inside a zip file; see `parse_jsonl`.
 
@@ -302,7 +306,7 @@ def read_zipped_jsonl(path: Path, member: str) -> Iterator[Line]:
                 )
             with archive.open(member) as stream:
                 yield from parse_jsonl(stream, f"{path}:{member}")
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except ARCHIVE_ERRORS as error:
         raise DocumentError(
             f"{path} is not a whole zip file ({error}); delete it and download it again"
         ) from error

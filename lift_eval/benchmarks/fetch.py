@@ -155,7 +155,14 @@ def _checked(path: Path, known: RepoFile) -> str:
 
 def _write_manifest(path: Path, fetched: Iterable[FetchedFile]) -> None:
     """Put new entries beside those of other benchmarks fetched before."""
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, dict):
+        raise DocumentError(
+            f"{path} is no manifest of downloads; delete it and fetch again: files stay as they are"
+        )
     entries |= {file.path: asdict(file) for file in fetched}
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

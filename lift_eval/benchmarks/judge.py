@@ -19,13 +19,15 @@ import re
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import openai
 from openai.types.chat import ChatCompletion
+from pydantic import BaseModel, Field
 
 from lift_eval.benchmarks.data import cache_folder
 from lift_eval.errors import JudgeError
@@ -107,6 +109,14 @@ class Verdict:
     value: float | None
 
 
+class _KeptVerdict(BaseModel):
+    """A line of the file of verdicts."""
+
+    key: str
+    reply: str
+    value: Annotated[float, Field(ge=0, le=100)] | None
+
+
 class VerdictStore:
     """Verdicts of one judge in a file of JSON lines, one whole line per verdict.
 
@@ -140,11 +150,10 @@ class VerdictStore:
         if not self.path.is_file():
             return
         for line in self.path.read_bytes().split(b"\n"):
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the end of a line that was being written when its run was killed
-                continue
-            yield entry["key"], Verdict(entry["reply"], entry["value"])
+            # A line may have been cut when its run was killed. What cannot be used is asked for again.
+            with suppress(ValueError, RecursionError):
+                entry = _KeptVerdict.model_validate_json(line)
+                yield entry.key, Verdict(entry.reply, entry.value)
 
     def get(self, answer: Answer) -> Verdict | None:
         """The verdict on an answer, if there is one."""

@@ -273,17 +273,22 @@ def read_order(text: str, labels: Iterable[int]) -> list[int] | None:
     """
     wanted = sorted(labels)
     for run in re.findall(r"\d+(?:(?:\s|[,;>.)(\-–—→])+\d+)*", text):
-        numbers = [int(number) for number in re.findall(r"\d+", run)]
+        numbers = _numbers(run)
         if sorted(numbers) == wanted:
             return numbers
-    seen = list(dict.fromkeys(int(number) for number in re.findall(r"\d+", text)))
+    seen = list(dict.fromkeys(_numbers(text)))
     named = [number for number in seen if number in set(wanted)]
     return named if sorted(named) == wanted else None
 
 
+def _numbers(text: str) -> list[int]:
+    """All numbers of a text; one of more digits than Python converts at once, which names nothing, as -1."""
+    return [int(digits) if len(digits) < 100 else -1 for digits in re.findall(r"\d+", text)]
+
+
 def reference_order(answer: str) -> list[int] | None:
     """The order that a timeline row holds, e.g. ``"3,5,1,4,2"``; None if it is not an order of 1 to n, n > 1."""
-    numbers = [int(number) for number in re.findall(r"\d+", answer)]
+    numbers = _numbers(answer)
     is_order = len(numbers) > 1 and sorted(numbers) == list(range(1, len(numbers) + 1))
     return numbers if is_order else None
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from lift_eval.benchmarks.judge import (
     PROMPT_VERSION,
@@ -76,6 +79,44 @@ class Agreement:
     kappa: float
 
 
+class _KeptTask(BaseModel):
+    """What `agreements` reads of a judged task that was written."""
+
+    task: str
+    samples: str
+    judge: str
+    values: dict[str, float | None]
+
+
+class _JudgedRow(BaseModel):
+    """What a judge is asked, from a sample's row."""
+
+    question: str
+    answer: str
+    judged_as: Literal["answer", "summary"]
+    type: str | None = None
+
+
+class _Sample(BaseModel):
+    """The form of a sample as far as it is read here."""
+
+    doc: dict[str, Any]
+    doc_id: int | str
+    filtered_resps: Annotated[list[Any], Field(min_length=1)]
+    metrics: list[str]
+    filter: str = "none"
+
+
+class _Results(BaseModel):
+    """The form of a results file as far as scores are added to it."""
+
+    results: dict[str, dict[str, Any]] = {}
+    higher_is_better: dict[str, dict[str, bool | None]] = {}
+
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
 def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
     """Judge the answers that lm-eval saved with ``--log_samples``, without running a model.
 
@@ -117,17 +158,17 @@ def agreements(results: Path) -> list[Agreement]:
     """Compare every two judges that `judge_results` has asked about the same samples."""
     pattern = "judged_*.json"
     files = results.rglob(pattern) if results.is_dir() else results.parent.glob(pattern)
-    tasks = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(files)]
+    tasks = [_read(path, _KeptTask) for path in sorted(files)]
     found = []
     for number, first in enumerate(tasks):
         for second in tasks[number + 1 :]:
-            if first["samples"] != second["samples"] or first["judge"] == second["judge"]:
+            if first.samples != second.samples or first.judge == second.judge:
                 continue
-            pairs = [(first["values"][key], second["values"].get(key)) for key in first["values"]]
+            pairs = [(value, second.values.get(key)) for key, value in first.values.items()]
             pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
             if pairs:
                 kappa = cohens_kappa(*map(list, zip(*pairs, strict=True)))
-                found.append(Agreement(first["task"], (first["judge"], second["judge"]), len(pairs), kappa))
+                found.append(Agreement(first.task, (first.judge, second.judge), len(pairs), kappa))
     return found
 
 
@@ -146,25 +187,43 @@ def _sample_files(results: Path) -> list[Path]:
     return files
 
 
+def _read(path: Path, form: type[Form]) -> Form:
+    try:
+        return form.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise JudgeError(
+            f"{path}: no whole JSON of the form that is written there; delete it and judge again"
+        ) from error
+
+
 def _read_samples(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        return [_read_sample(line, f"{path}, line {number}") for number, line in enumerate(stream, start=1)]
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+            return [
+                _read_sample(line, f"{path}, line {number}") for number, line in enumerate(stream, start=1)
+            ]
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise JudgeError(f"{path}: ends too early ({error}); delete the run's files and run again") from error
 
 
 def _read_sample(line: bytes, where: str) -> dict[str, Any]:
     try:
-        sample = json.loads(line)
-    except ValueError as error:
+        sample: dict[str, Any] = json.loads(line)
+    except (ValueError, RecursionError) as error:
         raise JudgeError(f"{where}: not whole JSON; delete the run's files and run again") from error
-    if not isinstance(sample, dict) or not {"doc", "doc_id", "filtered_resps", "metrics"} <= sample.keys():
-        raise JudgeError(f"{where}: not a sample of lm-eval 0.4; run again with 0.4.13 or newer")
+    try:
+        form = _Sample.model_validate(sample)
+        if form.doc.get("judged_as"):
+            _JudgedRow.model_validate(form.doc)
+            TypeAdapter(str).validate_python(form.filtered_resps[0])
+    except ValueError as error:
+        raise JudgeError(f"{where}: not a sample of lm-eval 0.4; run again with 0.4.13 or newer") from error
     return sample
 
 
 def _answer(sample: dict[str, Any]) -> Answer | None:
     """What a judge is asked about a sample; None where its row is not for a judge."""
-    row = sample["doc"]
-    kind = row.get("judged_as") if isinstance(row, dict) else None
+    row, kind = sample["doc"], sample["doc"].get("judged_as")
     return Answer(row["question"], row["answer"], sample["filtered_resps"][0], kind) if kind else None
 
 
@@ -214,6 +273,7 @@ def _add_to_results(path: Path, task: JudgedTask, sample: dict[str, Any]) -> Non
     date = _match(path)[2]
     found = [file for file in path.parent.glob(f"*_{date}.json") if RESULTS_NAME.fullmatch(file.name)]
     for file in found:
+        _read(file, _Results)
         results = json.loads(file.read_text(encoding="utf-8"))
         entries = results.get("results", {}).get(task.task)
         if entries is None:

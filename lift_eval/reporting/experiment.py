@@ -20,15 +20,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from lift_eval.errors import ResultsError, nearest
+from lift_eval.errors import RecipeError, ResultsError, nearest
+from lift_eval.recipe import read_yaml
 
 Scalar: TypeAlias = bool | int | float | str
-MAX_BYTES = 1_000_000
-SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The one in C reads ten times as fast; a build of PyYAML may lack it."""
 
 
 def _as_list(value: object) -> object:
@@ -221,24 +218,18 @@ class Experiment(Part):
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a YAML file that must hold a mapping.
+    """Read a YAML file that must hold a mapping; as bounded as a recipe, since it may come from anyone.
 
     Raises:
-        ResultsError: If it is not there, too large, not YAML or no mapping.
+        ResultsError: If it is not there, too large or deep, not YAML or no mapping.
     """
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"'{path}' cannot be read ({error.strerror}); name an experiment file") from error
-    if len(raw) > MAX_BYTES:
-        raise ResultsError(f"{path}: must have at most {MAX_BYTES} bytes, has {len(raw)}")
-    try:
-        data = yaml.load(raw.decode("utf-8"), Loader=SAFE_LOADER)  # noqa: S506 - it is a safe loader
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ResultsError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise ResultsError(f"{path}: must be a mapping of keys to values, got {type(data).__name__}")
-    return data
+        return read_yaml(path, str(path))
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ResultsError(f"'{path}' cannot be read ({reason}); name an experiment file") from error
+    except RecipeError as error:
+        raise ResultsError(str(error)) from error
 
 
 def load_experiment(path: str | Path) -> Experiment:

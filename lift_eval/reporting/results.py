@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -23,6 +24,7 @@ from typing import Any
 
 from lift_eval.document import find_document
 from lift_eval.errors import ResultsError
+from lift_eval.reporting.form import check_results, read_as_sample
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 RESULTS_NAME = re.compile(rf".+_({DATE})\.json")
@@ -201,7 +203,7 @@ def read_run(path: Path) -> Run:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(
             f"{path}: not whole JSON ({error}); the run was killed while it wrote: delete the file and run again"
         ) from error
@@ -212,6 +214,10 @@ def read_run(path: Path) -> Run:
             f"{path}: has no {' and '.join(missing)}, which results of lm-eval 0.4 have (lm_eval_version: {version}); "
             "run again with lm-eval 0.4.13 or newer"
         )
+    try:
+        check_results(data)
+    except ResultsError as error:
+        raise ResultsError(f"{path}: {error}") from None
     config = data["config"]
     lift = config.get("lift") or {}
     model_args = _arguments(config.get("model_args"))
@@ -283,7 +289,7 @@ def _task(path: Path, data: Mapping[str, Any], name: str) -> TaskResult:
 
 def _samples_path(path: Path, task: str) -> Path | None:
     match = RESULTS_NAME.fullmatch(path.name)
-    if match is None:
+    if match is None or "/" in task or "\0" in task:  # lm-eval would write no such file
         return None
     for suffix in (".jsonl", ".jsonl.gz"):
         candidate = path.with_name(f"samples_{task}_{match[1]}{suffix}")
@@ -302,23 +308,24 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(stream, start=1):
                 try:
                     record = json.loads(line)
-                except (UnicodeDecodeError, json.JSONDecodeError) as error:
+                except (ValueError, RecursionError) as error:
                     raise ResultsError(
                         f"{path}: line {number} is not whole JSON ({error}); {again}"
                     ) from error
                 if not isinstance(record, dict) or not isinstance(record.get("doc"), dict):
                     raise ResultsError(f"{path}: line {number} is no sample of lm-eval: it has no row 'doc'")
                 yield record
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ResultsError(f"{path}: ends too early ({error}); {again}") from error
 
 
 def _read_samples(path: Path, expected: int) -> dict[str, list[Sample]]:
     by_filter: dict[str, list[Sample]] = {}
     seen: dict[tuple[str, str], int] = {}
-    for record in _lines(path):
+    for number, record in enumerate(_lines(path), start=1):
         filter_name = str(record.get("filter", "none"))
-        sample = _sample(record)
+        with read_as_sample(f"{path}: line {number}"):
+            sample = _sample(record)
         # A row that stands twice in the data is two questions.
         again = seen[filter_name, sample.key] = seen.get((filter_name, sample.key), 0) + 1
         if again > 1:
@@ -446,8 +453,9 @@ def compact_samples(folder: str | Path) -> int:
         target = path.with_suffix(".jsonl.gz")
         partial = target.with_suffix(".part")
         with partial.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as stream:
-            for record in _lines(path):
-                stream.write(json.dumps(_compact(record), ensure_ascii=False).encode() + b"\n")
+            for number, record in enumerate(_lines(path), start=1):
+                with read_as_sample(f"{path}: line {number}"):
+                    stream.write(json.dumps(_compact(record), ensure_ascii=False).encode() + b"\n")
         saved += path.stat().st_size - partial.stat().st_size
         partial.replace(target)
         path.unlink()

@@ -1,0 +1,131 @@
+"""The form of results files, as far as reports read them: anyone may have written one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lift_eval.errors import ResultsError
+
+Number: TypeAlias = Annotated[int | float, Field(ge=-1e300, le=1e300)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
+Group: TypeAlias = dict[str, Any]
+
+
+class _Form(BaseModel):
+    """Base of all parts: what reports do not read may be anything."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class _Document(_Form):
+    digest: str
+    title: str = ""
+    tokens: Count = 0
+    questions: Count = 0
+    trained_tokens: Count = 0
+    incomplete_answers: Count = 0
+    kept: Number = 0
+    losses: list[Number] = []
+    gates: list[Number] = []
+    seconds: dict[str, Number] | None = None
+    reused_seconds: dict[str, Number] | None = None
+    failure: str = ""
+    retried: str = ""
+    lost_questions: Count = 0
+
+
+class _Totals(_Form):
+    failed_documents: Count = 0
+    retried_documents: Count = 0
+    lost_questions: Count = 0
+    incomplete_answers: Count = 0
+    questions_without_document: Count = 0
+    peak_memory_bytes: Count | None = None
+
+
+class _Recipe(_Form):
+    name: str | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
+    adapter: Group = {}
+    prompt: Group = {}
+    precision: Group = {}
+
+
+class _Lift(_Form):
+    recipe: _Recipe | None = None
+    recipe_digest: str | None = None
+    documents: list[_Document] = []
+    totals: _Totals = _Totals()
+    versions: Group = {}
+
+
+class _Config(_Form):
+    model_args: Group | str | None = None
+    gen_kwargs: Group | Literal[""] | None = None
+    random_seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    lift: _Lift | None = None
+
+
+class _Generation(_Form):
+    temperature: Number | None = None
+
+
+class _Task(_Form):
+    metadata: Group | None = None
+    generation_kwargs: _Generation | None = None
+
+
+class _Questions(_Form):
+    effective: Count | None = None
+
+
+class _Results(_Form):
+    results: dict[str, Group]
+    configs: dict[str, _Task]
+    config: _Config
+    versions: Group = {}
+    higher_is_better: dict[str, dict[str, bool | None] | None] = {}
+    n_shot: Annotated[dict[str, Count | None], Field(alias="n-shot")] = {}
+    n_samples: Annotated[dict[str, _Questions], Field(alias="n-samples")] = {}
+    date: Annotated[int | float, Field(ge=0, le=2**37)] | None = None
+
+
+def check_results(data: Mapping[str, Any]) -> None:
+    """Refuse results that reports could not read.
+
+    Args:
+        data: The content of a results file.
+
+    Raises:
+        ResultsError: With the first place that has another form.
+    """
+    try:
+        _Results.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ResultsError(
+            f"'{'.'.join(map(str, first['loc']))}' has another form than in results of lm-eval 0.4: {first['msg']}"
+        ) from None
+
+
+@contextmanager
+def read_as_sample(where: str) -> Iterator[None]:
+    """Let whatever breaks on the form of a foreign line be that line's fault.
+
+    Args:
+        where: File and line.
+
+    Raises:
+        ResultsError: Where something inside expects another form.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ResultsError(
+            f"{where} has another form than samples of lm-eval 0.4 ({type(error).__name__}: {error}); delete the run's "
+            "files and run again"
+        ) from error
