@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from lift_eval.branches import decode_branches, decodes_plainly
+from lift_eval.branches import decode_branches, decodes_plainly, shared_length
 from lift_eval.loading import attends_fully, autocast
 
 MIN_SHARED_TOKENS = 64
@@ -95,8 +95,8 @@ def answer(
         tokenizer: Its tokenizer.
         prompts: Token ids of each prompt.
         decoding: How to decode.
-        batch: Most prompts decoded at once; does not count where they are branches of one row, which hold what they
-            share once however many they are.
+        batch: Most prompts decoded at once; branches of one row, which hold what they share once however many they
+            are, count as one.
 
     Returns:
         The answers in the order of the prompts.
@@ -104,21 +104,13 @@ def answer(
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
-        branching = _branching(model, prompts, decoding)
-        if branching:
-            return _decode_branches(model, tokenizer, prompts, branching, decoding)
+        if _shared(model, prompts, decoding) and decodes_plainly(model, _options(decoding)):
+            return _decode_branches(model, tokenizer, prompts, decoding, batch)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding)
             answers.update(zip(rows, decoded, strict=True))
     return [answers[index] for index in range(len(prompts))]
-
-
-def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, short of the shortest prompt's last."""
-    first, last = min(prompts, key=list), max(prompts, key=list)
-    limit = min(len(prompt) for prompt in prompts) - 1
-    return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
 def _shared(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
@@ -129,16 +121,6 @@ def _shared(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) ->
     return shared if shared >= MIN_SHARED_TOKENS else 0
 
 
-def _branching(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
-    """Shared tokens of prompts that are best decoded as branches of one row, else 0.
-
-    Branches look past each other in one row, so all of them together should be shorter than what they share.
-    """
-    shared = _shared(model, prompts, decoding)
-    short = sum(len(prompt) - shared for prompt in prompts) <= shared
-    return shared if short and decodes_plainly(model, _options(decoding)) else 0
-
-
 def _options(decoding: Decoding) -> Mapping[str, Any]:
     return decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}
 
@@ -147,15 +129,15 @@ def _decode_branches(
     model: Any,  # noqa: ANN401
     tokenizer: Any,  # noqa: ANN401
     prompts: Sequence[Sequence[int]],
-    shared: int,
     decoding: Decoding,
+    batch: int,
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     stopping = _StopStrings(tokenizer, decoding.stop, 0) if decoding.stop else None
     new = decode_branches(
         model,
         prompts,
-        shared,
+        batch=batch,
         max_new_tokens=decoding.max_new_tokens,
         ends=ends,
         stopped=stopping.ended if stopping else lambda _: False,

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lift_eval.document import Document
+from lift_eval.encoding import TextEncoder
 from lift_eval.errors import CheckpointError, DocumentError
 from lift_eval.recipe import PromptSettings
 
@@ -118,6 +119,7 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.window = window
+        self._encoder = TextEncoder(tokenizer)
 
     @cached_property
     def _environment(self) -> ImmutableSandboxedEnvironment:
@@ -170,13 +172,10 @@ class PromptEncoder:
         Raises:
             DocumentError: If that does not even hold the prompt without its document.
         """
-        encoding = self.tokenizer(
-            prompt.text,
-            add_special_tokens=self._adds_special_tokens(prompt.text),
-            return_offsets_mapping=True,
-            verbose=False,
+        encoding = self._encoder(
+            prompt.text, shared=prompt.stop, special=self._adds_special_tokens(prompt.text)
         )
-        ids, offsets = list(encoding["input_ids"]), encoding["offset_mapping"]
+        ids, offsets = encoding.ids, encoding.spans
         limit = min(self.settings.max_tokens, self.window - reserve)
         first = next((i for i, (_, end) in enumerate(offsets) if end > prompt.start), len(ids))
         last = next((i for i in range(len(ids), 0, -1) if _begins_before(offsets[i - 1], prompt.stop)), first)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 
 import torch
-from account import Shape, matrix_peak
-from common.setting import Paired, Setting, console, document_of, print_pairs, print_table, setting
+from account import Shape, copy_peak, matrix_peak
+from common.setting import Paired, Setting, console, document_of, print_pairs, print_table, setting, text_of
 from peers import trainer
 
 from lift_eval import load_recipe
-from lift_eval.answering import Decoding, answer, shared_length
+from lift_eval.answering import Decoding, answer
+from lift_eval.branches import rows_of, shared_length
 from lift_eval.prompt import PromptEncoder
 
-QUESTIONS = 18
 NEW_TOKENS = 32
+WORDS = (6, 6, 7, 7, 8, 8, 8, 9, 10, 10, 10, 11, 11, 12, 13, 14, 14, 16)
+"""Of the questions, about as in LooGLE's short-dependency part."""
+QUESTIONS = len(WORDS)
 
 
 def prompts_of(where: Setting, truncate: str) -> list[list[int]]:
@@ -23,7 +27,11 @@ def prompts_of(where: Setting, truncate: str) -> list[list[int]]:
     recipe = load_recipe("loogle_icl", {"prompt.truncate": truncate})
     encoder = PromptEncoder(tokenizer, recipe.prompt, 8192)
     document = document_of(tokenizer, 12_000)
-    questions = [f"What is said about place number {number * 7919}?" for number in range(QUESTIONS)]
+    words = text_of(QUESTIONS, seed=1).split()
+    questions = [
+        f"What of {number} {' '.join(words[number : number + length - 3])}?"
+        for number, length in enumerate(WORDS)
+    ]
     return [
         encoder.encode(encoder.render(document, question), reserve=NEW_TOKENS).ids for question in questions
     ]
@@ -50,19 +58,21 @@ def main() -> None:
     """Print the tables."""
     with setting(str(sys.modules[__name__].__doc__)) as where:
         model, tokenizer = where.model(), where.tokenizer()
-        rows, rates = [], []
+        rows, kinds = [], []
         for truncate in ("document", "prompt"):
             prompts = prompts_of(where, truncate)
             name = f"{QUESTIONS} questions, truncate: {truncate}"
             rows.append(compare(where, model, tokenizer, prompts, name))
-            rates.append([name, str(max(map(len, prompts))), str(shared_length(prompts))])
+            counts = (max(map(len, prompts)), shared_length(prompts), len(rows_of(prompts)))
+            kinds.append([name, *map(str, counts)])
         print_pairs(f"Answering, {NEW_TOKENS} new tokens each", rows)
-        print_table("The prompts", ["", "tokens", "shared tokens"], rates)
-        _print_stages(where, model, max(prompts_of(where, "document"), key=len))
+        print_table("The prompts", ["", "tokens", "shared by all", "rows side by side"], kinds)
+        _print_prefill(where, model, max(prompts_of(where, "document"), key=len))
+        _print_decoding(where, model, tokenizer)
 
 
-def _print_stages(where: Setting, model: object, prompt: list[int]) -> None:
-    """Achieved rates of the two stages of an answer."""
+def _print_prefill(where: Setting, model: object, prompt: list[int]) -> None:
+    """Achieved rate until the first token of an answer."""
     shape, peak = Shape.of(model), matrix_peak(where.device, where.torch_dtype)
     ids = torch.tensor([prompt], device=where.device)
 
@@ -76,6 +86,36 @@ def _print_stages(where: Setting, model: object, prompt: list[int]) -> None:
         "Prefill against the account",
         ["", "seconds", "G operations per second", "of matrix peak"],
         [[f"{len(prompt)} tokens", f"{first:.3f}", f"{rate / 1e9:.1f}", f"{rate / peak:.0%}"]],
+    )
+
+
+def _print_decoding(where: Setting, model: object, tokenizer: object) -> None:
+    """Achieved rate of further tokens: what a step must read, by the difference between long and short answers."""
+    shape, peak = Shape.of(model), copy_peak(where.device)
+    rows = []
+    for truncate in ("document", "prompt"):
+        prompts = prompts_of(where, truncate)
+
+        def work(tokens: int, prompts: list[list[int]] = prompts) -> float:
+            decoding = Decoding(tokens)
+            return where.seconds(lambda: answer(model, tokenizer, prompts, decoding, batch=QUESTIONS))[0]
+
+        step = statistics.median(work(NEW_TOKENS + 1) - work(1) for _ in range(3)) / NEW_TOKENS
+        side_by_side = len(rows_of(prompts))
+        needed = shape.decoding_bytes(side_by_side, len(prompts[0]), where.torch_dtype.itemsize)
+        rows.append(
+            [
+                f"{QUESTIONS} answers in {side_by_side} rows",
+                f"{step * 1e3:.1f}",
+                f"{needed / 2**20:.1f}",
+                f"{needed / step / 1e9:.2f}",
+                f"{needed / step / peak:.0%}",
+            ]
+        )
+    print_table(
+        "Decoding against the account",
+        ["", "ms per step", "MiB to read", "GB read per second", "of copy peak"],
+        rows,
     )
 
 

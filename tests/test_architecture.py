@@ -19,9 +19,9 @@ PACKAGE = Path(lift_eval.__file__).parent
 
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
-    {"_autoload", "ending", "errors", "expected"},
+    {"_autoload", "attention", "encoding", "ending", "errors", "expected", "key_values"},
     {"answer_cache", "arguments", "branches", "document", "loading", "prompt", "recipe", "record"},
-    {"adapters", "answering", "distribution", "store", "training"},
+    {"adapters", "answering", "distribution", "memory", "store", "training"},
     {"lifter"},
     {"lm", "benchmarks", "tiny", "reporting", "doctor"},
     {"cli"},

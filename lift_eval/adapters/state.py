@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -22,16 +23,19 @@ class AdapterState:
 
     Attributes:
         tensors: Copies by name.
+        known: The model that they were copied from, with its tensors, so that it need not be searched again.
     """
 
     tensors: Mapping[str, Tensor]
+    known: _Known | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def capture(cls, model: nn.Module) -> AdapterState:
         """Copy the adapter's tensors, on their own device, into one block of memory for each device and type.
 
         Args:
-            model: A model with or without an adapter; without one the state is empty.
+            model: A model with or without an adapter; without one the state is empty. Its layers are searched once:
+                to restore the state to the same model later, its adapter must not have been replaced meanwhile.
         """
         blocks: defaultdict[tuple[torch.device, torch.dtype], list[str]] = defaultdict(list)
         live = _adapter_tensors(model)
@@ -44,7 +48,18 @@ class AdapterState:
             copies.update(
                 (name, part.view(live[name].shape)) for name, part in zip(names, parts, strict=True)
             )
-        return cls({name: copies[name] for name in live})
+        # Moving a model keeps its parameters, but replaces its buffers.
+        lasting = all(isinstance(tensor, nn.Parameter) for tensor in live.values())
+        known = _Known(weakref.ref(model), live) if lasting else None
+        return cls({name: copies[name] for name in live}, known)
+
+    def updated(self, tensors: Mapping[str, Tensor]) -> AdapterState:
+        """The same state, with other values of some of the tensors.
+
+        Args:
+            tensors: Values by name.
+        """
+        return AdapterState({**self.tensors, **tensors}, self.known)
 
     def restore(self, model: nn.Module) -> None:
         """Write the tensors back and drop all gradients.
@@ -55,7 +70,8 @@ class AdapterState:
         Raises:
             AdapterError: If the model's adapter has other tensors; nothing is written then.
         """
-        live = _adapter_tensors(model)
+        known = self.known if self.known is not None and self.known.model() is model else None
+        live = _adapter_tensors(model) if known is None else known.tensors
         ours = {name: tensor.shape for name, tensor in self.tensors.items()}
         theirs = {name: tensor.shape for name, tensor in live.items()}
         if ours != theirs:
@@ -68,6 +84,19 @@ class AdapterState:
             for name, tensor in live.items():
                 tensor.copy_(self.tensors[name])
                 tensor.grad = None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A model that has been searched for its adapter's tensors.
+
+    Attributes:
+        model: The model, if it still is.
+        tensors: Its adapter's tensors by name.
+    """
+
+    model: weakref.ref[nn.Module]
+    tensors: Mapping[str, Tensor]
 
 
 def _described(shapes: Mapping[str, torch.Size], name: str) -> str:

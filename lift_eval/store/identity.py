@@ -25,7 +25,8 @@ FORMAT = 1
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 CODE = (
-    "adapters", "training", "answering.py", "branches.py", "document.py", "lifter.py", "loading.py", "prompt.py",
+    "adapters", "training", "answering.py", "attention.py", "branches.py", "document.py", "encoding.py",
+    "key_values.py", "lifter.py", "loading.py", "prompt.py",
 )  # fmt: skip
 """Parts of this package that decide what an adapter learns and what is answered."""
 

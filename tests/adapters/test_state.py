@@ -97,3 +97,28 @@ def test_state_of_another_adapter_is_refused_and_nothing_is_written() -> None:
             AdapterState.capture(other).restore(model)
     after = AdapterState.capture(model)
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
+
+
+def test_the_search_is_for_the_model_it_was_made_in() -> None:
+    """A state remembers where it was copied from, and still fits another model with the same adapter."""
+    model, other, inputs = adapted_model("lora"), adapted_model("lora"), tokens()
+    initial = AdapterState.capture(model)
+    expected = logits(model, inputs)
+    for each in (model, other):
+        train(each, inputs)
+        assert not torch.equal(logits(each, inputs), expected)
+        initial.restore(each)
+        assert torch.equal(logits(each, inputs), expected)
+
+
+def test_other_values_of_some_tensors() -> None:
+    model, inputs = adapted_model("lora"), tokens()
+    initial = AdapterState.capture(model)
+    train(model, inputs)
+    expected = logits(model, inputs)
+    learned = {name: tensor.detach().clone() for name, tensor in trainable(model).items()}
+    initial.restore(model)
+    initial.updated(learned).restore(model)
+    assert torch.equal(logits(model, inputs), expected)
+    with pytest.raises(AdapterError, match="missing in the model"):
+        initial.updated({"more": torch.zeros(1)}).restore(model)

@@ -50,7 +50,12 @@ class GateRecord:
 
     def _see_mask(self, _model: nn.Module, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("attention_mask")
-        self._mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        self._mask = None
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            self._mask = mask
+        elif isinstance(mask, Tensor) and mask.dtype.is_floating_point:
+            # Rows of branches: padding looks at padding alone, everything else at the beginning that all share.
+            self._mask = mask[:, 0, :, 0] == 0
 
 
 @contextmanager
@@ -72,7 +77,7 @@ def record_gates(model: nn.Module) -> Iterator[GateRecord]:
     if not layers:
         raise AdapterError(f"gates are those of Gated Memory, which {type(model).__name__} does not have")
     record = GateRecord(layers)
-    # The body of the model is what every way of running it passes through, and it is given the 2-D mask.
+    # The body of the model is what every way of running it passes through, and it is given the mask.
     base = getattr(model, "get_base_model", lambda: model)()
     body: nn.Module = getattr(base, "base_model", base)
     hook = body.register_forward_pre_hook(record._see_mask, with_kwargs=True)
