@@ -6,6 +6,9 @@ except those of ``lm_eval.models``, ``lm_eval.tasks`` and lm-eval's command line
 the model is registered, to be imported when it is asked for, or our tasks are added to the task manager, or what a
 user can mend is made to end in one line. An interpreter that never imports lm_eval never gets here.
 
+lm-eval reads the 14,000 tasks of its own at every start, which takes longer than a small evaluation. A command line
+that names none but ours is spared that.
+
 Set ``LIFT_EVAL_AUTOLOAD=0`` to switch it off; `register` is the explicit way.
 """
 
@@ -15,12 +18,16 @@ import functools
 import inspect
 import logging
 import os
+import re
 import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from argparse import Namespace
+    from collections.abc import Callable, Iterator, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
 MODEL_NAME = "lift"
 MODEL_TARGET = "lift_eval.lm:LiftLM"
 OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
+
+_ours_suffice: ContextVar[bool] = ContextVar("ours_suffice", default=False)
+"""Whether the task managers that are being made need no task of lm-eval's own."""
 
 
 def install() -> None:
@@ -61,6 +71,14 @@ def tasks_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "tasks"
 
 
+def task_names() -> frozenset[str]:
+    """The tasks and groups that our task files define."""
+    texts = [path.read_text(encoding="utf-8") for path in tasks_folder().rglob("*.yaml")]
+    return frozenset(
+        name for text in texts for name in re.findall(r"^(?:task|group): *(\w+)", text, re.MULTILINE)
+    )
+
+
 def _install_finder() -> None:
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -76,22 +94,36 @@ def _add_model(_models: ModuleType) -> None:
     registry.model_registry.register(MODEL_NAME, target=MODEL_TARGET)
 
 
-def _end_in_one_line(harness: ModuleType) -> None:
-    """Let lm-eval's command line end with one line and its own status where it is not the program that is at fault."""
+def _prepare_command_line(harness: ModuleType) -> None:
+    """Let lm-eval's command line end in one line where the program is not at fault, and read only tasks it needs."""
     command_line = harness.HarnessCLI
     if hasattr(command_line, "_ends_as_lift_eval"):
         return
     original = command_line.execute
 
     @functools.wraps(original)
-    def execute(self: object, args: object) -> None:
+    def execute(self: object, args: Namespace) -> None:
         from lift_eval.ending import ending
 
-        with ending():
+        with ending(), _tasks_of(args):
             original(self, args)
 
     command_line.execute = execute
     command_line._ends_as_lift_eval = True
+
+
+@contextmanager
+def _tasks_of(arguments: Namespace) -> Iterator[None]:
+    """Note inside whether all tasks of a command line are ours; a file or folder of the user's may change any."""
+    given = vars(arguments)
+    words = given.get("tasks") or ()
+    named = [name for word in ([words] if isinstance(words, str) else words) for name in word.split(",")]
+    others = given.get("include_path") or given.get("config")
+    token = _ours_suffice.set(bool(named) and not others and task_names().issuperset(named))
+    try:
+        yield
+    finally:
+        _ours_suffice.reset(token)
 
 
 def _add_tasks(tasks: ModuleType) -> None:
@@ -114,6 +146,7 @@ def _add_tasks(tasks: ModuleType) -> None:
         given = call.arguments["include_path"]
         if call.arguments["include_defaults"]:
             call.arguments["include_path"] = _with_ours(given or ())
+            call.arguments["include_defaults"] = not _ours_suffice.get()
         original(*call.args, **call.kwargs)
         self.include_path = given
 
@@ -131,7 +164,7 @@ def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.models": _add_model,
     "lm_eval.tasks": _add_tasks,
-    "lm_eval._cli.harness": _end_in_one_line,
+    "lm_eval._cli.harness": _prepare_command_line,
 }
 
 

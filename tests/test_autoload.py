@@ -216,6 +216,49 @@ def test_our_folder_given_by_hand_is_read_once(small_index: Path, caplog: pytest
     assert "overrides" not in caplog.text
 
 
+def folders_read(*arguments: str) -> list[str]:
+    """The folders that a command line of lm-eval reads tasks from."""
+    script = f"""
+        import json, sys
+        from lm_eval._cli.harness import HarnessCLI
+        from lm_eval.tasks._index import TaskIndex
+        TaskIndex.build = staticmethod(lambda paths: sys.exit(json.dumps([str(path) for path in paths])))
+        sys.argv[1:] = {list(arguments)!r}
+        HarnessCLI().execute(HarnessCLI().parse_args())
+    """
+    ran = python("-c", textwrap.dedent(script))
+    return [str(folder) for folder in json.loads(ran.stderr.splitlines()[-1])]
+
+
+LM_EVALS = str(Path(lm_eval.tasks.__file__).parent)
+OURS = str(_autoload.tasks_folder())
+
+
+@pytest.mark.parametrize(
+    "tasks", [["lift_tiny"], ["loogle,lift_niah"], ["loogle_shortqa", "lift_tiny_longqa"]]
+)
+def test_a_command_line_that_names_our_tasks_reads_no_others(tasks: list[str]) -> None:
+    assert folders_read("run", "--model", "dummy", "--tasks", *tasks) == [OURS]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tasks", "loogle", "hellaswag"],
+        ["--tasks", "loogle*"],
+        ["--tasks", "loogle", "--include_path", "mine"],
+    ],
+)
+def test_other_command_lines_read_all_tasks(options: list[str]) -> None:
+    mine = ["mine"] if "mine" in options else []
+    assert folders_read("run", "--model", "dummy", *options) == [LM_EVALS, OURS, *mine]
+
+
+def test_our_task_names_are_those_that_lm_eval_finds() -> None:
+    names = TaskManager(include_path=OURS, include_defaults=False).all_tasks
+    assert _autoload.task_names() == set(names)
+
+
 # --- the real command lines, with the whole index of tasks --------------------------------------------------------
 
 
