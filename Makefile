@@ -28,16 +28,17 @@ demo: $(STAMP) ## run the demonstration experiment and print its tables
 test: $(STAMP) ## run all tests and print the coverage of lift_eval (90 % of lines or more)
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
 
-check: $(STAMP) ## lint, check the formatting and check the types
+check: $(STAMP) ## lint, check formatting and types, look pinned versions up among the known advisories
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 reports: $(STAMP) ## render every experiment file of reports/ from its results
 	set -e; for experiment in $(filter-out reports/published.yaml,$(wildcard reports/*.yaml)); do $(BIN)/lift-eval report "$$experiment"; done
 
 bench: $(STAMP) ## print the figures of the scripts in perf/
-	set -e; for script in $(filter-out perf/soak.py,$(wildcard perf/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+	set -e; for script in $(filter-out perf/soak.py perf/extremes.py,$(wildcard perf/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 soak: $(STAMP) ## run 500 small documents through the whole line while faults are injected
 	$(BIN)/python perf/soak.py
