@@ -9,13 +9,12 @@ backward pass costs them one product, not two; an adapter's weights cost two.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common.setting import DTYPES, print_table, setting
+from common.setting import Setting, print_table, setting
 
 from lift_eval.training.samples import Sample, by_prefix
 
@@ -94,36 +93,32 @@ class Shape:
         return width * (self.weights + self.head + self.adapter + rows * context * self.cache)
 
 
-def matrix_peak(device: str, dtype: torch.dtype) -> float:
+def matrix_peak(where: Setting) -> float:
     """Operations per second of a large matrix product, the best of several."""
+    device = where.device
     size = 8192 if device.startswith("cuda") else 2048
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / _best(lambda: left @ right, device)
+    left, right = (torch.randn(size, size, device=device, dtype=where.torch_dtype) for _ in range(2))
+    return 2 * size**3 / _best(lambda: left @ right, where)
 
 
-def copy_peak(device: str) -> float:
+def copy_peak(where: Setting) -> float:
     """Bytes per second of a large copy, read and written, the best of several."""
+    device = where.device
     source = torch.zeros(2**30 if device.startswith("cuda") else 2**27, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() / _best(lambda: target.copy_(source), device)
+    return 2 * source.numel() / _best(lambda: target.copy_(source), where)
 
 
-def _best(work: Any, device: str, repeats: int = 10) -> float:
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+def _best(work: Callable[[], object], where: Setting, repeats: int = 10) -> float:
+    """Seconds by the benchmark's own clock: shares of a peak are shares of what the same clock measured."""
+    return min([where.seconds(work)[0] for _ in range(repeats)][1:])
 
 
 def main() -> None:
     """Print the machine's peaks and the account of one token."""
     with setting(str(sys.modules[__name__].__doc__)) as where:
         shape = Shape.of(where.model())
-        peak, copies = matrix_peak(where.device, DTYPES[where.dtype]), copy_peak(where.device)
+        peak, copies = matrix_peak(where), copy_peak(where)
         print_table(
             "Peaks of the machine, measured",
             ["", "per second"],

@@ -43,13 +43,15 @@ def compare(
     """Answer on both sides in turn; returns a row of the table of times."""
     ours, theirs, equal = [], [], 0
     decoding = Decoding(NEW_TOKENS)
-    for _ in range(where.pairs + 1):
+    answer(model, tokenizer, prompts[:2], decoding, batch=QUESTIONS)  # warm up
+    trainer.answer(model, tokenizer, prompts[:1], NEW_TOKENS)
+    for _ in range(where.pairs):
         spent, found = where.seconds(lambda: answer(model, tokenizer, prompts, decoding, batch=QUESTIONS))
         ours.append(spent)
         spent, expected = where.seconds(lambda: trainer.answer(model, tokenizer, prompts, NEW_TOKENS))
         theirs.append(spent)
         equal = sum(one.text == other for one, other in zip(found, expected, strict=True))
-    row = Paired(ours[1:], theirs[1:]).row(name, f"{equal} of {QUESTIONS} answers")
+    row = Paired(ours, theirs).row(name, f"{equal} of {QUESTIONS} answers")
     console.print("  ".join(row))  # a sign of life
     return row
 
@@ -73,7 +75,7 @@ def main() -> None:
 
 def _print_prefill(where: Setting, model: object, prompt: list[int]) -> None:
     """Achieved rate until the first token of an answer."""
-    shape, peak = Shape.of(model), matrix_peak(where.device, where.torch_dtype)
+    shape, peak = Shape.of(model), matrix_peak(where)
     ids = torch.tensor([prompt], device=where.device)
 
     def prefill() -> object:
@@ -91,7 +93,7 @@ def _print_prefill(where: Setting, model: object, prompt: list[int]) -> None:
 
 def _print_decoding(where: Setting, model: object, tokenizer: object) -> None:
     """Achieved rate of further tokens: what a step must read, by the difference between long and short answers."""
-    shape, peak = Shape.of(model), copy_peak(where.device)
+    shape, peak = Shape.of(model), copy_peak(where)
     rows = []
     for truncate in ("document", "prompt"):
         prompts = prompts_of(where, truncate)

@@ -111,7 +111,7 @@ def compare(
     tokens = sum(sample.tokens for step in steps for sample in step)
     operations = Shape.of(model).training(sample for step in steps for sample in step)
     best = sorted(paired.ours)[len(paired.ours) // 2]
-    peak = matrix_peak(where.device, where.torch_dtype)
+    peak = matrix_peak(where)
     rate = [
         name,
         str(tokens),

@@ -11,11 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from account import Shape, matrix_peak
-from common.setting import about, console, print_table, seconds, text_of
+from common.setting import Setting, about, console, print_table, seconds, text_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval import Recipe, load_recipe
@@ -118,7 +119,7 @@ def expected(work: Work, *, checkpointing: bool) -> list[str]:
 
 def measure(quantization: str) -> None:
     """Run both documents and the answers on the GPU, and print rates and peaks of memory."""
-    peak = matrix_peak("cuda", torch.bfloat16)
+    peak = matrix_peak(Setting(Path(), "cuda", "bfloat16", pairs=1))
     rows = []
     for work in (fast_v2(quantization), published_v1(quantization)):
         with torch.device("cuda"):
