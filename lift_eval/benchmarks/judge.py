@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -231,6 +232,11 @@ class Judge:
                 in_a_row = 0
                 store.add(answer, Verdict(reply, answer.read(reply)))
 
+        if "@" in urlsplit(os.environ.get("OPENAI_BASE_URL", "")).netloc:
+            # The HTTP library would log it.
+            raise JudgeError(
+                "OPENAI_BASE_URL must hold no user or password; the key goes into OPENAI_API_KEY"
+            )
         async with openai.AsyncOpenAI(
             api_key=key, timeout=self.timeout, max_retries=self.attempts - 1
         ) as client:
@@ -248,8 +254,8 @@ class Judge:
             )
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise JudgeError(
-                f"the judge '{self.model}' at {client.base_url} refuses ({_cause(error)}); check the model's name, "
-                "OPENAI_BASE_URL and OPENAI_API_KEY"
+                f"the judge '{self.model}' at {client.base_url.netloc.decode()} refuses ({_cause(error)}); "
+                "check the model's name, OPENAI_BASE_URL and OPENAI_API_KEY"
             ) from error
         except ValueError as error:
             raise _NoCompletionError from error
