@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import torch
 from huggingface_hub import constants
 
-from lift_eval.loading import BUNDLED, resolve_device, resolve_dtype
-from lift_eval.recipe import PrecisionSettings
+from lift_eval.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype
+from lift_eval.memory import SAFE_SHARE, Prediction, free_bytes, predict
+from lift_eval.recipe import PrecisionSettings, Recipe
 from lift_eval.record import PACKAGES, versions
 
+DOCUMENT_TOKENS = 24_000
+"""Of a document of LooGLE, about."""
 HUB = ("huggingface.co", 443)
 HUB_TIMEOUT_SECONDS = 3.0
 OPTIONAL = {
@@ -75,6 +78,64 @@ def examine() -> Iterator[Finding]:
     )
 
 
+def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[Finding]:
+    """Predict the most memory of a run and compare it with what is free; no weights are loaded.
+
+    Args:
+        name: Folder or Hub name of the checkpoint.
+        recipe: What is done.
+        document_tokens: Tokens of the longest document.
+
+    Raises:
+        LiftEvalError: If there is no such checkpoint, or the recipe's adapter does not fit it.
+    """
+    device = resolve_device(None)
+    config = load_config(name)
+    kind, _, other = recipe.auxiliary.generator.partition(":")
+    free = free_bytes(device)
+    prediction = predict(
+        config,
+        recipe,
+        device=device,
+        document_tokens=document_tokens,
+        window=context_window(config, None),
+        free=free,
+        generator=load_config(other) if recipe.trains and kind == "local" else None,
+    )
+    largest = prediction.largest_phase
+    for part in prediction.parts:
+        when = f" while {part.phase}" if part.phase else ""
+        yield Finding(True, f"{part.name}{when}", f"{_gib(part.bytes)}: {part.remark}")
+    fits = prediction.peak <= free
+    advice = "" if fits else _advice(prediction, recipe)
+    if fits and prediction.peak > SAFE_SHARE * free:
+        advice = "close: predictions are within 15 %"
+    state = f"{_gib(prediction.peak)} of {_gib(free)} that are free, most of it while {largest}"
+    yield Finding(fits, "peak memory", state, advice)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
+
+
+def _advice(prediction: Prediction, recipe: Recipe) -> str:
+    """Keys of the recipe that save memory where most of it goes, the one that costs least first."""
+    compute, keys = prediction.compute, []
+    if prediction.largest_phase == "training":
+        if int(compute.micro_batch_tokens) > recipe.training.segment_tokens:
+            keys.append("a smaller compute.micro_batch_tokens")
+        if not compute.gradient_checkpointing:
+            keys.append("compute.gradient_checkpointing=true")
+        keys.append("a smaller training.segment_tokens")
+    elif prediction.largest_phase == "answering":
+        keys += ["a smaller compute.answer_batch", "a smaller prompt.max_tokens"]
+    else:
+        keys.append("a smaller auxiliary.batch")
+    if recipe.precision.quantization == "none":
+        keys.append("precision.quantization=nf4")
+    return f"try {', '.join(keys)}"
+
+
 def _optional_packages() -> Iterator[Finding]:
     from importlib.util import find_spec
 
@@ -96,13 +157,8 @@ def _hardware() -> Iterator[Finding]:
     advice = "" if gpu else "enough for the bundled model; a GPU with a CUDA build of torch for real ones"
     yield Finding(gpu, "device", name, advice)
     yield Finding(True, "precision", f"{str(dtype).removeprefix('torch.')} (precision.dtype=auto)")
-    free = torch.cuda.mem_get_info(device)[0] if gpu else _free_memory()
-    yield Finding(True, "free memory", f"{free / 2**30:.1f} GiB")
+    yield Finding(True, "free memory", _gib(free_bytes(device)))
     yield Finding(True, "free disk", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB")
-
-
-def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _hub() -> Finding:

@@ -28,6 +28,7 @@ from lift_eval.loading import (
     quantization_config,
     resolve_device,
 )
+from lift_eval.memory import chosen_compute
 from lift_eval.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import Recipe, TrainingSettings, load_recipe
 from lift_eval.record import DocumentRecord
@@ -197,7 +198,7 @@ class Lifter:
 
     def restore(self, learned: Mapping[str, torch.Tensor]) -> None:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
-        AdapterState({**self._initial.tensors, **learned}).restore(self.model)
+        self._initial.updated(learned).restore(self.model)
 
     @cached_property
     def synthesizer(self) -> Synthesizer:
@@ -318,6 +319,7 @@ class LiftedDocument:
                 freezes=settings.freezes_context,
             )
             epochs = build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator)
+            lifter.compute = chosen_compute(lifter.compute, lifter.recipe, lifter.model, lifter.window)
             with torch.random.fork_rng(devices=_cuda_devices()):
                 torch.manual_seed(seed)  # dropout
                 report = finetune(

@@ -353,9 +353,11 @@ class PrecisionSettings(Settings):
 class ComputeSettings(Settings):
     """How work is laid out on the machine. Changes nothing but rounding, so it is not part of the digest."""
 
-    micro_batch_tokens: PositiveInt = 8192
-    """Most tokens, padding included, of one forward pass in training; a longer sample goes alone."""
-    gradient_checkpointing: bool = False
+    micro_batch_tokens: PositiveInt | Literal["auto"] = "auto"
+    """Most tokens, padding included, of one forward pass in training; a longer sample goes alone. ``auto``: as many
+    as fit in free memory and still pay."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Whether activations are computed anew in the backward pass; ``auto``: only where they do not fit in memory."""
     answer_batch: PositiveInt = 16
     """Most questions decoded at once."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -19,13 +21,19 @@ def quantize(model: nn.Module, config: BitsAndBytesConfig) -> None:
         model: A model with or without an adapter.
         config: 4-bit or 8-bit settings of bitsandbytes.
     """
-    kept = _adapter_modules(model) | set(_output_embedding(model).modules())
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and child not in kept:
-                setattr(parent, name, _quantized(child, config))
+    for parent, name, layer in list(quantizable(model)):
+        setattr(parent, name, _quantized(layer, config))
     base = _base(model)
     base.is_loaded_in_4bit, base.is_loaded_in_8bit = config.load_in_4bit, config.load_in_8bit
+
+
+def quantizable(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+    """The layers that `quantize` changes: the module that each is part of, its name there, and the layer."""
+    kept = _adapter_modules(model) | set(_output_embedding(model).modules())
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear and child not in kept:
+                yield parent, name, child
 
 
 def quantized_bits(model: nn.Module) -> int:

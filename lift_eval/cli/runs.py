@@ -37,7 +37,17 @@ def add(commands: Commands) -> None:
         help="most workers of the cluster; by default its GPUs, or CPUs without any",
     )
     run.set_defaults(work=_run_experiment)
-    doctor = commands.add_parser("doctor", help="what is installed, what will be used, what is missing")
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is installed, what will be used, what is missing; whether a run fits in memory",
+        description="Looks at this machine. With a model or a recipe it predicts the memory of a run instead; no "
+        "weights are loaded.",
+    )
+    doctor.add_argument("--model", help="folder or Hub name of a checkpoint; default: the bundled one")
+    doctor.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
+    doctor.add_argument(
+        "--document-tokens", type=positive, help="of the longest document (24000, about a LooGLE document)"
+    )
     doctor.set_defaults(work=_doctor)
 
 
@@ -132,9 +142,19 @@ def _status_of(command: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _doctor(_: argparse.Namespace) -> int:
-    from lift_eval.doctor import examine
+def _doctor(parsed: argparse.Namespace) -> int:
+    from lift_eval.doctor import DOCUMENT_TOKENS, examine, examine_memory
 
-    for finding in examine():
+    findings = examine()
+    if parsed.model or parsed.recipe or parsed.document_tokens:
+        import lift_eval.lm  # noqa: F401 - a run has lm-eval in memory too
+        from lift_eval.loading import BUNDLED
+        from lift_eval.recipe import load_recipe
+
+        recipe = load_recipe(parsed.recipe or ("lora" if parsed.model else "tiny"))
+        findings = examine_memory(
+            parsed.model or str(BUNDLED), recipe, parsed.document_tokens or DOCUMENT_TOKENS
+        )
+    for finding in findings:
         say(finding)
     return 0

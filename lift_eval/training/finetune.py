@@ -23,6 +23,9 @@ from lift_eval.training.samples import Sample, tokens_read
 
 logger = logging.getLogger(__name__)
 
+MOST_TOKENS = 8192
+"""Of a micro-batch, where nobody has chosen."""
+
 T = TypeVar("T")
 
 
@@ -120,8 +123,9 @@ def finetune(
     )
     total = _count_steps(epochs, settings)
     layout = _Layout(
-        compute.micro_batch_tokens,
-        compute.gradient_checkpointing,
+        # What is left open begins large, and shrinks where memory runs out.
+        MOST_TOKENS if compute.micro_batch_tokens == "auto" else compute.micro_batch_tokens,
+        compute.gradient_checkpointing is True,
         share_prefixes,
         column_cost(model),
         freezes=True,
