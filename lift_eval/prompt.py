@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lift_eval.document import Document
 from lift_eval.encoding import TextEncoder
-from lift_eval.errors import CheckpointError, DocumentError
+from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.recipe import PromptSettings
 
 # Stands for the document while templates are rendered, so that its place in the prompt is known exactly.
@@ -143,11 +144,17 @@ class PromptEncoder:
 
         Returns:
             The prompt, through the chat template where the recipe asks for it.
+
+        Raises:
+            RecipeError: If the recipe's template fails, or reaches for what its sandbox does not give.
         """
         template = self.settings.closed_book_template if closed_book else self.settings.template
-        text = self._environment.from_string(template).render(
-            title=document.title, document=_SLOT, question=question
-        )
+        try:
+            text = self._environment.from_string(template).render(
+                title=document.title, document=_SLOT, question=question
+            )
+        except (TemplateError, TypeError, ArithmeticError) as error:
+            raise RecipeError("group 'prompt'", [f"a template fails on this document: {error}"]) from error
         if self.settings.chat_template:
             system = [{"role": "system", "content": self.settings.system}] if self.settings.system else []
             text = self.tokenizer.apply_chat_template(

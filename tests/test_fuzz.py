@@ -491,5 +491,21 @@ def test_answers_that_are_scored(answer: str) -> None:
     assert all(math.isfinite(score) and 0 <= score <= 1 for score in scores.values())
 
 
+@pytest.mark.parametrize("bomb", [b"[" * 200_000, b'{"a":' * 200_000, b'{"a": ' + b"9" * 10_000 + b"}"])
+def test_nesting_and_numbers_without_end_are_refused_by_every_reader_of_json(
+    run_folder: Path, bomb: bytes
+) -> None:
+    with pytest.raises(LiftEvalError, match="not JSON"):
+        list(parse_jsonl(io.BytesIO(bomb), "rows.jsonl"))
+    write(run_folder, bomb, WHOLE[1])
+    with pytest.raises(LiftEvalError, match="not whole JSON"):
+        read_runs([run_folder])
+    write(run_folder, WHOLE[0], bomb)
+    with pytest.raises(LiftEvalError, match="not whole JSON"):
+        assert read_runs([run_folder])[0].tasks["task"].samples
+    with pytest.raises(LiftEvalError, match="not whole JSON"):
+        judge_results(run_folder, Unasked("m", run_folder.parent))
+
+
 def test_enough_was_tried() -> None:
     assert sum(TRIED.values()) >= 2000

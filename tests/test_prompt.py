@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizer
 
 from lift_eval.document import Document
-from lift_eval.errors import CheckpointError, DocumentError
+from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.prompt import Prompt, PromptEncoder, truncate_middle
 from lift_eval.recipe import PromptSettings
 from tests.models import BOS, tiny_tokenizer
@@ -90,6 +90,22 @@ def test_the_document_is_put_as_it_is_even_if_it_looks_like_a_template():
     prompt = encoder().render(document, "{{ 1 + 1 }}?")
     assert prompt.text[prompt.start : prompt.stop] == document.text
     assert "{{ 1 + 1 }}?" in prompt.text
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ document }}{{ question.__class__.__mro__ }}",
+        "{{ document }}{{ question.nothing.more }}",
+        "{{ document }}{{ question + 1 }}",
+        "{{ document }}{{ question }}{{ 1 / 0 }}",
+        "{{ document }}{{ question }}{% for n in range(10 ** 9) %}{% endfor %}",
+    ],
+)
+def test_a_template_that_fails_or_reaches_out_is_told_in_one_line(template):
+    with pytest.raises(RecipeError, match="a template fails on this document") as refused:
+        encoder(template=template).render(DOCUMENT, "Who?")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_template_may_show_the_document_twice():

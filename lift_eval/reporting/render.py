@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 
+from lift_eval.errors import ResultsError
 from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.formats import csv_cells, json_comparison, latex_table, markdown_table, markdown_text
@@ -169,6 +170,8 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _write_figures(drawings: Sequence[Drawing], folder: Path) -> None:
+    if folder.is_symlink():
+        raise ResultsError(f"{folder} is a link, which could lead out of the report; delete it")
     for name in FIGURES:
         for suffix in ("svg", "png"):
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
@@ -180,4 +183,6 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    if path.is_symlink():  # it is replaced, not what it leads to
+        path.unlink()
     path.write_text(text, encoding="utf-8", newline="\n")

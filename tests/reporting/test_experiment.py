@@ -99,7 +99,13 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ("- a", "must be a mapping"),
         ("\xff", "must be a mapping"),
         ("x" * 1_000_001, "at most"),
+        ("a: " + "[" * 100_000, "nested at most 16 deep"),
+        ("a: " + "{b: " * 20_000, "nested at most 16 deep"),
+        ("a: &x {b: 1}\nc: *x\n", "aliases are not allowed"),
+        ("a: !!python/object/apply:os.system ['true']\n", "is not YAML"),
+        ("a: 1\na: 2\n", "given twice"),
     ],
+    ids=lambda value: value[:20],
 )
 def test_files_that_are_no_experiment_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "experiment.yaml"
@@ -212,6 +218,17 @@ def test_a_planned_run_fills_its_cell(tmp_path: Path) -> None:
         options = parsed(planned.argv)
         write_run(Path(options.output_path), {"task": [1.0]}, rows(1, 1), model_args=options.model_args)
     assert missing_runs(experiment) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../../outside", "/etc/passwd", "..", "a\0b", "a/../../b", "~root", "C:\\x"]
+)
+def test_no_name_of_a_row_leads_out_of_the_results_folder(tmp_path: Path, name: str) -> None:
+    changes = {"rows": [{"name": name}], "baseline": name}
+    experiment = load_experiment(write_experiment(tmp_path, **changes))
+    (planned,) = missing_runs(experiment)
+    assert planned.output.resolve().parent == experiment.results_folder.resolve()
+    assert "\0" not in str(planned.output)
 
 
 def test_other_model_classes_get_their_seed_from_lm_eval(tmp_path: Path) -> None:

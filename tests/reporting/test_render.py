@@ -56,6 +56,21 @@ def test_equal_inputs_give_equal_bytes(fixture: Path) -> None:
     assert {"figures/scores.svg", "figures/scores.png", *FORMATS} <= set(first)
 
 
+def test_nothing_is_written_through_a_link(fixture: Path, tmp_path: Path) -> None:
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    out.mkdir()
+    outside.mkdir()
+    for name in FORMATS:
+        (outside / name).write_text("theirs")
+        (out / name).symlink_to(outside / name)
+    render_experiment(fixture, out, figures=False)
+    assert {path.read_text() for path in outside.iterdir()} == {"theirs"}
+    assert not any((out / name).is_symlink() for name in FORMATS)
+    (out / "figures").symlink_to(outside)
+    with pytest.raises(ResultsError, match="is a link, which could lead out of the report"):
+        render_experiment(fixture, out)
+
+
 def test_a_report_stands_beside_its_experiment(fixture: Path) -> None:
     report = render_experiment(fixture, figures=False)
     assert report.page == Path("fixture/experiment/report.html")
