@@ -109,10 +109,7 @@ def main() -> None:
             f"{totals['documents']} documents, {totals['failed_documents']} given up, {tokens} tokens, "
             f"{sum(len(record['losses']) for record in records)} steps, {totals['questions']} questions"
         )
-        stages = ", ".join(
-            f"{stage} {spent:.0f} s" for stage, spent in totals["seconds"].items() if spent >= 0.5
-        )
-        say(f"processor time {done['seconds']:.0f} s (wall clock by stage: {stages})")
+        say(f"processor time {done['seconds']:.0f} s")
         say(f"peak memory {totals['peak_memory_bytes'] / 2**20:.0f} MiB")
 
 
