@@ -1,11 +1,23 @@
-"""What an interpreter that never imports lm_eval pays for the registration with lm-eval.
+"""What people wait for before anything happens: an interpreter, `lift-eval --help`, a report, lm-eval's requests.
 
-Compares starts of two fresh virtual environments, in turn: one that has the wheel of this checkout and one that
-has nothing. Then prints Python's own account of the modules that the wheel adds to a start.
+    python perf/startup.py [--part interpreter|help|report|requests ...] [--clock wall|cpu] [--pairs N]
+
+Every command is started in a process of its own, after one start that is not counted (bytecode is written then, as for
+any user). Those that are compared are started in turn. ``--clock cpu`` counts processor time, which is the clock for a
+machine that does other work too.
+
+    interpreter   what an interpreter that never imports lm_eval pays for the registration with lm-eval: two fresh
+                  virtual environments, one with the wheel of this checkout and one with nothing
+    help          `lift-eval --help`
+    report        `lift-eval report reports/demo.yaml`, all formats and figures
+    requests      `--model lift` against lm-eval's own `--model hf` with the same checkpoint, until the first request
+                  is to be answered; and lm-eval's index of its own tasks, which both pay where a task of lm-eval's own
+                  is named
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -13,13 +25,78 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAIRS = 200
+CHECKPOINT = ROOT / "lift_eval" / "tiny" / "checkpoint"
+INTERPRETER_PAIRS = 200
 
-# Bytecode is written at the first start and read at all others, as for any user.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+HELP = [sys.executable, "-m", "lift_eval.cli", "--help"]
+REPORT = [sys.executable, "-m", "lift_eval.cli", "report", str(ROOT / "reports" / "demo.yaml"), "--out"]
+INDEX = [sys.executable, "-c", "from lm_eval.tasks import TaskManager; TaskManager()"]
+UNTIL_REQUESTS = """
+import os, sys
+from lm_eval import simple_evaluate
+from lm_eval.api.registry import get_model
+from lm_eval.tasks import TaskManager
+from lift_eval._autoload import tasks_folder
+
+model, arguments = sys.argv[1:]
+get_model(model).generate_until = lambda *_, **__: os._exit(0)
+tasks = TaskManager(include_path=str(tasks_folder()), include_defaults=False)
+simple_evaluate(model, arguments, ["lift_tiny_shortqa"], device="cpu", task_manager=tasks)
+sys.exit("no request was made")
+"""
+
+Clock = Callable[[], float]
+
+
+def wall() -> float:
+    """Seconds of a clock on the wall."""
+    return time.perf_counter()
+
+
+def children() -> float:
+    """Processor time of all processes that have been waited for."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
+def seconds(command: Sequence[str], clock: Clock) -> float:
+    """What a command takes, from the start of its process to its end."""
+    begin = clock()
+    subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True)
+    return clock() - begin
+
+
+def in_turn(commands: Sequence[Sequence[str]], times: int, clock: Clock) -> list[list[float]]:
+    """What each of some commands takes, all of them in turn, as often as asked."""
+    for command in commands:
+        seconds(command, clock)
+    rounds = [[seconds(command, clock) for command in commands] for _ in range(times)]
+    return [list(taken) for taken in zip(*rounds, strict=True)]
+
+
+def tell(name: str, taken: Sequence[float], *, limit: str = "") -> None:
+    """Print the median and the range of some times."""
+    print(f"{name:52} {statistics.median(taken):7.2f} s  ({min(taken):.2f} to {max(taken):.2f})  {limit}")
+
+
+def interpreter(_: int, clock: Clock) -> None:
+    """The registration, in an interpreter that has no use for it."""
+    build = "import sys, hatchling.build as backend; print(backend.build_wheel(sys.argv[1]))"
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, "-c", build, scratch]
+        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        having = fresh(Path(scratch, "with"), Path(scratch, built.stdout.split()[-1]))
+        bare = fresh(Path(scratch, "without"), None)
+        nothing = [[str(python), "-c", "pass"] for python in (having, bare)]
+        with_wheel, without = in_turn(nothing, INTERPRETER_PAIRS, clock)
+    added = statistics.median(one - other for one, other in zip(with_wheel, without, strict=True))
+    whole = statistics.median(without)
+    print(f"{'added to an interpreter start':52} {1e3 * added:7.2f} ms (a start takes {1e3 * whole:.2f} ms)")
 
 
 def fresh(folder: Path, wheel: Path | None) -> Path:
@@ -29,32 +106,52 @@ def fresh(folder: Path, wheel: Path | None) -> Path:
     if wheel is not None:
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
         subprocess.run([*pip, "--no-index", "--no-deps", str(wheel)], check=True)
-    start_seconds(python)
     return python
 
 
-def start_seconds(python: Path) -> float:
-    """Seconds of a whole interpreter start that does nothing."""
-    begin = time.perf_counter()
-    subprocess.run([str(python), "-c", "pass"], env=ENVIRONMENT, check=True)
-    return time.perf_counter() - begin
+def usage(times: int, clock: Clock) -> None:
+    """The first thing that anybody types."""
+    tell("lift-eval --help", in_turn([HELP], times, clock)[0], limit="at most 0.3 s")
+
+
+def report(times: int, clock: Clock) -> None:
+    """A whole report."""
+    with tempfile.TemporaryDirectory() as folder:
+        taken = in_turn([[*REPORT, folder]], times, clock)[0]
+    tell("lift-eval report reports/demo.yaml", taken, limit="at most 2 s")
+
+
+def requests(times: int, clock: Clock) -> None:
+    """lm-eval up to its first request."""
+    arguments = {"hf": f"pretrained={CHECKPOINT},dtype=float32", "lift": "recipe=tiny,store=off"}
+    starts = [[sys.executable, "-c", UNTIL_REQUESTS, model, given] for model, given in arguments.items()]
+    hf, lift = in_turn(starts, times, clock)
+    tell("lm_eval --model hf, until its first request", hf)
+    tell("lm_eval --model lift, until its first request", lift)
+    added = [one - other for one, other in zip(lift, hf, strict=True)]
+    tell("added by --model lift", added, limit="at most 1 s")
+    tell("lm-eval's index of its own tasks, where one is named", in_turn([INDEX], 1, clock)[0])
+
+
+PARTS: dict[str, Callable[[int, Clock], None]] = {
+    "interpreter": interpreter,
+    "help": usage,
+    "report": report,
+    "requests": requests,
+}
 
 
 def main() -> None:
-    """Print the figure."""
-    build = "import sys, hatchling.build as backend; print(backend.build_wheel(sys.argv[1]))"
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-c", build, scratch]
-        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        having = fresh(Path(scratch, "with"), Path(scratch, built.stdout.split()[-1]))
-        bare = fresh(Path(scratch, "without"), None)
-        pairs = [(start_seconds(having), start_seconds(bare)) for _ in range(PAIRS)]
-
-    added = statistics.median(one - other for one, other in pairs) * 1e3
-    whole = statistics.median(other for _, other in pairs) * 1e3
-    print(
-        f"added to an interpreter start: {added:.2f} ms (median of {PAIRS} pairs; a start takes {whole:.2f} ms)"
-    )
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="what to start")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what to measure")
+    parser.add_argument("--pairs", type=int, default=5, help="starts of each command (5)")
+    chosen = parser.parse_args()
+    clock = children if chosen.clock == "cpu" else wall
+    print(f"{'processor' if chosen.clock == 'cpu' else 'wall-clock'} time, median and range")
+    for part in chosen.part:
+        PARTS[part](chosen.pairs, clock)
 
 
 if __name__ == "__main__":
