@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,8 +61,8 @@ def wall() -> float:
 
 def children() -> float:
     """Processor time of all processes that have been waited for."""
-    spent = os.times()
-    return spent.children_user + spent.children_system
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def seconds(command: Sequence[str], clock: Clock) -> float:
