@@ -533,8 +533,8 @@ def _longest(steps: Iterable[Iterable[Sample]]) -> int:
 
 def _steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[Sample]]:
     training, auxiliary = recipe.training, recipe.auxiliary
-    length = min(training.segment_tokens, document_tokens)
-    count = 1 + math.ceil((document_tokens - length) / training.stride_tokens)
+    length = max(min(training.segment_tokens, document_tokens), 2)
+    count = 1 + max(math.ceil((document_tokens - length) / training.stride_tokens), 0)
     windows = (
         min(training.window_tokens, document_tokens)
         + len(training.recite_instruction) // CHARACTERS_PER_TOKEN
@@ -576,7 +576,7 @@ def _prompt(recipe: Recipe, document_tokens: int, window: int, *, closed_book: b
         return QUESTION_TOKENS, QUESTION_TOKENS // 2
     whole = document_tokens + QUESTION_TOKENS
     most = min(recipe.prompt.max_tokens, window - recipe.decoding.max_new_tokens)
-    length = min(whole, most)
+    length = max(min(whole, most), 2)
     # Where all of the prompt is cut, each question moves the cut.
     moves = whole > most and recipe.prompt.truncate == "prompt"
     return length, length // 2 if moves else max(length - QUESTION_TOKENS, 0)
