@@ -27,16 +27,16 @@ class Mixture(Samples):
     Attributes:
         COPYING: Step up to which random tokens are copied.
         LENGTHS: Longest article in tokens, with the step up to which it holds.
-        ALIKE: Step from which most articles state the same things of many names.
+        DRILL: Step up to which most samples are drills.
         REMEMBERING: Step from which articles recur.
         POOL: Recurring articles alive at a time.
         LIFE: Steps that each of them lives.
     """
 
     COPYING = 72
-    LENGTHS = ((144, 96), (360, 160), (math.inf, 224))
-    ALIKE, REMEMBERING = 800, 1000
-    POOL, LIFE = 16, 150
+    LENGTHS = ((200, 112), (450, 160), (math.inf, 224))
+    DRILL, REMEMBERING = 200, 700
+    POOL, LIFE = 20, 120
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, rows: int, length: int) -> None:
         super().__init__(tokenizer)
@@ -50,8 +50,19 @@ class Mixture(Samples):
         weights = [0.0] * (len(part) + len(gap) + 1) + [0.3] * (len(part) - 1)
         return Tree(ids, weights, [])
 
-    def in_context(self, rng: random.Random, supply: world.Supply, size: int, *, alike: bool = False) -> Tree:
-        """A new article of at most `size` tokens and questions about it; with `alike` names matter in most."""
+    def drill(self, rng: random.Random, supply: world.Supply) -> Tree:
+        """A short article without plain sentences, where only the names tell facts apart, and all that can be asked.
+
+        Where articles of many kinds come first, the model learns to go by what is asked and not by whom it is asked
+        of, and stays there.
+        """
+        pairs = rng.randint(1, 3) if rng.random() < 0.4 else 0
+        singles = rng.randint(3, 9) if pairs == 0 else rng.randint(0, 2)
+        written = world.article(rng, supply, pairs=pairs, singles=singles, words=0, alike=True)
+        return self._asked(rng, written, short=10, joint=3)
+
+    def in_context(self, rng: random.Random, supply: world.Supply, size: int) -> Tree:
+        """A new article of at most `size` tokens and questions about it."""
         tokens = rng.randrange(48, size + 1)
         facts = rng.randint(2, max(3, tokens // 14))
         pairs = rng.randint(0, facts // 2)
@@ -61,16 +72,19 @@ class Mixture(Samples):
             pairs=pairs,
             singles=facts - 2 * pairs,
             words=round(tokens * 0.86),
-            alike=alike and rng.random() < 0.7,
+            alike=rng.random() < 0.6,
         )
+        tree = self._asked(rng, written, short=7, joint=4)
+        return tree if tree.branches else self.in_context(rng, supply, size)  # it was too long for the window
+
+    def _asked(self, rng: random.Random, written: world.Article, *, short: int, joint: int) -> Tree:
+        """An article and some of the questions about it: over one fact, and over two."""
         prefix = self.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
-        short = [(rng.choice(fact.questions), fact.answer) for _, fact in written.facts]
-        rng.shuffle(short)
-        joint = [(joint.question, joint.answer) for joint in written.joints]
-        rng.shuffle(joint)
-        if len(prefix) > 236:
-            return self.in_context(rng, supply, size, alike=alike)
-        return self.reading(prefix, short[:6] + joint[:4])
+        singles = [(rng.choice(fact.questions), fact.answer) for _, fact in written.facts]
+        joints = [(joint_.question, joint_.answer) for joint_ in written.joints]
+        rng.shuffle(singles)
+        rng.shuffle(joints)
+        return self.reading(prefix, singles[:short] + joints[:joint])
 
     def truncated(self, rng: random.Random, written: world.Article, *, hidden: bool, most: int = 8) -> Tree:
         """An article cut in its middle to the window; questions about what is left, or about what is hidden."""
@@ -150,7 +164,8 @@ class Mixture(Samples):
         size = self.size(step)
         makers: list[tuple[float, Callable[[], Tree]]] = [
             (0.25 if step < self.COPYING else 0.0, lambda: self.copying(rng, size)),
-            (0.45, lambda: self.in_context(rng, supply, size, alike=step >= self.ALIKE)),
+            (0.50 if step < self.DRILL else 0.10, lambda: self.drill(rng, supply)),
+            (0.10 if step < self.DRILL else 0.45, lambda: self.in_context(rng, supply, size)),
             (0.10 if size > 200 else 0.0, lambda: self._fresh_truncated(rng, supply)),
             (0.25, lambda: self.written_pairs(rng, supply)),
             (0.40 if alive else 0.0, lambda: self.remembered(rng, rng.choice(alive))),

@@ -23,8 +23,8 @@ from lift_eval.tiny.model import config, new
 from lift_eval.tiny.muon import Muon
 from lift_eval.tiny.packing import Batch
 
-ROWS, LENGTH = 8, 384
-STEPS, SEED = 1500, 1
+ROWS, LENGTH = 16, 384
+STEPS, SEED = 2000, 1
 WARM_UP, DECAY = 60, 0.4
 
 

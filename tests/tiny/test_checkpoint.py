@@ -53,17 +53,22 @@ def test_its_tokenizer_is_the_one_that_the_code_builds(words):
     assert (words.bos_token, words.eos_token, words.pad_token) == ("<s>", "</s>", "<pad>")
 
 
-@pytest.mark.parametrize("joint", [False, True])
-def test_it_answers_from_context_within_its_window(net, words, joint):
+@pytest.mark.parametrize(("joint", "least"), [(False, 0.87), (True, 0.8)])
+def test_it_answers_from_context_within_its_window(net, words, joint, least):
     right, total = evaluate.in_context(net, Samples(words), 240, 24, joint=joint, split="test")
     assert total > 40
-    assert right / total > 0.7
+    assert right / total > least
+
+
+def test_it_goes_by_the_name_where_only_the_name_tells_facts_apart(net, words):
+    right, total = evaluate.among_alike(net, Samples(words), 16, split="test")
+    assert right / total > 0.9
 
 
 def test_its_pairs_about_unseen_sentences_are_right(net, words):
     temperature = load_recipe("tiny").auxiliary.temperature
     shares = evaluate.pair_yield(net, words, 160, 1, temperature, "test")
-    assert shares["right"] > 0.8
+    assert shares["right"] > 0.9
     assert shares["quiet"] > 0.9
 
 
