@@ -7,6 +7,7 @@ an architecture, an adapter or the checkpointing of activations changes is in th
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +34,8 @@ from lift_eval.training.finetune import column_cost, finetune
 from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
 from lift_eval.training.sentences import split_sentences
+
+logger = logging.getLogger(__name__)
 
 MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Of a micro-batch, by type of device: larger ones take more memory and hardly less time."""
@@ -196,11 +199,21 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
     steps = list(_steps(recipe, MANY_TOKENS, window))
     free = free_bytes(model.device)
     size = MOST_TOKENS.get(model.device.type, max(MOST_TOKENS.values()))
+    chosen = {"micro_batch_tokens": size, "gradient_checkpointing": False}
+    given = {key: value for key in chosen if (value := getattr(compute, key)) != "auto"}
     if _at_most(base, max(size, _longest(steps))) <= SAFE_SHARE * free:  # no need to know better
-        chosen = {"micro_batch_tokens": size, "gradient_checkpointing": False}
-        given = {key: value for key in chosen if (value := getattr(compute, key)) != "auto"}
         return compute.model_copy(update=chosen | given)
-    return Work(shadow(base.config, recipe, model.device), steps).choose(compute, free)
+    try:
+        return Work(shadow(base.config, recipe, model.device), steps).choose(compute, free)
+    except Exception as error:
+        logger.warning(
+            "memory could not be predicted (%s: %s); going on with micro-batches of at most %d tokens, smaller ones "
+            "where memory runs out",
+            type(error).__name__,
+            str(error).partition("\n")[0],
+            size,
+        )
+        return compute.model_copy(update=chosen | given)
 
 
 def _at_most(model: Any, tokens: int) -> int:  # noqa: ANN401 - PreTrainedModel

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval.adapters import attach
 from lift_eval.answering import Decoding, answer
@@ -122,6 +122,21 @@ def test_little_memory_means_smaller_micro_batches_and_then_checkpointing() -> N
     assert work.choose(recipe.compute, single).gradient_checkpointing
     nothing = work.choose(recipe.compute, 0)
     assert (nothing.micro_batch_tokens, nothing.gradient_checkpointing) == (256, True)
+
+
+def test_a_model_that_cannot_be_predicted_is_trained_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unregistered(LlamaConfig):
+        model_type = "of-somebody"
+
+    recipe = recipe_with("lora")
+    model = attach(tiny_model(), recipe.adapter, seed=0)
+    model.get_base_model().config = Unregistered(**tiny_config("llama").to_dict())
+    monkeypatch.setattr("lift_eval.memory.free_bytes", lambda device: 1)
+    chosen = chosen_compute(ComputeSettings(), recipe, model, 16384)
+    assert (chosen.micro_batch_tokens, chosen.gradient_checkpointing) == (2048, False)
+    assert "could not be predicted" in caplog.text
 
 
 def test_what_the_recipe_says_is_kept() -> None:
