@@ -30,7 +30,7 @@ from lift_eval.answering import Decoding, answer
 from lift_eval.loading import attends_fully, resolve_dtype
 from lift_eval.recipe import ComputeSettings, LoraSettings, NoAdapter, PissaSettings, Recipe, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.finetune import column_cost, finetune
+from lift_eval.training.finetune import checkpoint_activations, column_cost, finetune
 from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
 from lift_eval.training.sentences import split_sentences
@@ -413,7 +413,7 @@ def gradient_bytes(
     """
     model.train()
     if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        checkpoint_activations(model, on=True)
     try:
         with _Ledger() as ledger:
             if accumulated:
@@ -423,7 +423,7 @@ def gradient_bytes(
         return int(ledger.peak)
     finally:
         if checkpointing:
-            model.gradient_checkpointing_disable()
+            checkpoint_activations(model, on=False)
         model.zero_grad(set_to_none=True)
         model.eval()
 

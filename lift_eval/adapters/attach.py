@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,7 +42,9 @@ def attach(
     else:
         _check_precision(model, adapter, quantization)
         config = _config(model, adapter)
-        with _seeded(model, seed):
+        with _seeded(model, seed), warnings.catch_warnings():
+            # peft asks transformers by a name that it has given up; nothing that a user could mend.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             adapted = get_peft_model(model, config).eval()
     if quantization is not None:
         quantize(adapted, quantization)

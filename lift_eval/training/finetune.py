@@ -204,7 +204,7 @@ class _Layout:
             self.max_tokens = max(divisible) // 2
         elif not self.checkpointing:
             self.checkpointing = True
-            _checkpoint_activations(model)
+            checkpoint_activations(model, on=True)
         else:
             return False
         return True
@@ -304,16 +304,27 @@ def _training_mode(model: Any, layout: _Layout) -> Iterator[None]:  # noqa: ANN4
     """Training mode inside, evaluation mode after, also when training fails."""
     model.train()
     if layout.checkpointing:
-        _checkpoint_activations(model)
+        checkpoint_activations(model, on=True)
     try:
         yield
     finally:
         if layout.checkpointing:
-            model.gradient_checkpointing_disable()
+            checkpoint_activations(model, on=False)
         model.zero_grad(set_to_none=True)
         model.eval()
 
 
-def _checkpoint_activations(model: Any) -> None:  # noqa: ANN401
-    """Never the reentrant kind: with frozen embeddings it gives most adapter weights no gradient, silently."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+def checkpoint_activations(model: Any, *, on: bool) -> None:  # noqa: ANN401
+    """Compute activations anew in the backward pass, or keep them.
+
+    Args:
+        model: A causal LM of transformers, with or without an adapter.
+        on: Whether to compute them anew.
+    """
+    # transformers 5.23 has other names for both.
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    if on:
+        # Never the reentrant kind: with frozen embeddings it gives most adapter weights no gradient, silently.
+        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    else:
+        getattr(model, f"{name}_checkpointing_disable")()
