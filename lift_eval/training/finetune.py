@@ -130,7 +130,7 @@ def finetune(
         column_cost(model),
         freezes=True,
     )
-    with _training_mode(model, layout):
+    with _training_mode(model, optimizer, layout):
         for samples in epochs:
             for chunk in step_samples(samples, settings.samples_per_step, generator):
                 rate = settings.learning_rate * learning_rate_factor(len(report.losses), total, settings)
@@ -300,7 +300,7 @@ def step_samples(
 
 
 @contextmanager
-def _training_mode(model: Any, layout: _Layout) -> Iterator[None]:  # noqa: ANN401
+def _training_mode(model: Any, optimizer: torch.optim.Optimizer, layout: _Layout) -> Iterator[None]:  # noqa: ANN401
     """Training mode inside, evaluation mode after, also when training fails."""
     model.train()
     if layout.checkpointing:
@@ -310,7 +310,7 @@ def _training_mode(model: Any, layout: _Layout) -> Iterator[None]:  # noqa: ANN4
     finally:
         if layout.checkpointing:
             checkpoint_activations(model, on=False)
-        model.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)  # whatever a failed step has left
         model.eval()
 
 
