@@ -4,8 +4,6 @@ Both models have the same weights and are in memory from the start. Where a prom
 their answers must be equal. Where it does not, `hf` cuts its beginning and `lift` its middle, so only times compare.
 """
 
-
-
 from __future__ import annotations
 
 import importlib.util

@@ -1,9 +1,10 @@
-"""One document of a million tokens, and ten thousand documents of one question: to the end, and what they take.
+"""A document of a million tokens, one of ten thousand questions, ten thousand of one question: what they take.
 
     python perf/extremes.py long --words 900000
+    python perf/extremes.py asked --questions 10000
     python perf/extremes.py many --documents 10000
 
-Both run the whole line with the bundled model on one thread: one epoch of plain segments, LoRA of rank 4, a store of
+All run the whole line with the bundled model on one thread: one epoch of plain segments, LoRA of rank 4, a store of
 their own. Times are processor time. While it runs, `many` prints what could grow.
 """
 
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def write(folder: Path, documents: int, words: int, questions: int) -> None:
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as rows:
         for document in world.documents("test", documents, words=words):
             row = document.shortqa
-            for pair in row["qa_pairs"][:questions]:
+            for pair in islice(cycle(row["qa_pairs"]), questions):
                 about = {
                     "title": row["title"],
                     "context": row["input"],
@@ -76,7 +78,7 @@ def show(store: Path) -> None:
 
 
 def run(folder: Path, documents: int, words: int, questions: int, seconds: float) -> dict[str, Any]:
-    """Run one of the two; returns what `tests.line` reads of it."""
+    """Run one of the three; returns what `tests.line` reads of it."""
     write(folder, documents, words, questions)
     began, stop = time.process_time(), threading.Event()
     watching = threading.Thread(target=watch, args=(folder / "store", seconds, stop), daemon=True)
@@ -91,16 +93,21 @@ def run(folder: Path, documents: int, words: int, questions: int, seconds: float
 
 def main() -> None:
     """Run it and print the totals."""
-    parser = argparse.ArgumentParser(description="Run one enormous document, or very many small ones.")
-    parser.add_argument("what", choices=("long", "many"))
+    parser = argparse.ArgumentParser(
+        description="Run one enormous document, or one asked very often, or very many."
+    )
+    parser.add_argument("what", choices=("long", "asked", "many"))
     parser.add_argument("--documents", type=int, default=10_000, help="of 'many'")
+    parser.add_argument("--questions", type=int, default=10_000, help="of 'asked'")
     parser.add_argument("--words", type=int, default=900_000, help="of 'long'")
     parser.add_argument("--every", type=float, default=60, help="seconds between two lines")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
-    documents, words, questions = (
-        (1, parsed.words, 20) if parsed.what == "long" else (parsed.documents, 120, 1)
-    )
+    documents, words, questions = {
+        "long": (1, parsed.words, 20),
+        "asked": (1, 2_000, parsed.questions),
+        "many": (parsed.documents, 120, 1),
+    }[parsed.what]
     with tempfile.TemporaryDirectory() as scratch:
         done = run(Path(scratch), documents, words, questions, parsed.every)
         totals, records = done["record"]["totals"], done["record"]["documents"]

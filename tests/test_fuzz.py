@@ -10,6 +10,7 @@ import copy
 import io
 import json
 import math
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ from tests.store.test_faults import ADAPTER, KEY, TENSORS, TEXT
 T = TypeVar("T")
 TRIED: dict[str, int] = {}
 """Inputs by test."""
+TIMES = int(os.environ.get("LIFT_EVAL_FUZZ", "0"))
+"""How many times as many inputs are tried, drawn anew; by default the same ones are tried each time."""
 
 
 def fuzz(examples: int, *strategies: st.SearchStrategy[Any]) -> Callable[[T], T]:
@@ -53,7 +56,11 @@ def fuzz(examples: int, *strategies: st.SearchStrategy[Any]) -> Callable[[T], T]
     def decorate(test: Any) -> Any:
         TRIED[test.__name__] = examples
         quiet = settings(
-            max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None
+            max_examples=examples * max(TIMES, 1),
+            derandomize=not TIMES,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
         )
         return quiet(given(*strategies)(test))
 

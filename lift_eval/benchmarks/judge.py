@@ -372,7 +372,10 @@ def score_names(row: Mapping[str, Any]) -> list[str]:
     """Names of a row's scores: of answers or of summaries, and of answers of its type."""
     if row["judged_as"] == "summary":
         return ["judge_score"]
-    return ["judge_accuracy", *([f"judge_accuracy_{row['type']}"] if row["type"] in LOOGLE_TYPES else [])]
+    names = ["judge_accuracy"]
+    if (type_ := row.get("type")) in tuple(LOOGLE_TYPES):  # a saved row may hold anything there
+        names.append(f"judge_accuracy_{type_}")
+    return names
 
 
 def asked_score(asked: Sequence[Item]) -> float | None:

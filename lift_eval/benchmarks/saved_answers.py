@@ -264,7 +264,7 @@ def _add_to_samples(
         }
         sample.update(scores)
         sample["metrics"] = list(dict.fromkeys([*sample["metrics"], *scores]))
-    content = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples).encode()
+    content = _encoded("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
     _replace(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
@@ -306,7 +306,11 @@ def _judged_name(path: Path, judge: Judge) -> str:
 
 
 def _write_json(path: Path, content: object) -> None:
-    _replace(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    _replace(path, _encoded(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # of half a character it makes what JSON makes of it
 
 
 def _replace(path: Path, content: bytes) -> None:

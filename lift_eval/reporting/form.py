@@ -83,8 +83,12 @@ class _Questions(_Form):
     effective: Count | None = None
 
 
+class _Scores(_Form):
+    sample_len: Count | None = None
+
+
 class _Results(_Form):
-    results: dict[str, Group]
+    results: dict[str, _Scores]
     configs: dict[str, _Task]
     config: _Config
     versions: Group = {}

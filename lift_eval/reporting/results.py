@@ -455,7 +455,10 @@ def compact_samples(folder: str | Path) -> int:
         with partial.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as stream:
             for number, record in enumerate(_lines(path), start=1):
                 with read_as_sample(f"{path}: line {number}"):
-                    stream.write(json.dumps(_compact(record), ensure_ascii=False).encode() + b"\n")
+                    line = json.dumps(_compact(record), ensure_ascii=False) + "\n"
+                    stream.write(
+                        line.encode(errors="backslashreplace")
+                    )  # half a character, as JSON escapes it
         saved += path.stat().st_size - partial.stat().st_size
         partial.replace(target)
         path.unlink()

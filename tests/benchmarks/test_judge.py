@@ -215,7 +215,7 @@ def test_an_answer_that_is_no_chat_is_a_failure(server: JudgeServer, tmp_path: P
 def test_a_refused_key_or_model_is_one_clear_error(server: JudgeServer, tmp_path: Path, status: int) -> None:
     server.reply = lambda user: status
     with pytest.raises(
-        JudgeError, match=rf"the judge 'm' at http.* refuses \(HTTP {status}\); check"
+        JudgeError, match=rf"the judge 'm' at 127.0.0.1:[0-9]+ refuses \(HTTP {status}\); check"
     ) as raised:
         Judge("m", tmp_path, concurrency=1).judge(answers(50))
     assert "secret-key" not in str(raised.value)
