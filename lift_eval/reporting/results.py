@@ -203,6 +203,8 @@ def read_run(path: Path) -> Run:
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        # JSON can name half a character, which nothing can write.
+        data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
     except (ValueError, RecursionError) as error:
         raise ResultsError(
             f"{path}: not whole JSON ({error}); the run was killed while it wrote: delete the file and run again"
