@@ -229,6 +229,11 @@ def context_window(config: Any, tokenizer: Any) -> int:  # noqa: ANN401
     return int(known) if isinstance(known, int) and known < 10**9 else 2048
 
 
+def base_of(model: Any) -> Any:  # noqa: ANN401 - PreTrainedModel or PeftModel
+    """The model of transformers, without peft's wrapper where it has one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def attends_fully(model: Any) -> bool:  # noqa: ANN401
     """Whether every layer attends to all earlier tokens through a mask that we may replace.
 
@@ -236,7 +241,7 @@ def attends_fully(model: Any) -> bool:  # noqa: ANN401
     columns, ALiBi their distance, a recurrent layer takes tokens in their order, and flash attention has no mask.
     """
     config = model.config.get_text_config()
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     if "position_ids" not in inspect.signature(base.forward).parameters or getattr(config, "alibi", False):
         return False
     if "local" in getattr(config, "attention_layers", ()):

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lift_eval.adapters import attach
 from lift_eval.adapters.quantization import quantizable
 from lift_eval.answering import Decoding, answer
-from lift_eval.loading import attends_fully, resolve_dtype
+from lift_eval.loading import attends_fully, base_of, resolve_dtype
 from lift_eval.recipe import ComputeSettings, LoraSettings, NoAdapter, PissaSettings, Recipe, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import checkpoint_activations, column_cost, finetune
@@ -195,7 +195,7 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
     spread = len(set((getattr(model, "hf_device_map", None) or {"": 0}).values())) > 1
     if spread or "auto" not in (compute.micro_batch_tokens, compute.gradient_checkpointing):
         return compute
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     steps = list(_steps(recipe, MANY_TOKENS, window))
     free = free_bytes(model.device)
     size = MOST_TOKENS.get(model.device.type, max(MOST_TOKENS.values()))

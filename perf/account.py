@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from common.setting import Setting, print_table, setting
 
+from lift_eval.loading import base_of
 from lift_eval.training.samples import Sample, by_prefix
 
 
@@ -40,7 +41,7 @@ class Shape:
     @classmethod
     def of(cls, model: Any) -> Shape:
         """Read a model of transformers, with or without an adapter; also one on the meta device."""
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = base_of(model)
         config = base.config.get_text_config()
         head = config.vocab_size * config.hidden_size
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -41,6 +41,7 @@ from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, entry_k
 from lift_eval.training.replies import read_reply
 from tests.conftest import ROOT
 from tests.reporting.helpers import DATE, document_record, rows, write_run
+from tests.store import test_faults
 from tests.store.test_faults import ADAPTER, KEY, TENSORS, TEXT
 
 T = TypeVar("T")
@@ -118,17 +119,8 @@ def reshaped(draw: Any, whole: Any) -> Any:
 
 def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
     """Bytes flipped, cut, put in and taken out, and bytes that were never right."""
-    place = st.integers(0, len(whole) - 1)
     return st.one_of(
-        st.builds(
-            lambda at, bit: whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :],
-            place,
-            st.integers(0, 7),
-        ),
-        st.builds(lambda at: whole[:at], place),
-        st.builds(lambda at, more: whole[:at] + more + whole[at:], place, st.binary(min_size=1, max_size=9)),
-        st.builds(lambda at, length: whole[:at] + whole[at + length :], place, st.integers(1, 99)),
-        st.binary(max_size=200),
+        test_faults.damaged(whole),
         st.sampled_from(
             [b"", b"[" * 100_000, b'{"a":' * 100_000, b"\xef\xbb\xbf", b'{"a": ' + b"9" * 5000 + b"}"]
         ),

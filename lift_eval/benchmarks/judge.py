@@ -373,7 +373,7 @@ def score_names(row: Mapping[str, Any]) -> list[str]:
     if row["judged_as"] == "summary":
         return ["judge_score"]
     names = ["judge_accuracy"]
-    if (type_ := row.get("type")) in tuple(LOOGLE_TYPES):  # a saved row may hold anything there
+    if (type_ := row.get("type")) in LOOGLE_TYPES:  # a saved row may hold anything there
         names.append(f"judge_accuracy_{type_}")
     return names
 

@@ -185,6 +185,5 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> None:
 def _write(path: Path, text: str) -> None:
     if path.is_symlink():  # it is replaced, not what it leads to
         path.unlink()
-    path.write_text(
-        text, encoding="utf-8", errors="replace", newline="\n"
-    )  # answers may hold half a character
+    # Answers may hold half a character.
+    path.write_text(text, encoding="utf-8", errors="replace", newline="\n")

@@ -458,9 +458,8 @@ def compact_samples(folder: str | Path) -> int:
             for number, record in enumerate(_lines(path), start=1):
                 with read_as_sample(f"{path}: line {number}"):
                     line = json.dumps(_compact(record), ensure_ascii=False) + "\n"
-                    stream.write(
-                        line.encode(errors="backslashreplace")
-                    )  # half a character, as JSON escapes it
+                    # Half a character, as JSON escapes it.
+                    stream.write(line.encode(errors="backslashreplace"))
         saved += path.stat().st_size - partial.stat().st_size
         partial.replace(target)
         path.unlink()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.errors import TrainingError
+from lift_eval.loading import base_of
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.loss import accumulate_gradient, freeze
@@ -113,14 +114,7 @@ def finetune(
     began = time.perf_counter()
     report = FinetuneReport()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimizer = optimizer_of(parameters, settings)
     total = _count_steps(epochs, settings)
     layout = _Layout(
         # What is left open begins large, and shrinks where memory runs out.
@@ -149,6 +143,23 @@ def finetune(
     report.micro_batch_tokens, report.gradient_checkpointing = layout.max_tokens, layout.checkpointing
     report.seconds = time.perf_counter() - began
     return report
+
+
+def optimizer_of(parameters: Sequence[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The recipe's optimizer, its learning rate at the peak.
+
+    Args:
+        parameters: What is trained.
+        settings: The recipe's training group.
+    """
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
 
 
 def _finite(loss: Tensor, norm: Tensor, *, step: int, rate: float) -> float:
@@ -257,7 +268,7 @@ def column_cost(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftM
 
     Scores and weighted sum take 4 operations per column and channel of the queries, a weight takes 2.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     config = base.config.get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     channels = config.num_hidden_layers * config.num_attention_heads * head_dim

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lift_eval.loading import autocast
+from lift_eval.loading import autocast, base_of
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.prefixes import FrozenPrefix, PrefixError, read_prefix
 
@@ -60,15 +60,11 @@ def freeze(model: Any, prefix: Tensor) -> FrozenPrefix:  # noqa: ANN401
     Raises:
         PrefixError: If the model's keys and values cannot be kept.
     """
-    base = _base(model)
+    base = base_of(model)
     body = _body(base)
     if body is None:
         raise PrefixError("the code of the model is not known")
     return read_prefix(base, body, prefix)
-
-
-def _base(model: Any) -> Any:  # noqa: ANN401
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _accumulate(
@@ -78,7 +74,7 @@ def _accumulate(
     prefix: FrozenPrefix | None,
     logits_at_once: int,
 ) -> Tensor:
-    base = _base(model)
+    base = base_of(model)
     inputs = _inputs(base, batch)
     body = _body(base)
     if body is None:

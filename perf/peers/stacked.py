@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lift_eval.loading import attends_fully
 from lift_eval.recipe import TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.finetune import column_cost
+from lift_eval.training.finetune import column_cost, optimizer_of
 from lift_eval.training.samples import Sample
 
 
@@ -70,14 +70,7 @@ def train(
     """
     with _stacked(model, len(work)) as layers:
         parameters = [weight for layer in layers for weight in (layer.down, layer.up)]
-        optimizer = torch.optim.AdamW(
-            parameters,
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        optimizer = optimizer_of(parameters, settings)
         losses = []
         for step in zip(*work, strict=True):
             losses.append(_accumulate(model, layers, step, micro_batch_tokens))

@@ -38,8 +38,8 @@ ADAPTER = adapter_entry(KEY, TRAINING, TENSORS, {"document": "A title"})
 # --- damaged and foreign bytes -----------------------------------------------------------------------------
 
 
-def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
-    """Flipped bits, cut ends, things put in or taken out, and bytes that were never an entry."""
+def damaged(whole: bytes) -> st.SearchStrategy[bytes]:
+    """Flipped bits, cut ends, things put in or taken out, and bytes that were never right."""
     place = st.integers(0, len(whole) - 1)
     return st.one_of(
         st.builds(
@@ -51,6 +51,13 @@ def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
         st.builds(lambda at, more: whole[:at] + more + whole[at:], place, st.binary(min_size=1, max_size=9)),
         st.builds(lambda at, length: whole[:at] + whole[at + length :], place, st.integers(1, 99)),
         st.binary(max_size=200),
+    )
+
+
+def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
+    """A damaged entry, and text that was never one."""
+    return st.one_of(
+        damaged(whole),
         st.text(max_size=50).map(lambda text: f'{{"sha256": "{text}"}}\n{{}}\n'.encode(errors="replace")),
     )
 
