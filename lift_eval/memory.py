@@ -31,7 +31,8 @@ from lift_eval.loading import attends_fully, base_of, resolve_dtype
 from lift_eval.recipe import ComputeSettings, LoraSettings, NoAdapter, PissaSettings, Recipe, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import checkpoint_activations, column_cost, finetune
-from lift_eval.training.loss import accumulate_gradient
+from lift_eval.training.loss import step_gradient
+from lift_eval.training.prefixes import PrefixError
 from lift_eval.training.samples import Sample
 from lift_eval.training.sentences import split_sentences
 
@@ -419,7 +420,7 @@ def gradient_bytes(
             if accumulated:
                 for parameter in _trained(model):
                     parameter.grad = torch.empty_like(parameter)
-            accumulate_gradient(model, batch.to(model.device), 1)
+            step_gradient(model, [batch], 1)
         return int(ledger.peak)
     finally:
         if checkpointing:
@@ -494,17 +495,30 @@ class Work:
 
     def gradient(self, micro_batch_tokens: int, checkpointing: bool) -> int:
         """Most bytes that making a step's gradient takes, in micro-batches of so many tokens."""
+        try:
+            return self._gradient(micro_batch_tokens, checkpointing, trunks=True)
+        except PrefixError:
+            return self._gradient(micro_batch_tokens, checkpointing, trunks=False)
+
+    def _gradient(self, micro_batch_tokens: int, checkpointing: bool, *, trunks: bool) -> int:
         share, cost = attends_fully(self.model), column_cost(self.model)
         most = 0
         for samples in self.steps:
-            batches = micro_batches(samples, micro_batch_tokens, share_prefixes=share, column_cost=cost)
-            batch, several = batches[0], len(batches) > 1
-            case = (batch.input_ids.shape, batch.branches is None, several, checkpointing)
-            if case not in self._known:
-                self._known[case] = gradient_bytes(
-                    self.model, batch, checkpointing=checkpointing, accumulated=several
-                )
-            most = max(most, self._known[case])
+            batches = micro_batches(
+                samples, micro_batch_tokens, share_prefixes=share, trunks=trunks, column_cost=cost
+            )
+            kinds = (
+                [batch for batch in batches if (batch.trunk is None) == whole] for whole in (True, False)
+            )
+            for batch in (max(kind, key=lambda batch: batch.tokens) for kind in kinds if kind):
+                several = len(batches) > 1
+                path = tuple(len(trunk.ids) for trunk in batch.trunk.path) if batch.trunk else ()
+                case = (batch.input_ids.shape, batch.branches is None, path, several, checkpointing)
+                if case not in self._known:
+                    self._known[case] = gradient_bytes(
+                        self.model, batch, checkpointing=checkpointing, accumulated=several
+                    )
+                most = max(most, self._known[case])
         return most
 
     def choose(self, compute: ComputeSettings, free: int) -> ComputeSettings:

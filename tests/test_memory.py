@@ -27,7 +27,7 @@ from lift_eval.memory import (
 )
 from lift_eval.recipe import ComputeSettings, PrecisionSettings, Recipe, load_recipe
 from lift_eval.training.batching import micro_batches
-from lift_eval.training.loss import accumulate_gradient
+from lift_eval.training.loss import accumulate_gradient, step_gradient
 from lift_eval.training.samples import Sample
 from tests.models import ARCHITECTURES, save_checkpoint, tiny_config, tiny_model, tiny_tokenizer
 
@@ -66,6 +66,45 @@ def test_a_gradient_takes_what_was_predicted(architecture: str, adapter: str, ch
     with _Ledger() as ledger:
         accumulate_gradient(model, batch, 1)
     assert expected == pytest.approx(ledger.peak, rel=0.02)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_rows_behind_a_trunk_take_what_was_predicted(adapter: str, checkpointing: bool) -> None:
+    """With the trunk's activations, its keys and values, and their gradient."""
+    recipe = recipe_with(adapter)
+    prompts = [torch.tensor([0] * 200 + [number] * (90 + number)) for number in (1, 1, 2)]
+    answer_ids = torch.ones(5, dtype=torch.int64)
+    samples = [Sample(prompt, answer_ids) for prompt in prompts]
+    batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
+    batch = max(batches, key=lambda batch: batch.tokens)
+    assert batch.trunk is not None
+    expected = gradient_bytes(
+        shadow(tiny_config("llama"), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
+    )
+    model = attach(tiny_model(), recipe.adapter, seed=0).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with _Ledger() as ledger:
+        step_gradient(model, [batch], 1)
+    assert expected == pytest.approx(ledger.peak, rel=0.02)
+
+
+def test_the_longest_rows_and_the_longest_behind_a_trunk_are_predicted() -> None:
+    recipe = recipe_with("lora")
+    model = shadow(tiny_config("llama"), recipe, CPU)
+    alike = [
+        Sample(torch.tensor([0] * 300 + [number] * 9), torch.ones(3, dtype=torch.int64))
+        for number in range(4)
+    ]
+    other = Sample(torch.tensor([9] * 10), torch.ones(40, dtype=torch.int64))
+    trunks, apart = Work(model, [alike]), Work(model, [alike[:1]])
+    assert trunks.gradient(64, checkpointing=False) == pytest.approx(
+        apart.gradient(64, checkpointing=False), rel=0.3
+    )
+    assert Work(model, [[*alike, other]]).gradient(64, checkpointing=False) >= trunks.gradient(
+        64, checkpointing=False
+    )
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

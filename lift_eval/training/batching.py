@@ -7,15 +7,16 @@ A row of a micro-batch holds one sample, or a *tree*: samples that begin with th
 document), the common prefix once, each rest behind it and blind to the others; positions and mask make every token
 see just what it would see alone. Rows of like length stand side by side, padded on the right.
 
-Samples behind a frozen prefix are such branches too, of a trunk that is not in the row: its keys and values are there
-already (`prefixes`), and the row holds what is the samples' own.
+Rows may also stand behind a *trunk*, whose tokens they do not hold: its keys and values are there already (`prefixes`),
+and a row holds what is the samples' own. What is a tree, what a trunk, is decided in `sharing`. A frozen prefix is a
+trunk without a gradient.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
 import torch
 from torch import Tensor
@@ -23,15 +24,10 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from lift_eval.training.samples import Sample, by_prefix
-
-MIN_SHARED_TOKENS = 16
-"""A shorter common prefix is not worth a mask."""
-
-FREE_PADDING = 64
-"""Tokens of padding that cost less than one more forward pass."""
+from lift_eval.training.sharing import FREE_PADDING, Group, Trunk, common_tokens, pack, room_behind, share
 
 MOST_PADDING = 0.1
-"""Most padding of a micro-batch beyond that, as a share of its tokens."""
+"""Most padding of a micro-batch beyond `FREE_PADDING`, as a share of its tokens."""
 
 _PADDING = -1
 
@@ -50,7 +46,7 @@ class MicroBatch:
             -1 for padding. None for rows of single samples: their padding stands where causal attention never looks,
             and without a mask attention is faster.
         position_ids: Shape (rows, width), int64, where they are not simply 0, 1, 2, ... (trees), else None.
-        prefix: The frozen prefix that every row stands behind, shape (p,), int64; none without.
+        trunk: What every row stands behind; none for whole samples.
     """
 
     input_ids: Tensor
@@ -59,7 +55,13 @@ class MicroBatch:
     samples: int
     branches: Tensor | None = None
     position_ids: Tensor | None = None
-    prefix: Tensor | None = None
+    trunk: Trunk | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens whose activations are kept at a time: of the rows, padding included, and of trunks with a gradient."""
+        before = 0 if self.trunk is None or self.trunk.frozen else self.trunk.end
+        return self.input_ids.numel() + before
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on another device; a GPU goes on with earlier work meanwhile."""
@@ -76,11 +78,11 @@ class MicroBatch:
             self.samples,
             None if self.branches is None else moved(self.branches),
             None if self.position_ids is None else moved(self.position_ids),
-            None if self.prefix is None else moved(self.prefix),
+            self.trunk,
         )
 
     def attention_mask(self) -> Tensor | None:
-        """Which token may see which, shape (rows, 1, width, p + width), bool; none where it is simply causal."""
+        """Which token may see which, shape (rows, 1, width, trunk + width), bool; none where it is simply causal."""
         if self.branches is None:
             return None
         seeing, seen = self.branches[:, :, None], self.branches[:, None, :]
@@ -88,7 +90,7 @@ class MicroBatch:
         causal = torch.ones(width, width, dtype=torch.bool, device=seen.device).tril()
         # Padding sees padding, since a softmax over nothing has no value.
         mask = (causal & ((seeing == seen) | ((seen == 0) & (seeing != _PADDING))))[:, None]
-        return mask if self.prefix is None else pad(mask, (len(self.prefix), 0), value=True)
+        return mask if self.trunk is None else pad(mask, (self.trunk.end, 0), value=True)
 
 
 @dataclass(frozen=True)
@@ -104,31 +106,75 @@ class _Row:
 
 
 def micro_batches(
-    samples: Sequence[Sample], max_tokens: int, *, share_prefixes: bool, column_cost: float = 0.0
+    samples: Sequence[Sample],
+    max_tokens: int,
+    *,
+    share_prefixes: bool,
+    trunks: bool = False,
+    column_cost: float = 0.0,
 ) -> list[MicroBatch]:
     """Lay out the samples of one optimizer step.
 
     Args:
         samples: The samples; those without a supervised token are left out.
-        max_tokens: Most tokens of a micro-batch, padding included; a longer sample goes alone.
+        max_tokens: Most tokens of a micro-batch, padding and trunks with a gradient included; a longer sample goes
+            alone, or what samples of no more tokens in all have in common.
         share_prefixes: Whether the model can take the mask of a tree.
+        trunks: Whether the model, which takes such masks, can also look at a trunk with a gradient.
         column_cost: What attention pays for a token to look at one more column, in units of what the token costs
             otherwise (`column_cost` of a model). The higher, the narrower are trees.
 
     Returns:
-        Micro-batches that hold each sample once: those behind the same prefix together, then the others, each the
-        largest first, so that what does not fit in memory is known early.
+        Micro-batches that hold each sample once; those behind the same trunk come in a run. Otherwise the largest come
+        first, so that what does not fit in memory is known early.
     """
-    groups = by_prefix(sample for sample in samples if sample.supervised)
-    frozen = [
-        batch for prefix, group in groups if len(prefix) for batch in _behind(prefix, group, max_tokens)
-    ]
-    rest = [sample for prefix, group in groups if not len(prefix) for sample in group]
-    trees = list(_trees(rest, max_tokens, column_cost)) if share_prefixes else [[sample] for sample in rest]
-    plain = [_plain(tree[0]) for tree in trees if len(tree) == 1]
-    branched = [_tree(tree) for tree in trees if len(tree) > 1]
-    batches = [_stack(rows) for kind in (plain, branched) for rows in _side_by_side(kind, max_tokens)]
-    return [*frozen, *sorted(batches, key=lambda batch: -batch.input_ids.numel())]
+    groups: list[Group] = []
+    for prefix, alike in by_prefix(sample for sample in samples if sample.supervised):
+        if len(prefix):
+            trunk = Trunk(prefix, frozen=True)
+            groups.append(Group(trunk, pack(trunk, alike, max_tokens)))
+        elif share_prefixes:
+            groups += share(alike, max_tokens, column_cost, trunks=trunks)
+        else:
+            groups.append(Group(None, [[sample] for sample in alike]))
+    return list(chain.from_iterable(sorted(_runs(groups, max_tokens), key=_first)))
+
+
+def row_of(trunk: Trunk) -> MicroBatch:
+    """A trunk as the row that is read; it has nothing to predict."""
+    nothing = torch.empty(0, dtype=torch.int64)
+    ids = trunk.ids[None]
+    if trunk.behind is None:
+        return MicroBatch(ids, nothing, nothing, 0)
+    positions = torch.arange(trunk.start, trunk.end)[None]
+    return MicroBatch(ids, nothing, nothing, 0, torch.zeros_like(ids), positions, trunk.behind)
+
+
+def _runs(groups: Iterable[Group], max_tokens: int) -> Iterator[list[MicroBatch]]:
+    """Micro-batches that come one after the other, since they stand behind the same trunk."""
+    for trunk, alike in groupby(
+        groups, key=lambda group: None if group.trunk is None else group.trunk.path[0]
+    ):
+        batches = [batch for group in alike for batch in _batches(group, max_tokens)]
+        yield from ([batch] for batch in batches) if trunk is None else [batches]
+
+
+def _first(run: Iterable[MicroBatch]) -> int:
+    return -max(batch.tokens for batch in run)
+
+
+def _batches(group: Group, max_tokens: int) -> list[MicroBatch]:
+    trunk = group.trunk
+    if trunk is None:
+        room = max_tokens
+        plain = [_plain(row[0]) for row in group.rows if len(row) == 1]
+        kinds = [plain, [_tree(row) for row in group.rows if len(row) > 1]]
+    else:
+        longest = max(sample.tokens for row in group.rows for sample in row)
+        room = room_behind(trunk, longest, max_tokens)
+        kinds = [[_moved(_branches(row, 0), trunk.end) for row in group.rows]]
+    batches = [_stack(rows, trunk) for kind in kinds for rows in _side_by_side(kind, room)]
+    return sorted(batches, key=lambda batch: -batch.tokens)
 
 
 def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
@@ -146,7 +192,7 @@ def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
         yield gathered
 
 
-def _stack(rows: Sequence[_Row], prefix: Tensor | None = None) -> MicroBatch:
+def _stack(rows: Sequence[_Row], trunk: Trunk | None = None) -> MicroBatch:
     input_ids = pad_sequence([row.input_ids for row in rows], batch_first=True)
     starts = range(0, input_ids.numel(), input_ids.shape[1])
     branches = [row.branches for row in rows if row.branches is not None]
@@ -158,7 +204,7 @@ def _stack(rows: Sequence[_Row], prefix: Tensor | None = None) -> MicroBatch:
         sum(row.samples for row in rows),
         pad_sequence(branches, batch_first=True, padding_value=_PADDING) if branches else None,
         pad_sequence(positions, batch_first=True) if positions else None,
-        prefix,
+        trunk,
     )
 
 
@@ -175,56 +221,8 @@ def _plain(sample: Sample) -> _Row:
     return _Row(torch.cat([sample.context, sample.target]), _predicting(sample), _labels(sample))
 
 
-# --- trees -------------------------------------------------------------------------------------------------------
-
-
-def _trees(samples: list[Sample], max_tokens: int, column_cost: float) -> Iterator[list[Sample]]:
-    """Group samples whose contexts begin alike; a sample that shares too little is a tree of one.
-
-    In the order of their contexts each sample joins its neighbour's tree, if that is less work than a row of its own
-    and the tree does not grow too wide: its attention looks at all columns, masked or not.
-    """
-    tree: list[Sample] = []
-    shared = 0
-    for sample in sorted(samples, key=lambda sample: sample.context.tolist()):
-        if tree:
-            common = _common(tree[-1], sample) if len(tree) == 1 else min(shared, _common(tree[-1], sample))
-            wide = common + sum(one.tokens - common for one in (*tree, sample))
-            if common >= MIN_SHARED_TOKENS and wide <= min(max_tokens, _widest(common, column_cost)):
-                apart = _work(tree, shared, column_cost) + _work([sample], 0, column_cost)
-                if _work([*tree, sample], common, column_cost) < apart:
-                    tree.append(sample)
-                    shared = common
-                    continue
-            yield tree
-        tree, shared = [sample], 0
-    if tree:
-        yield tree
-
-
-def _common(first: Sample, second: Sample) -> int:
-    """Tokens that two contexts begin with, short of the last token of each: it must predict in its own branch."""
-    length = max(min(len(first.context), len(second.context)) - 1, 0)
-    differs = (first.context[:length] != second.context[:length]).nonzero()
-    return int(differs[0]) if len(differs) else length
-
-
-def _work(tree: Sequence[Sample], shared: int, column_cost: float) -> float:
-    """Cost of a tree in tokens' worth; causal attention without a mask skips half of the columns."""
-    tokens = shared + sum(sample.tokens - shared for sample in tree)
-    return tokens * (1 + column_cost * tokens * (1 if len(tree) > 1 else 0.5))
-
-
-def _widest(shared: int, column_cost: float) -> float:
-    """Width at which a tree of short branches costs least per token of its branches.
-
-    The minimum over w of ``w * (1 + c * w) / (w - p)``, for a prefix of p tokens and a column cost of c.
-    """
-    return shared + math.sqrt(shared**2 + shared / column_cost) if column_cost else math.inf
-
-
 def _tree(samples: Sequence[Sample]) -> _Row:
-    return _branches(samples, min(_common(samples[0], sample) for sample in samples[1:]))
+    return _branches(samples, min(common_tokens(samples[0], sample) for sample in samples[1:]))
 
 
 def _branches(samples: Sequence[Sample], shared: int) -> _Row:
@@ -240,27 +238,6 @@ def _branches(samples: Sequence[Sample], shared: int) -> _Row:
         torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
         torch.cat([torch.arange(shared), *(torch.arange(len(rest)) + shared for rest in rests)]),
     )
-
-
-# --- behind a frozen prefix --------------------------------------------------------------------------------------
-
-
-def _behind(prefix: Tensor, samples: Sequence[Sample], max_tokens: int) -> list[MicroBatch]:
-    """Lay out samples behind the same prefix.
-
-    Short ones share a row, as long as it is no longer than the prefix: each row copies the prefix's keys and values,
-    and each token pays for the columns of its neighbours, so either costs at most as much as looking at the prefix.
-    """
-    room = min(max(len(prefix), 1), max_tokens)
-    rows: list[list[Sample]] = []
-    for sample in sorted(samples, key=lambda sample: sample.tokens):
-        if rows and sum(other.tokens for other in rows[-1]) + sample.tokens <= room:
-            rows[-1].append(sample)
-        else:
-            rows.append([sample])
-    laid = [_moved(_branches(row, 0), len(prefix)) for row in rows]
-    batches = [_stack(side, prefix) for side in _side_by_side(laid, max_tokens)]
-    return sorted(batches, key=lambda batch: -batch.input_ids.numel())
 
 
 def _moved(row: _Row, by: int) -> _Row:

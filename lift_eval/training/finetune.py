@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +18,7 @@ from lift_eval.errors import TrainingError
 from lift_eval.loading import base_of
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.loss import accumulate_gradient, freeze
+from lift_eval.training.loss import step_gradient
 from lift_eval.training.prefixes import PrefixError
 from lift_eval.training.samples import Sample, tokens_read
 
@@ -36,7 +36,8 @@ class FinetuneReport:
 
     Attributes:
         losses: Mean loss per supervised token of each step, before that step's update.
-        tokens: Tokens of all samples of all steps; a frozen prefix counts once in a step.
+        tokens: Tokens of all samples of all steps, each sample's by itself, whatever samples share in a tree or behind
+            a trunk. A frozen prefix counts once in a step.
         supervised: Those of them that the loss counted.
         seconds: Wall-clock time.
         micro_batch_tokens: Most tokens of a micro-batch at the end; less than the recipe's where memory ran out.
@@ -122,7 +123,6 @@ def finetune(
         compute.gradient_checkpointing is True,
         share_prefixes,
         column_cost(model),
-        freezes=True,
     )
     with _training_mode(model, optimizer, layout):
         for samples in epochs:
@@ -182,43 +182,63 @@ class _Layout:
         checkpointing: Whether activations are computed anew in the backward pass.
         share_prefixes: Whether the model can take the mask of a tree.
         column_cost: Of the model (`column_cost`).
-        freezes: Whether the model can look at a frozen prefix; without, samples are trained whole.
+        reads_once: Whether the model can look at what was read before; without, samples are trained whole.
+        trunks: Whether there is memory for the keys and values of trunks with a gradient.
     """
 
     max_tokens: int
     checkpointing: bool
     share_prefixes: bool
     column_cost: float
-    freezes: bool
+    reads_once: bool = True
+    trunks: bool = True
 
     def laid_out(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        return samples if self.freezes else [sample.whole() for sample in samples]
+        return samples if self.reads_once else [sample.whole() for sample in samples]
 
     def batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
-        if self.freezes and not self.share_prefixes and any(len(sample.prefix) for sample in samples):
-            self.train_whole("not every layer attends to all earlier tokens")
+        if self.reads_once and not self.share_prefixes and any(len(sample.prefix) for sample in samples):
+            self.train_whole(samples, "not every layer attends to all earlier tokens")
         return micro_batches(
             self.laid_out(samples),
             self.max_tokens,
             share_prefixes=self.share_prefixes,
+            trunks=self.trunks and self.reads_once,
             column_cost=self.column_cost,
         )
 
-    def train_whole(self, reason: str) -> None:
-        self.freezes = False
-        logger.warning("windows are read anew with every sample, which takes longer: %s", reason)
+    def train_whole(self, samples: Sequence[Sample], reason: str) -> None:
+        self.reads_once = False
+        asked = any(len(sample.prefix) for sample in samples)
+        logger.log(
+            logging.WARNING if asked else logging.INFO,
+            "what samples begin with is read anew with every sample, which takes longer: %s",
+            reason,
+        )
 
-    def shrink(self, model: Any, failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
+    def shrink(self, model: Any, samples: Sequence[Sample], failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
         """Need less memory than the failed micro-batches did; false where nothing is left to do."""
-        divisible = [batch.input_ids.numel() for batch in failed if batch.samples > 1]
+        longest = max(sample.tokens for sample in self.laid_out(samples))
+        divisible = [batch.tokens for batch in failed if batch.samples > 1 and _divides(batch, longest)]
         if divisible:
             self.max_tokens = max(divisible) // 2
         elif not self.checkpointing:
             self.checkpointing = True
             checkpoint_activations(model, on=True)
+        elif any(_learns_trunk(batch) for batch in failed):
+            self.trunks = False
         else:
             return False
         return True
+
+
+def _learns_trunk(batch: MicroBatch) -> bool:
+    return batch.trunk is not None and not batch.trunk.frozen
+
+
+def _divides(batch: MicroBatch, longest: int) -> bool:
+    """Whether smaller micro-batches divide one: behind a trunk there is room for what the longest sample takes."""
+    return not _learns_trunk(batch) or batch.tokens > longest
 
 
 def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401
@@ -233,13 +253,13 @@ def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tenso
     while True:
         batches = layout.batches(samples)
         try:
-            return _gradient(model, batches, supervised)
+            return step_gradient(model, batches, supervised)
         except PrefixError as error:
             model.zero_grad(set_to_none=True)
-            layout.train_whole(str(error))
+            layout.train_whole(samples, str(error))
         except torch.OutOfMemoryError:
             model.zero_grad(set_to_none=True)
-            if not layout.shrink(model, batches):
+            if not layout.shrink(model, samples, batches):
                 raise
             logger.info(
                 "out of memory; going on with micro-batches of at most %d tokens%s",
@@ -249,18 +269,6 @@ def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tenso
         # Only here, after the exception is gone, are the tensors of the failed pass free.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _gradient(model: Any, batches: Sequence[MicroBatch], supervised: int) -> Tensor:  # noqa: ANN401
-    """Go through a step's micro-batches; those behind the same prefix stand together, and read it once."""
-    loss = torch.zeros((), device=model.device)
-    for _, group in groupby(batches, key=lambda batch: id(batch.prefix)):
-        prefix = None
-        for batch in (batch.to(model.device) for batch in group):
-            if prefix is None and batch.prefix is not None:
-                prefix = freeze(model, batch.prefix)
-            loss += accumulate_gradient(model, batch, supervised, prefix=prefix)
-    return loss
 
 
 def column_cost(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel

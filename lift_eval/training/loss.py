@@ -8,7 +8,7 @@ only where a token is supervised, a bounded number at a time.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -16,46 +16,53 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.loading import autocast, base_of
-from lift_eval.training.batching import MicroBatch
-from lift_eval.training.prefixes import FrozenPrefix, PrefixError, read_prefix
+from lift_eval.training.batching import MicroBatch, row_of
+from lift_eval.training.prefixes import PrefixError, ReadTrunk, read_trunk
+from lift_eval.training.sharing import Trunk
 
 LOGITS_AT_ONCE = 2**26
 """Most logits that exist at a time: 256 MiB in float32."""
 
 
-def accumulate_gradient(
-    model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
-    batch: MicroBatch,
-    supervised: int,
-    *,
-    prefix: FrozenPrefix | None = None,
-    logits_at_once: int = LOGITS_AT_ONCE,
-) -> Tensor:
-    """Add a micro-batch's share of the gradient of a step's mean loss to the parameters' gradients.
+def step_gradient(model: Any, batches: Sequence[MicroBatch], supervised: int) -> Tensor:  # noqa: ANN401
+    """Add the gradient of a step's mean loss to the parameters' gradients.
+
+    Each trunk is read before the first micro-batch behind it, and its gradient carried on after the last.
 
     Args:
         model: A causal LM of transformers, with or without an adapter.
-        batch: On the model's device.
+        batches: Of the step; those behind the same trunk in a run.
         supervised: Supervised tokens of the whole step.
-        prefix: Keys and values of the batch's prefix, from `freeze`; none for a batch without.
-        logits_at_once: Most logits that exist at a time; at least those of one position do.
 
     Returns:
-        The micro-batch's share of the mean cross entropy, a scalar without graph, float32, in nats.
+        The mean cross entropy, a scalar without graph, float32, in nats.
 
     Raises:
-        PrefixError: If a layer of the model has not looked at the prefix.
+        PrefixError: If the model's keys and values cannot be kept, or a layer has not looked at them.
     """
-    with nullcontext() if prefix is None else prefix.before_rows():
-        return _accumulate(model, batch, supervised, prefix, logits_at_once)
+    loss = torch.zeros((), device=model.device)
+    read: list[tuple[Trunk, ReadTrunk]] = []
+    for batch in batches:
+        path = [] if batch.trunk is None else batch.trunk.path
+        while read and read[-1][0] not in path:
+            read.pop()[1].carry_on()
+        for trunk in path[len(read) :]:
+            read.append((trunk, read_once(model, trunk, behind=read[-1][1] if read else None)))
+        loss += accumulate_gradient(
+            model, batch.to(model.device), supervised, trunk=read[-1][1] if read else None
+        )
+    while read:
+        read.pop()[1].carry_on()
+    return loss
 
 
-def freeze(model: Any, prefix: Tensor) -> FrozenPrefix:  # noqa: ANN401
-    """Read a prefix under the adapter as it is now, without a gradient.
+def read_once(model: Any, trunk: Trunk, *, behind: ReadTrunk | None = None) -> ReadTrunk:  # noqa: ANN401
+    """Read a trunk under the adapter as it is now.
 
     Args:
         model: A causal LM of transformers, with or without an adapter.
-        prefix: Token ids, shape (p,), int64, on the model's device.
+        trunk: The trunk.
+        behind: The trunk before it, if it has one.
 
     Raises:
         PrefixError: If the model's keys and values cannot be kept.
@@ -64,14 +71,41 @@ def freeze(model: Any, prefix: Tensor) -> FrozenPrefix:  # noqa: ANN401
     body = _body(base)
     if body is None:
         raise PrefixError("the code of the model is not known")
-    return read_prefix(base, body, prefix)
+    inputs = _inputs(base, row_of(trunk).to(model.device))
+    return read_trunk(base, body, inputs, behind=behind, frozen=trunk.frozen)
+
+
+def accumulate_gradient(
+    model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
+    batch: MicroBatch,
+    supervised: int,
+    *,
+    trunk: ReadTrunk | None = None,
+    logits_at_once: int = LOGITS_AT_ONCE,
+) -> Tensor:
+    """Add a micro-batch's share of the gradient of a step's mean loss to the gradients of parameters and trunk.
+
+    Args:
+        model: A causal LM of transformers, with or without an adapter.
+        batch: On the model's device.
+        supervised: Supervised tokens of the whole step.
+        trunk: Keys and values of the batch's trunk; none for a batch without.
+        logits_at_once: Most logits that exist at a time; at least those of one position do.
+
+    Returns:
+        The micro-batch's share of the mean cross entropy, a scalar without graph, float32, in nats.
+
+    Raises:
+        PrefixError: If a layer of the model has not looked at the trunk.
+    """
+    with nullcontext() if trunk is None else trunk.before_rows():
+        return _accumulate(model, batch, supervised, logits_at_once)
 
 
 def _accumulate(
     model: Any,  # noqa: ANN401
     batch: MicroBatch,
     supervised: int,
-    prefix: FrozenPrefix | None,
     logits_at_once: int,
 ) -> Tensor:
     base = base_of(model)
@@ -85,8 +119,6 @@ def _accumulate(
 
     with autocast(base.device, base.dtype):
         output = body(**inputs)
-    if prefix is not None:
-        prefix.check()
     hidden = output["last_hidden_state"].flatten(0, 1)[batch.predicting]
     pieces = hidden.detach().split(max(logits_at_once // base.config.get_text_config().vocab_size, 1))
     total = torch.zeros((), device=hidden.device)

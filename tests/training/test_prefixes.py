@@ -16,7 +16,7 @@ from lift_eval.loading import attends_fully
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import FinetuneReport, finetune
-from lift_eval.training.loss import accumulate_gradient, freeze
+from lift_eval.training.loss import step_gradient
 from lift_eval.training.samples import Sample, by_prefix, tokens_read
 from tests.adapters.helpers import settings, trainable
 from tests.models import tiny_config
@@ -81,10 +81,7 @@ def detaching_reference(model: nn.Module, samples: list[Sample]) -> tuple[float,
 
 
 def gradient(model: nn.Module, batches: list[MicroBatch], supervised: int) -> tuple[float, dict[str, Tensor]]:
-    total = 0.0
-    for batch in batches:
-        prefix = None if batch.prefix is None else freeze(model, batch.prefix)
-        total += accumulate_gradient(model, batch, supervised, prefix=prefix).item()
+    total = step_gradient(model, batches, supervised).item()
     gradients = {name: tensor.grad.clone() for name, tensor in trainable(model).items()}
     model.zero_grad()
     return total, gradients
@@ -163,11 +160,11 @@ def test_a_half_precision_base():
 
 def test_samples_behind_one_prefix_stand_together_and_short_ones_share_a_row():
     batches = micro_batches(frozen_samples(), 10_000, share_prefixes=True)
-    prefixes = [None if batch.prefix is None else len(batch.prefix) for batch in batches]
+    prefixes = [None if batch.trunk is None else batch.trunk.end for batch in batches]
     assert prefixes[0] == 40
     assert sorted(set(prefixes), key=lambda p: p or 0) == [None, 25, 40]
     assert [p for place, p in enumerate(prefixes) if place == 0 or prefixes[place - 1] != p].count(25) == 1
-    questions = [batch for batch in batches if batch.prefix is not None and len(batch.prefix) == 25]
+    questions = [batch for batch in batches if batch.trunk is not None and batch.trunk.end == 25]
     assert sum(batch.samples for batch in questions) == 6
     assert sum(len(batch.input_ids) for batch in questions) < 6
     assert all(batch.input_ids.shape[1] <= 25 for batch in questions)
@@ -235,7 +232,7 @@ def test_a_model_with_sliding_windows_trains_whole_samples_and_says_so(architect
     ours, theirs = moved_model("lora", architecture), moved_model("lora", architecture)
     with caplog.at_level(logging.WARNING):
         report = run(ours, frozen_samples(), share=attends_fully(ours))
-    assert [record.message for record in caplog.records if "windows are read anew" in record.message]
+    assert [record.message for record in caplog.records if "is read anew with every sample" in record.message]
     expected = run(theirs, whole(frozen_samples()), share=attends_fully(theirs))
     assert_same_training((ours, report), (theirs, expected))
     assert (report.supervised, report.tokens) == (expected.supervised, expected.tokens)
