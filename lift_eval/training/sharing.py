@@ -24,7 +24,7 @@ MIN_SHARED_TOKENS = 16
 """A shorter common beginning is not worth a mask."""
 
 FREE_PADDING = 64
-"""Tokens of padding that cost less than one more forward pass."""
+"""Tokens of padding that cost less than one more forward pass. So a trunk is never shorter."""
 
 _DEEPEST = 4
 """Beginnings within beginnings that may become trunks; each doubles what is looked at."""
@@ -166,16 +166,18 @@ class _Sharing:
         together = self.together(numbers, trunk)
         if len(numbers) < 2 or depth == _DEEPEST:
             return together
-        shared = self._shared(numbers.start, numbers.stop - 1)
-        parts = list(self._parts(numbers, shared))
-        if shared - _end(trunk) < MIN_SHARED_TOKENS:
-            return _least(together, self._divided(parts, trunk, depth))
+        shared, least = self._shared(numbers.start, numbers.stop - 1), _end(trunk) + FREE_PADDING
+        if shared < least:
+            return _least(together, self._divided(numbers, least, trunk, depth))
         deeper = Trunk(self.samples[numbers.start].context[_end(trunk) : shared], trunk)
-        behind = _least(self.together(numbers, deeper), self._divided(parts, deeper, depth + 1))
+        behind = _least(
+            self.together(numbers, deeper),
+            self._divided(numbers, shared + FREE_PADDING, deeper, depth + 1),
+        )
         reading = FREE_PADDING + self._row_work(len(deeper.ids), deeper.start, masked=False)
         return _least(
             together,
-            self._divided(parts, trunk, depth + 1),
+            self._divided(numbers, shared + 1, trunk, depth + 1),
             _Choice(reading + behind.work, behind.behind),
         )
 
@@ -190,8 +192,9 @@ class _Sharing:
         rests = [Sample(sample.context[trunk.end :], sample.target) for sample in samples]
         return pack(trunk, rests, self.max_tokens)
 
-    def _divided(self, parts: list[range], trunk: Trunk | None, depth: int) -> _Choice:
-        chosen = [self.best(part, trunk, depth) for part in parts]
+    def _divided(self, numbers: range, shared: int, trunk: Trunk | None, depth: int) -> _Choice:
+        """The least work for runs of samples that share so many tokens, each run by itself."""
+        chosen = [self.best(part, trunk, depth) for part in self._parts(numbers, shared)]
         here = [
             number for choice in chosen for at, numbers in choice.behind if at is trunk for number in numbers
         ]
@@ -199,10 +202,10 @@ class _Sharing:
         return _Choice(sum(choice.work for choice in chosen), [*([(trunk, here)] if here else []), *deeper])
 
     def _parts(self, numbers: range, shared: int) -> Iterator[range]:
-        """Runs of samples that have more in common than all have."""
+        """Runs of samples that all share so many tokens."""
         start = numbers.start
         for number in numbers[1:]:
-            if self.common[number - 1] == shared:
+            if self.common[number - 1] < shared:
                 yield range(start, number)
                 start = number
         yield range(start, numbers.stop)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from lift_eval.adapters import attach
-from lift_eval.recipe import ComputeSettings, TrainingSettings
+from lift_eval.loading import quantization_config
+from lift_eval.recipe import ComputeSettings, PrecisionSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import FinetuneReport, checkpoint_activations, finetune
 from lift_eval.training.loss import step_gradient
@@ -18,7 +19,7 @@ from lift_eval.training.samples import Sample
 from lift_eval.training.sharing import Trunk
 from tests.adapters.helpers import settings as adapter_settings
 from tests.adapters.helpers import trainable
-from tests.models import tiny_config
+from tests.models import tiny_config, tiny_model
 from tests.training.samples import NOTHING, mixed_samples, moved_model, reference, tokens
 from tests.training.test_out_of_memory import assert_same_training, limit_memory
 
@@ -119,6 +120,22 @@ def test_a_half_precision_base() -> None:
     for name, tensor in expected.items():
         assert gradients[name].dtype == torch.float32
         assert (gradients[name] - tensor).norm() < 0.1 * tensor.norm(), name
+
+
+@pytest.mark.parametrize("kind", ["lora", "gated_memory"])
+def test_a_quantized_base(kind: str) -> None:
+    samples = cut_prompts()
+    supervised = sum(sample.supervised for sample in samples)
+    quantization = quantization_config(PrecisionSettings(quantization="nf4"), torch.float32)
+    model = attach(tiny_model(), adapter_settings(kind), seed=0, quantization=quantization)
+    with torch.no_grad():
+        for tensor in trainable(model).values():
+            tensor.add_(torch.randn(tensor.shape, generator=torch.Generator().manual_seed(1)) * 0.1)
+    loss, gradients = gradient(model, laid_out(samples), supervised)
+    expected_loss, expected = gradient(model, micro_batches(samples, 1, share_prefixes=False), supervised)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(gradients[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
 
 # --- the layout ----------------------------------------------------------------------------------------------------
