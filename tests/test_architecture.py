@@ -19,7 +19,7 @@ PACKAGE = Path(lift_eval.__file__).parent
 
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
-    {"_autoload", "attention", "encoding", "ending", "errors", "expected", "key_values"},
+    {"_autoload", "attention", "encoding", "ending", "errors", "expected", "key_values", "yaml_file"},
     {"answer_cache", "arguments", "branches", "document", "loading", "prompt", "recipe", "record"},
     {"adapters", "answering", "distribution", "memory", "store", "training"},
     {"lifter"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"cli"},
 ]
 MAY_IMPORT_LM_EVAL = {"_autoload", "answer_cache", "benchmarks", "cli", "lm"}
-NO_TORCH = {"__init__", "_autoload", "errors", "expected", "recipe", "document", "reporting"}
+NO_TORCH = {"__init__", "_autoload", "errors", "expected", "recipe", "document", "reporting", "yaml_file"}
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 

@@ -9,7 +9,6 @@ import yaml
 
 from lift_eval.errors import RecipeError
 from lift_eval.recipe import (
-    MAX_BYTES,
     LoraSettings,
     PissaSettings,
     Recipe,
@@ -18,6 +17,7 @@ from lift_eval.recipe import (
     settings_keys,
     shipped_recipes,
 )
+from lift_eval.yaml_file import MAX_BYTES
 
 LORA = "adapter: {type: lora, rank: 4}\n"
 
