@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ def add(commands: Commands) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> int:
+    with _garbage_kept():
+        return _render(parsed)
+
+
+def _render(parsed: argparse.Namespace) -> int:
     with _pandas_alone():
         from lift_eval.reporting.render import render_experiment, render_results
 
@@ -56,6 +62,18 @@ def _report(parsed: argparse.Namespace) -> int:
 
         webbrowser.open(report.page.resolve().as_uri())
     return 0
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Look for no garbage: nearly all that imports and tables make is kept, and looking takes time."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,13 +22,14 @@ import pandas as pd
 from lift_eval.reporting import statistics
 from lift_eval.reporting.comparison import STAGES, Comparison
 from lift_eval.reporting.experiment import Column
+from lift_eval.reporting.pixels import Painter
 from lift_eval.reporting.tables import break_evens, peak_memory
 
 if TYPE_CHECKING:
     from lets_plot.plot.core import FeatureSpec, PlotSpec
     from lets_plot.plot.subplots import SupPlotsSpec
 
-INK, DARK_INK, PAPER = "#1f2328", "#e6edf3", "#ffffff"
+INK, DARK_INK = "#1f2328", "#e6edf3"
 DARK_PAGE = "@media (prefers-color-scheme: dark)"
 SVG_STYLE = f"<style>svg {{ color: {INK} }} {DARK_PAGE} {{ svg {{ color: {DARK_INK} }} }}</style>"
 BASELINE_COLOUR = "#7d8590"
@@ -47,9 +48,10 @@ WIDTH = 760
 PANEL_HEIGHT = 210
 TITLES_HEIGHT, LEGEND_LINE_HEIGHT = 64, 24
 """What titles, tick labels and a line of the legend take."""
-ZOOM = 1.4
-"""Pixels of a PNG for each of the figure's."""
 GRID = "rgba(31,35,40,0.15)"
+GRID_STROKE = 'stroke="rgb(31,35,40)" stroke-opacity="0.15" stroke-width="0.8"'
+GRID_ON_PAPER = 'stroke="#dedfdf" stroke-width="0.72" shape-rendering="crispEdges"'
+"""How the grid stands in an SVG, and the same on white, a pixel wide: resvg takes long for lines to be seen through."""
 TEXT_SIZE = 12
 LEGEND_LETTERS = 95
 """What a line of the legend has room for."""
@@ -57,10 +59,6 @@ RESAMPLES = 2_000
 DEPTH_EDGES = np.linspace(0, 1, 6)
 LENGTH_BINS = 5
 MOST_PANELS = 6
-
-FONT_FILE = files("font_source_sans_pro") / "files" / "SourceSansPro-Regular.ttf"
-FONT = "Source Sans Pro"
-"""The font of the PNGs, the same on every machine; an SVG takes the reader's."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +70,19 @@ class Drawing:
         title: Its heading.
         caption: How to read it; also what a screen reader says.
         svg: The file.
-        png: The file.
+        pixels: The PNG, as soon as it is made.
     """
 
     name: str
     title: str
     caption: str
     svg: bytes
-    png: bytes
+    pixels: Future[bytes] = field(compare=False)
+
+    @property
+    def png(self) -> bytes:
+        """The file; waits for it."""
+        return self.pixels.result()
 
 
 Look: TypeAlias = tuple[str, int]
@@ -91,19 +94,21 @@ Draw: TypeAlias = Callable[[Comparison], "Plot | None"]
 def draw_all(comparison: Comparison) -> list[Drawing]:
     """Draw every figure that the runs have the data for."""
     drawings = []
-    for name, (title, caption, draw) in FIGURES.items():
-        plot = draw(comparison)
-        if plot is not None:
-            picture = _picture(plot)
-            drawings.append(Drawing(name, title, caption, _svg(picture), _png(picture)))
+    with Painter() as painter:
+        for name, (title, caption, draw) in FIGURES.items():
+            plot = draw(comparison)
+            if plot is not None:
+                picture = _picture(plot)
+                pixels = painter.paint(picture.replace(GRID_STROKE, GRID_ON_PAPER))
+                drawings.append(Drawing(name, title, caption, _svg(picture), pixels))
     return drawings
 
 
 def _picture(plot: Plot) -> str:
     """A plot as SVG in ink on nothing; ids and last digits of numbers are not left to chance or machine."""
     text = re.sub(r">\s*</(?:line|circle|rect|path)>", "/>", str(plot.to_svg(path=None)))
-    ids = {name: f"part{number}" for number, name in enumerate(re.findall(r'\bid="(\w+)"', text))}
-    text = re.sub(rf'(?<=[#"])(?:{"|".join(ids)})(?=[" )])', lambda name: ids[name[0]], text)
+    ids = {name: f"part{number}" for number, name in enumerate(re.findall(r' id="(\w+)"', text))}
+    text = re.sub(rf'([#"])({"|".join(ids)})(?=[" )])', lambda found: found[1] + ids[found[2]], text)
     # In a text element stands a name, or the label of a tick.
     parts = re.split(r"(<text.*?</text>)", text, flags=re.DOTALL)
     parts[::2] = [re.sub(r"\d+\.\d+", _shorter, part) for part in parts[::2]]
@@ -119,22 +124,6 @@ def _svg(picture: str) -> bytes:
     opening = picture.index(">") + 1
     body = re.sub(r"#1f2328|rgb\(31,35,40\)", "currentColor", picture[opening:])
     return f"{picture[:opening]}\n  {SVG_STYLE}{body}\n".encode()
-
-
-def _png(picture: str) -> bytes:
-    # Imported here, like lets-plot below: a report without figures does without.
-    import resvg_py
-
-    # Nothing of ours reaches beyond its panel, and clipping takes resvg as long as all the rest.
-    png: bytes = resvg_py.svg_to_bytes(
-        svg_string=re.sub(r' clip-path="[^"]*"', "", picture),
-        zoom=ZOOM,
-        background=PAPER,
-        font_files=[str(FONT_FILE)],
-        sans_serif_family=FONT,
-        skip_system_fonts=True,
-    )
-    return png
 
 
 # ------------------------------------------------------------------------------------------------------------ shared
@@ -373,9 +362,10 @@ def _draw_length(comparison: Comparison) -> Plot | None:
         edges = np.quantile(known, np.linspace(0, 1, LENGTH_BINS + 1))
         for row in _measured_rows(comparison):
             own = of_column[of_column.row == row]
-            bins = np.clip(np.searchsorted(edges, own.tokens, side="right") - 1, 0, LENGTH_BINS - 1)
+            tokens = own.tokens.to_numpy(dtype=float)
+            bins = np.clip(np.searchsorted(edges, tokens, side="right") - 1, 0, LENGTH_BINS - 1)
             points += [
-                {"panel": column.label, "look": row, "x": float(own.tokens[bins == place].mean()), **point}
+                {"panel": column.label, "look": row, "x": float(tokens[bins == place].mean()), **point}
                 for place, point in _binned(own, bins, column.scale or 1.0).items()
             ]
     if not points:

@@ -102,7 +102,6 @@ def render(comparison: Comparison, out: Path, *, figures: bool = True) -> Report
     """
     drawings = draw_all(comparison) if figures else []
     out.mkdir(parents=True, exist_ok=True)
-    _write_figures(drawings, out / FIGURE_FOLDER)
     content = _content(comparison, drawings)
     tables = content["tables"]
     _write(out / "report.md", _template("report.md.j2").render(content))
@@ -110,6 +109,7 @@ def render(comparison: Comparison, out: Path, *, figures: bool = True) -> Report
     _write(out / "tables.tex", "\n".join(latex_table(table) for table in tables))
     _write(out / "cells.csv", csv_cells(comparison))
     _write(out / "report.json", json_comparison(comparison, content["provenance"].as_dict()))
+    _write_figures(drawings, out / FIGURE_FOLDER)  # last, since the PNGs are being made meanwhile
     return Report(out, comparison)
 
 

@@ -35,6 +35,7 @@ SETTING_FIELDS = ("prompt_style", "prompt_template", "judge", "judged_as")
 WITHHELD = "sha256:"
 """What our tasks put before the document's hash where they leave out its text."""
 LONGEST_QUESTION = 4_000
+_SORTED = json.JSONEncoder(sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -369,7 +370,7 @@ def _sample(record: Mapping[str, Any]) -> Sample:
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    return hashlib.sha256(_SORTED.encode(value).encode()).hexdigest()[:32]
 
 
 def _text(value: object) -> str:

@@ -97,7 +97,8 @@ def _chunks(total: int, size: int) -> Iterator[int]:
 def interval(replicates: Floats, confidence: float = CONFIDENCE) -> Interval:
     """The percentile interval of bootstrap replicates."""
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(replicates, [tail, 1 - tail])
+    quantile = np.nanquantile if np.isnan(replicates).any() else np.quantile
+    low, high = quantile(replicates, [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 

@@ -447,11 +447,12 @@ class BreakEven:
 def break_evens(comparison: Comparison) -> list[BreakEven]:
     """The break-even of every method on the documents that it shares with the baseline."""
     found = []
+    costs = _per_document(comparison)
     for row in comparison.experiment.rows:
         baseline = comparison.experiment.baseline_of(row.name)
-        if baseline is None:
+        if baseline not in costs or row.name not in costs:
             continue
-        own, base = _per_document(comparison, row.name), _per_document(comparison, baseline)
+        own, base = costs[row.name], costs[baseline]
         shared = own.index.intersection(base.index)
         if shared.empty:
             continue
@@ -464,17 +465,19 @@ def break_evens(comparison: Comparison) -> list[BreakEven]:
     return found
 
 
-def _per_document(comparison: Comparison, row: str) -> pd.DataFrame:
-    recorded = comparison.documents[comparison.documents.row == row]
-    recorded = recorded[recorded.questions > 0]
+def _per_document(comparison: Comparison) -> dict[str, pd.DataFrame]:
+    """Mean seconds of each document, over seeds, by row: before the first answer, and for each answer."""
+    recorded = comparison.documents[comparison.documents.questions > 0]
     frame = pd.DataFrame(
         {
+            "row": recorded.row,
             "digest": recorded.digest,
             "fixed": recorded.synthesis + recorded.train,
             "answering": recorded.answer / recorded.questions,
         }
     )
-    return frame.groupby("digest").mean()
+    means = frame.groupby(["row", "digest"]).mean()
+    return {row: means.loc[row] for row in means.index.unique("row")}
 
 
 def break_even_table(comparison: Comparison) -> Table:

@@ -82,6 +82,7 @@ def test_pngs_are_on_paper(drawings: dict[str, Drawing]) -> None:
 def test_equal_runs_give_equal_figures(everything: Comparison, drawings: dict[str, Drawing]) -> None:
     for drawing in draw_all(everything):
         assert drawing == drawings[drawing.name]
+        assert drawing.png == drawings[drawing.name].png
 
 
 def test_methods_differ_in_colour_and_marker(everything: Comparison) -> None:
