@@ -17,6 +17,9 @@ HF_ARGUMENTS = (
 )  # fmt: skip
 """Arguments of lm-eval's ``hf`` model that keep their meaning."""
 
+JUDGE_VARIABLE = "LIFT_EVAL_JUDGE"
+"""The environment variable that names the judge where ``judge`` does not."""
+
 REPLACED_ARGUMENTS = {
     "peft": "the recipe's 'adapter' group makes the adapter",
     "load_in_4bit": "use precision.quantization=nf4",

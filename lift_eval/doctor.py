@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from huggingface_hub import constants
 
+from lift_eval.arguments import JUDGE_VARIABLE
 from lift_eval.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype
 from lift_eval.memory import SAFE_SHARE, Prediction, free_bytes, predict
 from lift_eval.recipe import PrecisionSettings, Recipe
@@ -67,14 +68,14 @@ def examine() -> Iterator[Finding]:
         "" if bundled else "python -m lift_eval.tiny.pretrain makes it",
     )
     yield _hub()
-    judge = os.environ.get("LIFT_EVAL_JUDGE", "")
+    judge = os.environ.get(JUDGE_VARIABLE, "")
     yield Finding(
         bool(judge),
         "judge",
         judge or "none",
         ""
         if judge
-        else "set LIFT_EVAL_JUDGE (and OPENAI_API_KEY) for judge accuracy; all other metrics need none",
+        else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; all other metrics need none",
     )
 
 

@@ -27,7 +27,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lift_eval import answer_cache
 from lift_eval.adapters import needs_full_precision
 from lift_eval.answering import Decoding
-from lift_eval.arguments import HF_ARGUMENTS, recipe_from_arguments
+from lift_eval.arguments import HF_ARGUMENTS, JUDGE_VARIABLE, recipe_from_arguments
 from lift_eval.distribution.cluster import Cluster, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 
 UNSAID_DEVICE = "cuda:0"
 BUNDLED_TASKS = "lift_tiny"
-JUDGE_VARIABLE = "LIFT_EVAL_JUDGE"
 
 Respond = Callable[[LiftedDocument], Sequence[Any]]
 """Gets one result for each request of a group out of the model; its prompts are encoded already."""

@@ -17,11 +17,12 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lift_eval.arguments import JUDGE_VARIABLE
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError, nearest
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
-ENVIRONMENT = {"data_dir": DATA_DIR_VARIABLE, "judge": "LIFT_EVAL_JUDGE"}
+ENVIRONMENT = {"data_dir": DATA_DIR_VARIABLE, "judge": JUDGE_VARIABLE}
 """Options that an environment variable may set."""
 
 CACHE_VARIABLE = "LIFT_EVAL_CACHE"

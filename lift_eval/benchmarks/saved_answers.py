@@ -25,10 +25,7 @@ from lift_eval.benchmarks.judge import (
 )
 from lift_eval.errors import JudgeError
 from lift_eval.expected import LOOGLE_TYPES
-
-DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
-SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")
-RESULTS_NAME = re.compile(rf".+_({DATE})\.json")
+from lift_eval.reporting.results import RESULTS_NAME, SAMPLES_NAME
 
 
 @dataclass(frozen=True)
