@@ -43,7 +43,7 @@ from lift_eval.store import (
     run_identity,
 )
 from lift_eval.training.auxiliary import PairSamples
-from lift_eval.training.finetune import finetune
+from lift_eval.training.finetune import column_cost_of, finetune
 from lift_eval.training.generators import make_generator
 from lift_eval.training.stages import build_epochs, overlaps
 from lift_eval.training.synthesis import NO_PAIRS, Synthesis, Synthesizer
@@ -237,6 +237,11 @@ class Lifter:
             self._base, self.tokenizer, recipe_digest=self.recipe.training_digest, window=self.window
         )
 
+    @cached_property
+    def column_cost(self) -> float:
+        """What attention pays for a column: it decides how samples are laid out, and is the same for all documents."""
+        return column_cost_of(self.model)
+
     def _check_window(self) -> None:
         training = self.recipe.training
         if not self.recipe.trains:
@@ -328,6 +333,7 @@ class LiftedDocument:
                     settings,
                     compute=lifter.compute,
                     share_prefixes=attends_fully(lifter.model),
+                    column_cost=lifter.column_cost,
                     generator=generator,
                     on_step=on_step,
                 )

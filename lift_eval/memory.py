@@ -30,7 +30,7 @@ from lift_eval.answering import Decoding, answer
 from lift_eval.loading import attends_fully, base_of, resolve_dtype
 from lift_eval.recipe import ComputeSettings, LoraSettings, NoAdapter, PissaSettings, Recipe, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.finetune import checkpoint_activations, column_cost, finetune
+from lift_eval.training.finetune import checkpoint_activations, column_cost_of, finetune
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.prefixes import PrefixError
 from lift_eval.training.samples import Sample
@@ -501,7 +501,7 @@ class Work:
             return self._gradient(micro_batch_tokens, checkpointing, trunks=False)
 
     def _gradient(self, micro_batch_tokens: int, checkpointing: bool, *, trunks: bool) -> int:
-        share, cost = attends_fully(self.model), column_cost(self.model)
+        share, cost = attends_fully(self.model), column_cost_of(self.model)
         most = 0
         for samples in self.steps:
             batches = micro_batches(

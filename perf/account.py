@@ -17,6 +17,7 @@ import torch
 from common.setting import Setting, print_table, setting
 
 from lift_eval.loading import base_of
+from lift_eval.training.batching import MicroBatch
 from lift_eval.training.samples import Sample, by_prefix
 
 
@@ -75,15 +76,36 @@ class Shape:
         """
         total = 0.0
         for prefix, group in by_prefix(samples):
-            total += self.forward(len(prefix), len(prefix) * (len(prefix) + 1) / 2, 0)
+            total += self._trained(len(prefix), len(prefix) * (len(prefix) + 1) / 2, 0, True, checkpointing)
             for sample in group:
                 looks = sample.tokens * (len(prefix) + (sample.tokens + 1) / 2)
-                total += 2 * self.forward(sample.tokens, looks, sample.supervised)
-                # Gradients of the adapter's weights, and those of attention's second factor.
-                total += 2 * self.adapter * sample.tokens + 4 * self.channels * looks
-                if checkpointing:
-                    total += self.forward(sample.tokens, looks, 0)
+                total += self._trained(sample.tokens, looks, sample.supervised, False, checkpointing)
         return total
+
+    def laid_out(self, batches: Iterable[MicroBatch], *, checkpointing: bool = False) -> float:
+        """Operations of the micro-batches of a step: what is shared counts once, and masked columns do not count."""
+        total, read = 0.0, set()
+        for batch in batches:
+            for trunk in batch.trunk.path if batch.trunk else ():
+                if id(trunk) not in read:
+                    read.add(id(trunk))
+                    looks = len(trunk.ids) * (trunk.start + (len(trunk.ids) + 1) / 2)
+                    total += self._trained(len(trunk.ids), looks, 0, trunk.frozen, checkpointing)
+            mask = batch.attention_mask()
+            rows, width = batch.input_ids.shape
+            tokens = rows * width if batch.branches is None else int((batch.branches >= 0).sum())
+            looks = rows * width * (width + 1) / 2 if mask is None else float(mask.sum())
+            total += self._trained(tokens, looks, len(batch.labels), False, checkpointing)
+        return total
+
+    def _trained(self, tokens: int, looks: float, logits: int, frozen: bool, checkpointing: bool) -> float:
+        """Forward and backward pass; the forward pass alone of what is frozen."""
+        forward = self.forward(tokens, looks, logits)
+        if frozen:
+            return forward
+        # Gradients of the adapter's weights, and those of attention's second factor.
+        more = 2 * self.adapter * tokens + 4 * self.channels * looks
+        return 2 * forward + more + (self.forward(tokens, looks, 0) if checkpointing else 0.0)
 
     def prefill(self, tokens: int) -> float:
         """Operations until the first token of an answer."""

@@ -41,7 +41,7 @@ def main() -> None:
         def begin() -> object:
             return finetune(
                 lifter.model, nothing, recipe.training, compute=recipe.compute, share_prefixes=True,
-                generator=torch.Generator(),
+                column_cost=lifter.column_cost, generator=torch.Generator(),
             )  # fmt: skip
 
         def reload() -> object:
@@ -61,7 +61,7 @@ def main() -> None:
             theirs.append(where.seconds(reload)[0])
         whole = where.seconds(lambda: finetune(
             lifter.model, build(), recipe.training, compute=recipe.compute, share_prefixes=True,
-            generator=torch.Generator(),
+            column_cost=lifter.column_cost, generator=torch.Generator(),
         ))[0]  # fmt: skip
         print_pairs(
             f"Fixed cost of a document of {TOKENS} tokens",

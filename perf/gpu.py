@@ -16,16 +16,18 @@ from typing import Any
 
 import torch
 from account import Shape, matrix_peak
-from common.setting import Setting, about, console, print_table, seconds, text_of
+from common.setting import QUESTION_WORDS, Setting, about, console, print_table, seconds, text_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval import Recipe, load_recipe
 from lift_eval.adapters import attach
 from lift_eval.answering import Decoding, answer
 from lift_eval.loading import attends_fully, quantization_config
+from lift_eval.memory import MOST_TOKENS
 from lift_eval.tiny.blank import train_tokenizer
+from lift_eval.training.batching import micro_batches
 from lift_eval.training.contextualized import contextualized_samples, draw_windows
-from lift_eval.training.finetune import finetune
+from lift_eval.training.finetune import column_cost_of, finetune, step_samples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segments
 
@@ -80,10 +82,12 @@ def published_v1(quantization: str) -> Work:
         ellipsis=_tokens(1, 1),
         instruction=_tokens(12, 2),
     )
-    prompt = _tokens(PROMPT_TOKENS - 50, 3)
-    pairs = [
-        Sample(torch.cat([prompt, _tokens(50, number)]), _tokens(12, -number - 1))
-        for number in range(recipe.auxiliary.pairs)
+    half, rest = _tokens(PROMPT_TOKENS // 2, 3), _tokens(PROMPT_TOKENS // 2, 4)
+    count = recipe.auxiliary.pairs
+    lengths = [2 * QUESTION_WORDS[number * len(QUESTION_WORDS) // count] for number in range(count)]
+    pairs = [  # cut in the middle: the longer the question, the later the second half begins
+        Sample(torch.cat([half, rest[length:], _tokens(length, number)]), _tokens(12, -number - 1))
+        for number, length in enumerate(lengths)
     ]
     epochs = [context] * training.context_epochs + [[*context, *pairs]] * training.joint_epochs
     return Work("24,000 tokens, published v1", recipe, epochs, 240)
@@ -99,17 +103,29 @@ def fast_v2(quantization: str) -> Work:
     return Work("8,000 tokens, v2 fast", recipe, [samples], 5)
 
 
-def expected(work: Work, *, checkpointing: bool) -> list[str]:
-    """What the account says of a document's training."""
+def expected(work: Work, *, checkpointing: bool, shared: bool) -> list[str]:
+    """What the account says of a document's training: each sample by itself, or laid out as training does."""
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(llama_3_8b(), dtype=torch.bfloat16)
-        shape = Shape.of(attach(base, work.recipe.adapter, seed=0))
-    operations = shape.training(
-        (sample for epoch in work.epochs for sample in epoch), checkpointing=checkpointing
-    )
-    tokens = sum(sample.tokens for epoch in work.epochs for sample in epoch)
+        model: Any = attach(base, work.recipe.adapter, seed=0)
+    shape, operations, tokens = Shape.of(model), 0.0, 0
+    generator, size = torch.Generator().manual_seed(0), work.recipe.training.samples_per_step
+    for step in (step for epoch in work.epochs for step in step_samples(epoch, size, generator)):
+        if shared:
+            batches = micro_batches(
+                step, MOST_TOKENS["cuda"], share_prefixes=True, trunks=True, column_cost=column_cost_of(model)
+            )
+            operations += shape.laid_out(batches, checkpointing=checkpointing)
+            trunks = {id(trunk): trunk for batch in batches if batch.trunk for trunk in batch.trunk.path}
+            tokens += sum(batch.input_ids.numel() for batch in batches)
+            tokens += sum(len(trunk.ids) for trunk in trunks.values())
+        else:
+            operations += shape.training(step, checkpointing=checkpointing)
+            tokens += sum(sample.tokens for sample in step)
     return [
-        work.name + (", checkpointing" if checkpointing else ""),
+        work.name
+        + (", shared beginnings once" if shared else "")
+        + (", checkpointing" if checkpointing else ""),
         f"{tokens:,}",
         f"{operations / 1e15:.1f}",
         f"{operations / ASSUMED_PEAK / GOAL:.1f}",
@@ -188,7 +204,12 @@ def main() -> None:
     print_table(
         f"Expected at {GOAL:.0%} of an assumed peak of {ASSUMED_PEAK / 1e12:.0f} T operations per second",
         ["", "tokens", "P operations", "seconds", "goal"],
-        [expected(work, checkpointing=on) for work in works for on in (False, True)],
+        [
+            expected(work, checkpointing=on, shared=shared)
+            for work in works
+            for shared in (False, True)
+            for on in (False, True)
+        ],
     )
 
 

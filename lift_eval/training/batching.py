@@ -122,7 +122,7 @@ def micro_batches(
         share_prefixes: Whether the model can take the mask of a tree.
         trunks: Whether the model, which takes such masks, can also look at a trunk with a gradient.
         column_cost: What attention pays for a token to look at one more column, in units of what the token costs
-            otherwise (`column_cost` of a model). The higher, the narrower are trees.
+            otherwise (`column_cost_of` a model). The higher, the narrower are trees.
 
     Returns:
         Micro-batches that hold each sample once; those behind the same trunk come in a run. Otherwise the largest come

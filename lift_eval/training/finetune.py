@@ -88,6 +88,7 @@ def finetune(
     *,
     compute: ComputeSettings,
     share_prefixes: bool,
+    column_cost: float | None = None,
     generator: torch.Generator,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> FinetuneReport:
@@ -100,6 +101,7 @@ def finetune(
         settings: The recipe's training group.
         compute: The recipe's compute group.
         share_prefixes: Whether the model can take the mask of a tree of samples that begin alike.
+        column_cost: Of the model (`column_cost_of`); none to work it out, which looks at all of its parameters.
         generator: Source of the order of samples; on the CPU.
         on_step: Called after each step with its number from 1, the number of all steps and the loss. Where not all
             steps are known beforehand, their number is that of the steps so far.
@@ -122,7 +124,7 @@ def finetune(
         MOST_TOKENS if compute.micro_batch_tokens == "auto" else compute.micro_batch_tokens,
         compute.gradient_checkpointing is True,
         share_prefixes,
-        column_cost(model),
+        column_cost_of(model) if column_cost is None else column_cost,
     )
     with _training_mode(model, optimizer, layout):
         for samples in epochs:
@@ -181,7 +183,7 @@ class _Layout:
         max_tokens: Most tokens of a micro-batch.
         checkpointing: Whether activations are computed anew in the backward pass.
         share_prefixes: Whether the model can take the mask of a tree.
-        column_cost: Of the model (`column_cost`).
+        column_cost: Of the model (`column_cost_of`).
         reads_once: Whether the model can look at what was read before; without, samples are trained whole.
         trunks: Whether there is memory for the keys and values of trunks with a gradient.
     """
@@ -271,7 +273,7 @@ def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tenso
             torch.cuda.empty_cache()
 
 
-def column_cost(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
+def column_cost_of(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
     """What attention pays for a token to look at one more column, as a share of what the token costs otherwise.
 
     Scores and weighted sum take 4 operations per column and channel of the queries, a weight takes 2.

@@ -218,3 +218,21 @@ def filler_pairs(count: int, seed: int = 0) -> list[Pair]:
         )
         for number in range(count)
     ]
+
+
+QUESTION_WORDS = (6, 6, 7, 7, 8, 8, 8, 9, 10, 10, 10, 11, 11, 12, 13, 14, 14, 16)
+"""Of questions, about as in LooGLE's short-dependency part."""
+
+
+def pairs_of_lengths(count: int, seed: int = 0) -> list[Pair]:
+    """Question-answer pairs about invented sentences whose questions are as long as LooGLE's."""
+    rng = random.Random(seed)
+    words = text_of(4 * count, seed + 1).split()
+    return [
+        Pair(
+            f"What of {number} {' '.join(words[8 * number :][: rng.choice(QUESTION_WORDS) - 3])}?",
+            " ".join(filler(rng).split()[: rng.randint(3, 8)]),
+            "",
+        )
+        for number in range(count)
+    ]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lift_eval.loading import attends_fully
 from lift_eval.recipe import TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.finetune import column_cost, optimizer_of
+from lift_eval.training.finetune import column_cost_of, optimizer_of
 from lift_eval.training.samples import Sample
 
 
@@ -112,7 +112,7 @@ def _accumulate(
             samples,
             micro_batch_tokens,
             share_prefixes=attends_fully(model),
-            column_cost=column_cost(model),
+            column_cost=column_cost_of(model),
         )
         for samples in step
     ]

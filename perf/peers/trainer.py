@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -60,20 +61,25 @@ def train(
     checkpointing: bool,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], float]:
-    """Train on steps of equally many samples, in their order.
+    """Train on steps, in their order; each run of equally large ones is a stage, and all share one optimizer.
 
     Returns:
         The loss of each step, and the seconds that ``Trainer.train`` took.
     """
-    losses = _Losses()
+    losses, spent = _Losses(), 0.0
+    optimizer = None
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = _trainer(model, steps, settings, scratch, checkpointing=checkpointing)
-        trainer.add_callback(losses)
-        began = clock()
-        trainer.train()
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        return losses.losses, clock() - began
+        for _, stage in groupby(steps, key=len):
+            trainer = _trainer(model, list(stage), settings, scratch, checkpointing=checkpointing)
+            trainer.add_callback(losses)
+            trainer.optimizer = optimizer  # none in the first stage
+            optimizer = trainer.create_optimizer()
+            began = clock()
+            trainer.train()
+            if model.device.type == "cuda":
+                torch.cuda.synchronize()
+            spent += clock() - began
+    return losses.losses, spent
 
 
 def prepare(model: Any, settings: TrainingSettings) -> Trainer:

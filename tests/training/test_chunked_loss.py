@@ -13,7 +13,7 @@ from lift_eval.loading import attends_fully
 from lift_eval.recipe import LoraSettings
 from lift_eval.training import loss as loss_module
 from lift_eval.training.batching import micro_batches
-from lift_eval.training.finetune import column_cost
+from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
 from tests.adapters.helpers import trainable
@@ -26,7 +26,7 @@ def gradient(
 ) -> tuple[float, dict]:
     supervised = sum(sample.supervised for sample in samples)
     batches = micro_batches(
-        samples, size, share_prefixes=attends_fully(model), column_cost=column_cost(model)
+        samples, size, share_prefixes=attends_fully(model), column_cost=column_cost_of(model)
     )
     total = sum(
         accumulate_gradient(model, batch, supervised, logits_at_once=logits_at_once).item()
