@@ -6,6 +6,7 @@ not each other, so that many questions share the cost of one text.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def _columns(tree: Tree, number: int) -> tuple[list[float], ...]:
     parts += [(index, start, branch) for index, branch in enumerate(tree.branches, start=1)]
     for index, offset, (ids, weights) in parts:
         size = len(ids) - 1
-        values = (
+        values: tuple[Iterable[float], ...] = (
             ids[:-1],
             ids[1:],
             weights[1:],
