@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,11 +36,6 @@ def add(commands: Commands) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    with _garbage_kept():
-        return _render(parsed)
-
-
-def _render(parsed: argparse.Namespace) -> int:
     with _pandas_alone():
         from lift_eval.reporting.render import render_experiment, render_results
 
@@ -62,18 +56,6 @@ def _render(parsed: argparse.Namespace) -> int:
 
         webbrowser.open(report.page.resolve().as_uri())
     return 0
-
-
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """Look for no garbage: nearly all that imports and tables make is kept, and looking takes time."""
-    active = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if active:
-            gc.enable()
 
 
 @contextmanager
