@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +126,18 @@ def test_run_without_an_experiment_file_is_lm_evals_own(capsys: pytest.CaptureFi
         main(["run", "--tasks"])
     assert ended.value.code == 2
     assert "lm-eval run" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_a_report_in_one_line(tmp_path: Path) -> None:
+    experiment = tmp_path / "never_written.yaml"
+    os.mkfifo(experiment)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lift_eval.cli", "report", str(experiment)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with experiment.open("w"):  # opens when the report does
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (130, "lift-eval: interrupted; run the same command again\n")

@@ -6,6 +6,7 @@ A subcommand imports what it needs when it runs, so that ``lift-eval --help`` an
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as interrupt:
         sys.stderr.write(f"lift-eval: {interrupt}\n")
         return interrupt.status
+    except KeyboardInterrupt:
+        sys.stderr.write("lift-eval: interrupted; run the same command again\n")
+        return 128 + int(signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,6 +52,7 @@ class Painter:
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the report, and this ends with it
         )
         self._thread = ThreadPoolExecutor(1)
         return self
