@@ -156,6 +156,16 @@ def test_each_document_is_trained_once_over_all_tasks_and_answers_keep_their_ord
     assert answers != lift(checkpoint).generate_until(requests, disable_tqdm=True)
 
 
+@pytest.mark.parametrize(("task", "warned"), [("lift_tiny_shortqa", False), ("loogle_shortqa", True)])
+def test_without_a_name_the_bundled_model_answers_and_warns_where_its_scores_mean_nothing(
+    caplog, task, warned
+):
+    lm = LiftLM(recipe="tiny_icl", device="cpu", store="off")
+    with caplog.at_level(logging.WARNING):
+        lm.generate_until([about(LAMP, "Who?", task=task)], disable_tqdm=True)
+    assert ("its scores on other tasks mean nothing" in caplog.text) == warned
+
+
 def test_requests_without_a_document_are_answered_by_the_base_and_told(checkpoint, icl, caplog):
     requests = [generation("Nothing.", task="two"), about(LAMP, "Who?"), generation("Nought.", task="three")]
     lm = lift(checkpoint, **TRAINED)
