@@ -10,6 +10,11 @@ Example::
 
 from __future__ import annotations
 
+from lift_eval.adapters.on_demand import wait_for_need
+
+wait_for_need()  # before anything below imports peft
+
+# ruff: noqa: E402
 from lift_eval.adapters.attach import attach, needs_full_precision, unadapted
 from lift_eval.adapters.gated_memory import GatedMemoryConfig, GateRecord, record_gates
 from lift_eval.adapters.quantization import quantize

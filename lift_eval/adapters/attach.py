@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from peft import PeftConfig, PeftModel, TaskType, get_peft_model
@@ -13,6 +13,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from lift_eval.adapters.gated_memory import GatedMemoryConfig
 from lift_eval.adapters.lora import changes_base, lora_config
+from lift_eval.adapters.on_demand import nothing_quantized
 from lift_eval.adapters.quantization import quantize, quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
@@ -42,7 +43,8 @@ def attach(
     else:
         _check_precision(model, adapter, quantization)
         config = _config(model, adapter)
-        with _seeded(model, seed), warnings.catch_warnings():
+        unneeded = nullcontext() if quantized_bits(model) else nothing_quantized()
+        with _seeded(model, seed), unneeded, warnings.catch_warnings():
             # peft asks transformers by a name that it has given up; nothing that a user could mend.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             adapted = get_peft_model(model, config).eval()
