@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ import jinja2
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
+from lift_eval.reporting.figures.contents import FIGURES, all_figures
+from lift_eval.reporting.figures.painters import Drawing, Painters
 from lift_eval.reporting.formats import csv_cells, json_comparison, latex_table, markdown_table, markdown_text
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import runs_of_rows
-from lift_eval.reporting.plots import FIGURES, Drawing, draw_all
 from lift_eval.reporting.provenance import provenance
 from lift_eval.reporting.results import read_runs
 from lift_eval.reporting.samples import browser_data, script_json
@@ -65,9 +67,9 @@ def render_experiment(path: str | Path, out: str | Path | None = None, *, figure
     Raises:
         ResultsError: If the file or a run cannot be used.
     """
-    experiment = load_experiment(path)
-    comparison = compare(experiment)
-    return render(comparison, Path(out or experiment.path.with_suffix("")), figures=figures)
+    with _painters(figures) as painters:
+        experiment = load_experiment(path)
+        return render(compare(experiment), Path(out or experiment.path.with_suffix("")), painters)
 
 
 def render_results(
@@ -84,32 +86,39 @@ def render_results(
     Raises:
         ResultsError: If there are no runs, or one cannot be used.
     """
-    runs = read_runs(paths)
-    # Files are named relative to the folder that holds them all.
-    common = Path(os.path.commonpath([run.path.parent.resolve() for run in runs]))
-    experiment = infer_experiment(runs, title, common / "experiment.yaml")
-    found = runs_of_rows(experiment, runs)
-    return render(compare(experiment, found), Path(out), figures=figures)
+    with _painters(figures) as painters:
+        runs = read_runs(paths)
+        # Files are named relative to the folder that holds them all.
+        common = Path(os.path.commonpath([run.path.parent.resolve() for run in runs]))
+        experiment = infer_experiment(runs, title, common / "experiment.yaml")
+        found = runs_of_rows(experiment, runs)
+        return render(compare(experiment, found), Path(out), painters)
 
 
-def render(comparison: Comparison, out: Path, *, figures: bool = True) -> Report:
+def _painters(figures: bool) -> AbstractContextManager[Painters | None]:
+    """Those who draw figures, started before anything is read, so that they are ready when it is."""
+    return Painters() if figures else nullcontext()
+
+
+def render(comparison: Comparison, out: Path, painters: Painters | None) -> Report:
     """Write all files of a report.
 
     Args:
         comparison: What to show.
         out: The folder; made where it is missing. Files of an older report are replaced.
-        figures: Whether to draw figures.
+        painters: Who draws the figures; none for a report without.
     """
-    drawings = draw_all(comparison) if figures else []
+    drawings = painters.draw(all_figures(comparison)) if painters else []
     out.mkdir(parents=True, exist_ok=True)
     content = _content(comparison, drawings)
     tables = content["tables"]
     _write(out / "report.md", _template("report.md.j2").render(content))
-    _write(out / "report.html", _page(content, comparison))
     _write(out / "tables.tex", "\n".join(latex_table(table) for table in tables))
     _write(out / "cells.csv", csv_cells(comparison))
     _write(out / "report.json", json_comparison(comparison, content["provenance"].as_dict()))
-    _write_figures(drawings, out / FIGURE_FOLDER)  # last, since the PNGs are being made meanwhile
+    # Figures come last, since they are being drawn meanwhile.
+    _write(out / "report.html", _page(content, comparison))
+    _write_figures(drawings, out / FIGURE_FOLDER)
     return Report(out, comparison)
 
 
@@ -178,8 +187,8 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> None:
     if drawings:
         folder.mkdir(exist_ok=True)
     for drawing in drawings:
-        (folder / f"{drawing.name}.svg").write_bytes(drawing.svg)
-        (folder / f"{drawing.name}.png").write_bytes(drawing.png)
+        (folder / f"{drawing.figure.name}.svg").write_bytes(drawing.svg)
+        (folder / f"{drawing.figure.name}.png").write_bytes(drawing.png)
 
 
 def _write(path: Path, text: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lift_eval.reporting import plots
 from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
-from lift_eval.reporting.plots import Drawing, draw_all
+from lift_eval.reporting.figures.contents import FIGURES, all_figures, look_of, needle_shares
+from lift_eval.reporting.figures.drawing import INK, draw, on_page, on_paper
+from lift_eval.reporting.figures.pixels import png
 from tests.reporting.everything import write_everything
 from tests.reporting.helpers import rows, write_run
 
@@ -23,34 +24,37 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 
 @pytest.fixture(scope="module")
-def drawings(everything: Comparison) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in draw_all(everything)}
+def drawings(everything: Comparison) -> dict[str, str]:
+    return drawn(everything)
 
 
-def texts(svg: bytes) -> set[str]:
+def drawn(comparison: Comparison) -> dict[str, str]:
+    """Each figure as SVG, in ink."""
+    return {figure.name: draw(figure) for figure in all_figures(comparison)}
+
+
+def texts(svg: str) -> set[str]:
     root = ET.fromstring(svg)
     return {"".join(node.itertext()).strip() for node in root.iter("{http://www.w3.org/2000/svg}text")}
 
 
-def test_every_figure_is_drawn_where_there_is_data(drawings: dict[str, Drawing]) -> None:
-    assert set(drawings) == set(plots.FIGURES)
+def test_every_figure_is_drawn_where_there_is_data(drawings: dict[str, str]) -> None:
+    assert set(drawings) == set(FIGURES)
 
 
-def test_figures_say_what_they_show(drawings: dict[str, Drawing]) -> None:
-    assert {"ShortQA", "LongQA", "Computation", "Needle", "ICL", "LIFT"} <= texts(drawings["scores"].svg)
-    assert {"ShortQA", "LongQA", "depth of the evidence"} <= texts(drawings["depth"].svg)
-    assert "Computation" not in texts(drawings["depth"].svg), (
-        "questions of one type are among those of LongQA"
-    )
-    assert {"ShortQA", "tokens of the document"} <= texts(drawings["length"].svg)
-    assert {"1k", "4k", "16k", "0 %", "50 %", "100 %", "ICL", "LIFT"} <= texts(drawings["needle"].svg)
-    assert "Gated Memory, closed book" in texts(drawings["gates"].svg)
-    assert {"synthesis", "training", "answering", "Gated Memory, closed book"} <= texts(drawings["costs"].svg)
-    assert {"GiB", "ICL", "LIFT"} <= texts(drawings["memory"].svg)
+def test_figures_say_what_they_show(drawings: dict[str, str]) -> None:
+    assert {"ShortQA", "LongQA", "Computation", "Needle", "ICL", "LIFT"} <= texts(drawings["scores"])
+    assert {"ShortQA", "LongQA", "depth of the evidence"} <= texts(drawings["depth"])
+    assert "Computation" not in texts(drawings["depth"]), "questions of one type are among those of LongQA"
+    assert {"ShortQA", "tokens of the document"} <= texts(drawings["length"])
+    assert {"1k", "4k", "16k", "0 %", "50 %", "100 %", "ICL", "LIFT"} <= texts(drawings["needle"])
+    assert "Gated Memory, closed book" in texts(drawings["gates"])
+    assert {"synthesis", "training", "answering", "Gated Memory, closed book"} <= texts(drawings["costs"])
+    assert {"GiB", "ICL", "LIFT"} <= texts(drawings["memory"])
 
 
 def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Comparison) -> None:
-    shares = plots.needle_shares(everything)
+    shares = needle_shares(everything)
     maps = {
         method: own.pivot(index="depth", columns="length", values="share").to_numpy().tolist()
         for method, own in shares.groupby("panel")
@@ -59,40 +63,39 @@ def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Compariso
     assert set(shares.x) == {"1k", "4k", "16k"}
 
 
-def test_break_even_marks_the_crossing(everything: Comparison, drawings: dict[str, Drawing]) -> None:
+def test_break_even_marks_the_crossing(everything: Comparison, drawings: dict[str, str]) -> None:
     # Per 1,000 tokens ICL takes 0.5 s for 12 answers; the closed-book method 3 s before and 0.1 s for 12 answers.
-    assert "90" in texts(drawings["break-even"].svg)
+    assert "90" in texts(drawings["break-even"])
 
 
-def test_figures_take_the_ink_of_the_page(drawings: dict[str, Drawing]) -> None:
+def test_figures_take_the_ink_of_the_page(drawings: dict[str, str]) -> None:
     for drawing in drawings.values():
-        head, _, body = drawing.svg.decode().partition("</style>")
+        head, _, body = on_page(drawing).partition("</style>")
         assert "prefers-color-scheme: dark" in head
-        assert plots.INK not in body
+        assert INK not in body
         assert "currentColor" in body
 
 
-def test_pngs_are_on_paper(drawings: dict[str, Drawing]) -> None:
+def test_pngs_are_on_paper(drawings: dict[str, str]) -> None:
     for drawing in drawings.values():
-        image = Image.open(io.BytesIO(drawing.png)).convert("RGB")
+        image = Image.open(io.BytesIO(png(on_paper(drawing)))).convert("RGB")
         assert image.getpixel((0, image.height - 1)) == (255, 255, 255)
         assert image.width > 1000
 
 
-def test_equal_runs_give_equal_figures(everything: Comparison, drawings: dict[str, Drawing]) -> None:
-    for drawing in draw_all(everything):
-        assert drawing == drawings[drawing.name]
-        assert drawing.png == drawings[drawing.name].png
+def test_equal_runs_give_equal_figures(everything: Comparison, drawings: dict[str, str]) -> None:
+    assert drawn(everything) == drawings
+    assert [png(drawing) for drawing in drawings.values()] == [png(drawing) for drawing in drawings.values()]
 
 
 def test_methods_differ_in_colour_and_marker(everything: Comparison) -> None:
-    looks = [plots._look(everything, row.name) for row in everything.experiment.rows]
+    looks = [look_of(everything, row.name) for row in everything.experiment.rows]
     assert all(len(set(parts)) == len(looks) for parts in zip(*looks, strict=True))
 
 
-def test_figures_scale_with_the_page(drawings: dict[str, Drawing]) -> None:
+def test_figures_scale_with_the_page(drawings: dict[str, str]) -> None:
     for drawing in drawings.values():
-        root = ET.fromstring(drawing.svg)
+        root = ET.fromstring(on_page(drawing))
         assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
 
 
@@ -100,15 +103,15 @@ def test_names_stand_in_figures_as_they_are(tmp_path: Path) -> None:
     path = write_everything(tmp_path)
     name = "<b>LIFT</b> & 0.00005 #1234567"
     path.write_text(path.read_text().replace("name: LIFT", f"name: '{name}'"))
-    drawings = {drawing.name: drawing for drawing in draw_all(compare(load_experiment(path)))}
-    assert name in texts(drawings["scores"].svg)
+    drawings = drawn(compare(load_experiment(path)))
+    assert name in texts(drawings["scores"])
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     path = write_everything(tmp_path)
     for file in (tmp_path / "results").rglob("*.json*"):
         file.unlink()
-    assert draw_all(compare(load_experiment(path))) == []
+    assert list(all_figures(compare(load_experiment(path)))) == []
 
 
 def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
@@ -119,4 +122,4 @@ def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
     write_run(tmp_path, {"task": [1, 0] * 3}, data, model="hf")
     runs = read_runs([tmp_path])
     comparison = compare(infer_experiment(runs, "T", tmp_path / "e.yaml"), {"hf": runs})
-    assert [drawing.name for drawing in draw_all(comparison)] == ["scores"]
+    assert list(drawn(comparison)) == ["scores"]

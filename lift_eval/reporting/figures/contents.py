@@ -1,0 +1,362 @@
+"""What each figure shows, taken from a comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from lift_eval.reporting import statistics
+from lift_eval.reporting.comparison import STAGES, Comparison
+from lift_eval.reporting.experiment import Column
+from lift_eval.reporting.figures.figure import Figure, Look, Marks
+from lift_eval.reporting.tables import break_evens, peak_memory
+
+BASELINE_COLOUR = "#7d8590"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+CIRCLE, SQUARE, DIAMOND, TRIANGLE, TRIANGLE_DOWN, PLUS, CROSS = 21, 22, 23, 24, 25, 3, 4
+BASELINE_MARKER = CIRCLE
+MARKERS = (SQUARE, DIAMOND, TRIANGLE, TRIANGLE_DOWN, PLUS, CROSS)
+STAGE_LOOKS: dict[str, Look] = {
+    "synthesis": ("#cc79a7", TRIANGLE),
+    "training": ("#d55e00", SQUARE),
+    "answering": ("#0072b2", CIRCLE),
+}
+STAGE_NAMES = dict(zip(STAGES, STAGE_LOOKS, strict=True))
+RESAMPLES = 2_000
+DEPTH_EDGES = np.linspace(0, 1, 6)
+LENGTH_BINS = 5
+MOST_PANELS = 6
+
+Point: TypeAlias = dict[str, Any]
+"""A mark: texts and numbers by field."""
+Shown: TypeAlias = "tuple[Marks, Mapping[str, Look], Mapping[str, Any]]"
+"""Marks, looks, and what else the drawing needs."""
+
+
+def all_figures(comparison: Comparison) -> Iterator[Figure]:
+    """Every figure that the runs have the data for, one after the other."""
+    for name, (title, caption, show) in FIGURES.items():
+        shown = show(comparison)
+        if shown is not None:
+            yield Figure(name, title, caption, *shown)
+
+
+# ------------------------------------------------------------------------------------------------------------ shared
+
+
+def _by_field(points: Sequence[Point]) -> Marks:
+    return {name: [point[name] for point in points] for name in points[0]}
+
+
+def _looks(comparison: Comparison, rows: Iterable[str]) -> dict[str, Look]:
+    return {row: look_of(comparison, row) for row in rows}
+
+
+def look_of(comparison: Comparison, row: str) -> Look:
+    """Colour and marker of a method; baselines are grey, the first one round."""
+    baselines = comparison.experiment.baselines
+    alike = [
+        other.name for other in comparison.experiment.rows if (other.name in baselines) == (row in baselines)
+    ]
+    place = alike.index(row)
+    if row in baselines:
+        return BASELINE_COLOUR, (BASELINE_MARKER, *MARKERS)[place % (len(MARKERS) + 1)]
+    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+
+
+def _short(name: str) -> str:
+    """A name that fits above a panel."""
+    return name if len(name) <= 30 else f"{name[:29]}…"
+
+
+def _measured_rows(comparison: Comparison) -> list[str]:
+    return [
+        r.name
+        for r in comparison.experiment.rows
+        if any(c.row == r.name and c.measured for c in comparison.cells)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ scores
+
+
+def _scores(comparison: Comparison) -> Shown | None:
+    rows, columns = _measured_rows(comparison), comparison.experiment.columns
+    if not rows:
+        return None
+    step = 0.7 / max(len(rows), 2)
+    points = [
+        {
+            "look": row,
+            "x": cell.value,
+            "y": place + (index - (len(rows) - 1) / 2) * step,
+            "low": cell.value if math.isnan(cell.low) else cell.low,
+            "high": cell.value if math.isnan(cell.high) else cell.high,
+        }
+        for index, row in enumerate(rows)
+        for place, column in enumerate(columns)
+        if (cell := comparison.cell(row, column.label)).measured
+    ]
+    return _by_field(points), _looks(comparison, rows), {"labels": [column.label for column in columns]}
+
+
+# -------------------------------------------------------------------------------------------- where LIFT should win
+
+
+def _binned(frame: pd.DataFrame, bins: np.ndarray[Any, Any], scale: float) -> dict[int, Point]:
+    """Score ``y`` and interval, ``low`` to ``high``, of the questions in each bin that has any."""
+    points = {}
+    codes, _ = pd.factorize(frame.document)
+    tops, bottoms = (frame[name].to_numpy() for name in ("numerator", "denominator"))
+    for place in np.unique(bins):
+        inside = bins == place
+        _, documents = np.unique(codes[inside], return_inverse=True)
+        numerators, denominators = (
+            np.bincount(documents, values[inside])[None, :].astype(np.float64) for values in (tops, bottoms)
+        )
+        value = scale * statistics.mean_of_ratios(numerators, denominators)
+        span = statistics.bootstrap_interval(numerators, denominators, resamples=RESAMPLES)
+        low, high = (value if math.isnan(end) else scale * end for end in (span.low, span.high))
+        points[int(place)] = {"y": float(value), "low": float(low), "high": float(high)}
+    return points
+
+
+def _whole_columns(comparison: Comparison) -> list[Column]:
+    """The columns over all questions of their tasks; those by type repeat the same questions."""
+    return [column for column in comparison.experiment.columns if column.type is None][:MOST_PANELS]
+
+
+def _score_curves(comparison: Comparison, points: list[Point], **more: Any) -> Shown | None:  # noqa: ANN401
+    """Curves of scores with their intervals, one panel for each column."""
+    if not points:
+        return None
+    drawn = {point["look"] for point in points}
+    looks = _looks(comparison, [row for row in _measured_rows(comparison) if row in drawn])
+    return _by_field(points), looks, more
+
+
+def _depth(comparison: Comparison) -> Shown | None:
+    scores = comparison.scores[comparison.scores.depth.notna() & comparison.scores.length.isna()]
+    middles = (DEPTH_EDGES[:-1] + DEPTH_EDGES[1:]) / 2
+    points = []
+    for column in _whole_columns(comparison):
+        for row in _measured_rows(comparison):
+            own = scores[(scores.column == column.label) & (scores.row == row)]
+            bins = np.clip(np.digitize(own.depth, DEPTH_EDGES) - 1, 0, len(middles) - 1)
+            points += [
+                {"panel": column.label, "look": row, "x": float(middles[place]), **point}
+                for place, point in _binned(own, bins, column.scale or 1.0).items()
+            ]
+    recorded = comparison.documents[comparison.documents.row == comparison.experiment.baseline]
+    if len(recorded) and (kept := float(recorded.kept.mean())) < 1:
+        return _score_curves(comparison, points, cut={"from": [kept / 2], "to": [1 - kept / 2]})
+    return _score_curves(comparison, points)
+
+
+def _length(comparison: Comparison) -> Shown | None:
+    lengths = comparison.documents.drop_duplicates("digest").set_index("digest").tokens
+    scores = comparison.scores[comparison.scores.length.isna()]
+    scores = scores.assign(tokens=scores.document.map(lengths)).dropna(subset=["tokens"])
+    points = []
+    for column in _whole_columns(comparison):
+        of_column = scores[scores.column == column.label]
+        if of_column.tokens.nunique() < LENGTH_BINS:
+            continue
+        known = of_column.drop_duplicates("document").tokens.to_numpy(dtype=float)
+        edges = np.quantile(known, np.linspace(0, 1, LENGTH_BINS + 1))
+        for row in _measured_rows(comparison):
+            own = of_column[of_column.row == row]
+            tokens = own.tokens.to_numpy(dtype=float)
+            bins = np.clip(np.searchsorted(edges, tokens, side="right") - 1, 0, LENGTH_BINS - 1)
+            points += [
+                {"panel": column.label, "look": row, "x": float(tokens[bins == place].mean()), **point}
+                for place, point in _binned(own, bins, column.scale or 1.0).items()
+            ]
+    return _score_curves(comparison, points)
+
+
+def _needle(comparison: Comparison) -> Shown | None:
+    found = needle_shares(comparison)
+    if found.empty:
+        return None
+    order = {
+        "lengths": found.sort_values("length").x.unique().tolist(),
+        "depths": found.sort_values("depth", ascending=False).y.unique().tolist(),
+    }
+    return {str(name): values.tolist() for name, values in found.items()}, {}, order
+
+
+def needle_shares(comparison: Comparison) -> pd.DataFrame:
+    """Share of the needles found, 0 to 100, by method, length of the text and depth of the needle.
+
+    Returns:
+        Fields ``panel`` (the method), ``length`` and ``depth``, ``x`` and ``y`` (the same in words), ``share``,
+        ``label`` (the share in words) and ``ink`` (what can be read on the share's colour).
+    """
+    scores = comparison.scores[comparison.scores.length.notna() & comparison.scores.depth.notna()]
+    scales = {column.label: column.scale or 1.0 for column in comparison.experiment.columns}
+    cells = []
+    for row in _measured_rows(comparison):
+        own = scores[scores.row == row]
+        if own.empty:
+            continue
+        column = own.column.iloc[0]
+        sums = own[own.column == column].groupby(["depth", "length"])[["numerator", "denominator"]].sum()
+        for (depth, length), share in (scales[column] * sums.numerator / sums.denominator).items():
+            cells.append(
+                {
+                    "panel": _short(row),
+                    "length": length,
+                    "depth": depth,
+                    "x": f"{length / 1000:g}k" if length >= 1000 else f"{length:g}",
+                    "y": f"{100 * depth:.0f} %",
+                    "share": share,
+                    "label": f"{share:.0f}",
+                    "ink": "#111111" if share > 50 else "#f5f5f5",
+                }
+            )
+    return pd.DataFrame(cells)
+
+
+# ------------------------------------------------------------------------------------------------------------- costs
+
+
+def _losses(comparison: Comparison) -> Shown | None:
+    return _ranges(comparison, "losses", first=1)
+
+
+def _gates(comparison: Comparison) -> Shown | None:
+    return _ranges(comparison, "gates", first=0)
+
+
+def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
+    """Mean, lowest and highest over documents of a list that runs record, place by place.
+
+    Args:
+        comparison: Whose documents.
+        field: Name of the list, e.g. ``losses``.
+        first: Number of the list's first place.
+    """
+    points: list[Point] = []
+    for row in _measured_rows(comparison):
+        lists = [own for own in comparison.documents[comparison.documents.row == row][field] if own]
+        for place in range(max(map(len, lists), default=0)):
+            values = [own[place] for own in lists if len(own) > place]
+            mean = sum(values) / len(values)
+            points.append(
+                {"look": row, "x": place + first, "y": mean, "low": min(values), "high": max(values)}
+            )
+    if not points:
+        return None
+    return _by_field(points), _looks(comparison, dict.fromkeys(point["look"] for point in points)), {}
+
+
+def _costs(comparison: Comparison) -> Shown | None:
+    documents = comparison.documents
+    points = [
+        {"panel": _short(row), "look": STAGE_NAMES[stage], "x": tokens, "y": spent}
+        for row in _measured_rows(comparison)
+        for stage in STAGES
+        if (own := documents[documents.row == row])[stage].any()
+        for tokens, spent in zip(own.tokens.tolist(), own[stage].tolist(), strict=True)
+    ]
+    if not points:
+        return None
+    drawn = {point["look"] for point in points}
+    return _by_field(points), {stage: look for stage, look in STAGE_LOOKS.items() if stage in drawn}, {}
+
+
+def _memory(comparison: Comparison) -> Shown | None:
+    bars = [
+        {"look": row, "y": _short(row), "x": peak / 2**30}
+        for row in reversed(_measured_rows(comparison))
+        if (peak := peak_memory(comparison, row))
+    ]
+    if not bars:
+        return None
+    return _by_field(bars), _looks(comparison, [str(bar["look"]) for bar in bars]), {}
+
+
+def _break_even(comparison: Comparison) -> Shown | None:
+    found = break_evens(comparison)
+    if not found:
+        return None
+    last = max(20.0, 1.6 * max((one.questions for one in found if math.isfinite(one.questions)), default=0.0))
+    lines = {one.baseline: (one.baseline_fixed, one.baseline_per_question) for one in found}
+    lines |= {one.row: (one.fixed, one.per_question) for one in found}
+    points = [
+        {"look": row, "x": questions, "y": fixed + each * questions}
+        for row, (fixed, each) in lines.items()
+        for questions in (0.0, last)
+    ]
+    crossings = [
+        {
+            "look": one.row,
+            "x": one.questions,
+            "y": one.fixed + one.per_question * one.questions,
+            "label": f" {math.ceil(one.questions):,}",
+            "foot": 0,
+        }
+        for one in found
+        if 0 < one.questions < math.inf
+    ]
+    more = {"last": last, "crossings": _by_field(crossings) if crossings else None}
+    return _by_field(points), _looks(comparison, lines), more
+
+
+FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
+    "scores": (
+        "Scores",
+        "Score of each method by column, with 95 % intervals by bootstrap over documents.",
+        _scores,
+    ),
+    "depth": (
+        "Where the evidence stands",
+        "Score by the depth of the evidence in the document, 0 is its start. The shaded part is what the prompt leaves "
+        "out on average.",
+        _depth,
+    ),
+    "length": (
+        "How long the document is",
+        "Score by length of the document, in five groups with equally many documents.",
+        _length,
+    ),
+    "needle": (
+        "Needle in a haystack",
+        "Share of the needle's key words found, x 100, by length of the text and depth of the needle.",
+        _needle,
+    ),
+    "losses": (
+        "Fine-tuning",
+        "Loss per supervised token by optimizer step: mean over documents, and the range from the lowest to the "
+        "highest.",
+        _losses,
+    ),
+    "costs": (
+        "Cost of a document",
+        "Seconds of each stage by length of the document, one mark per document.",
+        _costs,
+    ),
+    "memory": (
+        "Memory",
+        "The most memory that a run of each method took, of the GPU where one was used.",
+        _memory,
+    ),
+    "break-even": (
+        "Break-even",
+        "Seconds for one document by number of questions: what comes before the first answer, and then each answer. "
+        "Where a line crosses the baseline's, fine-tuning has paid off.",
+        _break_even,
+    ),
+    "gates": (
+        "Gates",
+        "Mean gate by layer while answering, over documents: 0 is attention alone, 1 is memory alone. The band goes "
+        "from the lowest document to the highest.",
+        _gates,
+    ),
+}
+"""Title, caption and contents by file name."""
