@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The bundled model fills no more than a core, and four of them take 4 GiB.
+PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+
 # One thread per process: the tests run in parallel, and threads of tiny models only get in each other's way.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
@@ -23,7 +26,7 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: $(STAMP) ## run the demonstration experiment and print its tables
 	rm -rf reports/demo # what is shipped there is a run already, and would not be run again
-	$(BIN)/lift-eval run reports/demo.yaml
+	$(BIN)/lift-eval run reports/demo.yaml --processes $(PROCESSES)
 
 test: $(STAMP) ## run all tests and print the coverage of lift_eval (90 % of lines or more)
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90

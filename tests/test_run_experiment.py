@@ -20,8 +20,11 @@ from tests.reporting.helpers import rows, write_run
 
 # Stands in for lm_eval: it notes its arguments, and does what `orders` says of the run of that number.
 STAND_IN = """
-import json, pathlib, signal, sys, time
+import json, os, pathlib, signal, sys, time
 here = pathlib.Path(__file__).parent
+place = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")}
+with (here / "places.txt").open("a") as log:
+    log.write(json.dumps(place) + chr(10))
 with (here / "argv.txt").open("a") as log:
     log.write(json.dumps(sys.argv[1:]) + chr(10))
 order = json.loads((here / "orders.json").read_text())[len((here / "argv.txt").read_text().splitlines()) - 1]
@@ -80,6 +83,13 @@ class Program:
             time.sleep(0.02)
 
     @property
+    def places(self) -> list[dict[str, str | None]]:
+        """What each process was told of its place among those of its run."""
+        return [
+            json.loads(line) for line in (self.folder / "lm_eval" / "places.txt").read_text().splitlines()
+        ]
+
+    @property
     def ran(self) -> list[dict[str, str]]:
         """The options of each run, by name."""
         lines = (self.folder / "lm_eval" / "argv.txt").read_text().splitlines()
@@ -134,6 +144,29 @@ def test_documents_given_up_do_not_end_it_but_are_its_status(program: Program) -
         write_run(made, {"task": [1.0, 0.0]}, rows(1, 2), model_args=row["model_args"])
     status, _, _ = program.end(program.start(3))
     assert (status, len(program.ran)) == (3, 1)
+
+
+def test_processes_of_a_run_share_it_and_other_models_run_as_ever(program: Program) -> None:
+    status, _, error = program.end(program.start(3, 3, 0, 0, 0, options=("--processes", "2")))
+    assert (status, error) == (3, "")
+    places = program.places
+    assert [place["WORLD_SIZE"] for place in places] == ["2"] * 4 + [None]
+    assert [sorted(place["RANK"] for place in places[first : first + 2]) for first in (0, 2)] == [
+        ["0", "1"]
+    ] * 2
+    assert places[0]["MASTER_PORT"] == places[1]["MASTER_PORT"]
+
+
+def test_one_process_that_fails_ends_the_others(program: Program) -> None:
+    status, _, error = program.end(program.start("wait", 1, options=("--processes", "2")))
+    assert (status, len(program.ran)) == (2, 2)
+    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; mend what it says above")
+
+
+def test_processes_are_not_workers(program: Program) -> None:
+    status, _, error = program.end(program.start(options=("--processes", "2", "--ray", "auto")))
+    assert status == 2
+    assert "name one of the two" in error
 
 
 def test_workers_need_a_cluster(program: Program) -> None:

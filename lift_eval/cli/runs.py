@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lift_eval.cli.launching import status_of
 from lift_eval.cli.shared import positive, say
 from lift_eval.ending import GIVEN_UP
 from lift_eval.errors import Interrupted, ResultsError
@@ -35,6 +35,13 @@ def add(commands: Commands) -> None:
         "--workers",
         type=positive,
         help="most workers of the cluster; by default its GPUs, or CPUs without any",
+    )
+    run.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        help="processes of each run of 'lift' on this machine, which share its documents: as many as it has GPUs, or "
+        "cores for a small model (1)",
     )
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser(
@@ -80,6 +87,8 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     experiment = load_experiment(parsed.experiment)
     if parsed.workers and not parsed.ray:
         raise ResultsError("--workers needs --ray ADDRESS, the cluster that has them")
+    if parsed.processes > 1 and parsed.ray:
+        raise ResultsError("--processes are of this machine alone and --ray has workers; name one of the two")
     if parsed.ray:
         experiment = _on_cluster(experiment, parsed.ray, parsed.workers)
     missing = missing_runs(experiment)
@@ -87,7 +96,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     for number, run in enumerate(missing, start=1):
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")
         sys.stdout.flush()
-        status = _status_of(run.argv)
+        status = status_of(run.argv, parsed.processes if run.model == "lift" else 1)
         if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise Interrupted(
                 f"stopped in run {number} of {len(missing)}; the same command goes on with it, and does not repeat "
@@ -117,29 +126,6 @@ def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Ex
         for row in experiment.rows
     ]
     return experiment.model_copy(update={"rows": tuple(rows)})
-
-
-def _status_of(command: Sequence[str]) -> int:
-    """Run a command to its end, and leave signals to it.
-
-    A terminal sends Ctrl-C to both of us, so this process waits for what the command makes of it, as shells do. TERM
-    is sent to one process, so it is passed on.
-
-    Returns:
-        The exit status, as shells have it: 128 and the signal's number where one ended the command.
-    """
-    with subprocess.Popen(command) as process:  # noqa: S603 - our own command
-        handlers: dict[int, Callable[..., None]] = {
-            signal.SIGINT: lambda *_: None,
-            signal.SIGTERM: lambda *_: process.terminate(),
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            status = process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
 
 
 def _doctor(parsed: argparse.Namespace) -> int:

@@ -75,6 +75,7 @@ class PlannedRun:
 
     Attributes:
         row: Name of its row.
+        model: Its model class.
         seed: Its seed.
         tasks: The tasks that are missing.
         output: Folder that it writes to.
@@ -82,6 +83,7 @@ class PlannedRun:
     """
 
     row: str
+    model: str
     seed: int
     tasks: tuple[str, ...]
     output: Path
@@ -122,7 +124,7 @@ def plan(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> list[Plan
                 name = slug(row.name) if not row.task_args else f"{slug(row.name)}-{slug(tasks[0])}"
                 output = experiment.results_folder / f"{name}-seed{seed}"
                 argv = _argv(experiment, row, dict(arguments), seed, tasks, output)
-                planned.append(PlannedRun(row.name, seed, tuple(tasks), output, argv))
+                planned.append(PlannedRun(row.name, row.model, seed, tuple(tasks), output, argv))
     return planned
 
 

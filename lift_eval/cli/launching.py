@@ -1,0 +1,95 @@
+"""Commands that are run to their end, in one process or in several that share one run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from lift_eval.ending import GIVEN_UP
+
+LOOK_SECONDS = 0.1
+"""Between two looks at processes that run side by side."""
+LOOPBACK = "127.0.0.1"
+
+
+def status_of(command: Sequence[str], processes: int = 1) -> int:
+    """Run a command to its end, and leave signals to it.
+
+    A terminal sends Ctrl-C to all of us, so this process waits for what the command makes of it, as shells do. TERM
+    is sent to one process, so it is passed on.
+
+    Args:
+        command: What to run.
+        processes: How many times side by side; they find each other as those of ``torchrun`` do. Where one of them
+            fails, the others are ended.
+
+    Returns:
+        The exit status, as shells have it: 128 and the signal's number where one ended the command. Of several
+        processes that of the first that failed, or else the highest.
+    """
+    places = [{}] if processes == 1 else list(_places(processes))
+    running = [subprocess.Popen(command, env={**os.environ, **place}) for place in places]  # noqa: S603 - our own
+    try:
+        with _passed_on(running):
+            return _wait(running)
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
+    if len(running) == 1:
+        return _as_shells_have_it(running[0].wait())
+    while True:
+        ended = [process.poll() for process in running]
+        failed = [status for status in ended if status not in (None, 0, GIVEN_UP)]
+        if failed or None not in ended:
+            break
+        time.sleep(LOOK_SECONDS)
+    for process in running:
+        process.terminate()
+    everyone = [process.wait() for process in running]
+    return _as_shells_have_it((failed or [max(everyone)])[0] or 0)
+
+
+def _as_shells_have_it(status: int) -> int:
+    return status if status >= 0 else 128 - status
+
+
+def _places(processes: int) -> Iterator[dict[str, str]]:
+    """What the environment of each process says of its place among them, by the names that torch gives it."""
+    with closing(socket.socket()) as free:
+        free.bind((LOOPBACK, 0))
+        port = str(free.getsockname()[1])
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    for rank in map(str, range(processes)):
+        yield {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": LOOPBACK,
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads),
+        }
+
+
+@contextmanager
+def _passed_on(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    def terminate(*_: object) -> None:
+        for process in running:
+            process.terminate()
+
+    handlers: dict[int, Callable[..., None]] = {signal.SIGINT: lambda *_: None, signal.SIGTERM: terminate}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
