@@ -29,6 +29,7 @@ from lift_eval.loading import (
     resolve_device,
 )
 from lift_eval.memory import chosen_compute
+from lift_eval.peak_memory import watch
 from lift_eval.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import Recipe, TrainingSettings, load_recipe
 from lift_eval.record import DocumentRecord
@@ -325,7 +326,7 @@ class LiftedDocument:
             )
             epochs = build_epochs(self.document, lifter.recipe, lifter.encoder, pairs, generator)
             lifter.compute = chosen_compute(lifter.compute, lifter.recipe, lifter.model, lifter.window)
-            with torch.random.fork_rng(devices=_cuda_devices()):
+            with torch.random.fork_rng(devices=_cuda_devices()), watch(record.memory, "train"):
                 torch.manual_seed(seed)  # dropout
                 report = finetune(
                     lifter.model,
@@ -370,7 +371,8 @@ class LiftedDocument:
         if lifter.recipe.auxiliary.strategy == "none":
             return NO_PAIRS
         began = time.perf_counter()
-        synthesis = lifter.synthesizer.begin(self.document, seed)
+        with watch(record.memory, "synthesis"):
+            synthesis = lifter.synthesizer.begin(self.document, seed)
         if synthesis.reused:
             record.reuse("pairs", {"synthesis": synthesis.result().seconds})
         record.seconds["synthesis"] += time.perf_counter() - began
@@ -429,7 +431,8 @@ class LiftedDocument:
         recording: AbstractContextManager[GateRecord | None] = (
             record_gates(lifter.model) if gated else nullcontext()
         )
-        with torch.random.fork_rng(devices=_cuda_devices()), recording as gates:
+        watched = watch(self.record.memory, "answer")
+        with torch.random.fork_rng(devices=_cuda_devices()), watched, recording as gates:
             torch.manual_seed(document_seed(lifter.recipe.seed, self.document))  # sampling
             answers = answer(
                 lifter.model,
@@ -463,7 +466,8 @@ class LiftedDocument:
         """
         began = time.perf_counter()
         model = self._lifter.model
-        with torch.inference_mode(), autocast(model.device, model.dtype):
+        watched = watch(self.record.memory, "answer")
+        with torch.inference_mode(), autocast(model.device, model.dtype), watched:
             yield
         self._count(kept)
         self.record.seconds["answer"] += time.perf_counter() - began

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
+from lift_eval.peak_memory import peak_memory_bytes
 
 PACKAGES = ("lift-eval", "lm-eval", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 STAGES = ("synthesis", "train", "answer")
@@ -35,6 +33,7 @@ class DocumentRecord:
         trained_tokens: Tokens that went through training, all steps together.
         supervised_tokens: Those that the loss counted.
         seconds: Wall-clock time by stage: synthesis, train, answer.
+        memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
         pairs: Auxiliary pairs: asked, kept, and refused by reason.
         retried: Why it was trained anew at a tenth of the learning rate; empty where it was not.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
@@ -55,6 +54,7 @@ class DocumentRecord:
     trained_tokens: int = 0
     supervised_tokens: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    memory: dict[str, int] = field(default_factory=dict)
     pairs: dict[str, int] = field(default_factory=dict)
     retried: str = ""
     gates: list[float] = field(default_factory=list)
@@ -156,14 +156,6 @@ class RunRecord:
 def _weighted_mean(values: list[tuple[float, int]]) -> float:
     total = sum(weight for _, weight in values)
     return sum(value * weight for value, weight in values) / total if total else 0.0
-
-
-def peak_memory_bytes() -> int:
-    """Most memory so far: of the GPU where one is used, else of the process."""
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def versions() -> dict[str, str]:

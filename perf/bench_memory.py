@@ -24,7 +24,7 @@ from lift_eval import load_recipe
 from lift_eval.lifter import Lifter
 from lift_eval.loading import context_window, load_config, resolve_device
 from lift_eval.memory import Prediction, free_bytes, predict
-from lift_eval.record import peak_memory_bytes
+from lift_eval.peak_memory import peak_memory_bytes
 from lift_eval.tiny.blank import train_tokenizer, write_checkpoint
 
 MIB = 2**20

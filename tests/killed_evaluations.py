@@ -35,7 +35,7 @@ FOLDERS = {"lift_eval": PACKAGE, "lm_eval": Path(lm_eval.__file__).parent}
 TASKS = ("answers", "choices")
 MAY_DIFFER = {
     "date", "start_time", "end_time", "total_evaluation_time_seconds", "seconds", "wall_seconds", "peak_memory_bytes",
-    "reused", "reused_documents", "reused_seconds",
+    "memory", "reused", "reused_documents", "reused_seconds",
 }  # fmt: skip
 """Keys of a results file that say when it was made, what that took, and where parts of it came from."""
 

@@ -19,7 +19,17 @@ PACKAGE = Path(lift_eval.__file__).parent
 
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
-    {"_autoload", "attention", "encoding", "ending", "errors", "expected", "key_values", "yaml_file"},
+    {
+        "_autoload",
+        "attention",
+        "encoding",
+        "ending",
+        "errors",
+        "expected",
+        "key_values",
+        "peak_memory",
+        "yaml_file",
+    },
     {"answer_cache", "arguments", "branches", "document", "loading", "prompt", "recipe", "record"},
     {"adapters", "answering", "distribution", "memory", "store", "training"},
     {"lifter"},

@@ -273,7 +273,9 @@ def test_the_results_hold_recipe_versions_and_costs_as_plain_json(checkpoint):
     assert totals["trained_tokens"] > len(LAMP) + len(BOAT)
     assert set(totals["seconds"]) >= {"load", "train", "answer"}
     assert totals["seconds"]["train"] > 0
-    assert totals["peak_memory_bytes"] > 0
+    for document in info["documents"]:
+        assert set(document["memory"]) == {"train", "answer"}
+        assert 0 < max(document["memory"].values()) <= 1.01 * totals["peak_memory_bytes"]
     assert [document["questions"] for document in info["documents"]] == [2, 1]
 
 

@@ -382,7 +382,7 @@ def _samples_by_task(
 
 
 STAGES = ("synthesis", "train", "answer")
-"""Stages of a document's work that a run records the seconds of."""
+"""Stages of a document's work that a run records the seconds and the memory of."""
 
 
 def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
@@ -413,6 +413,7 @@ _DOCUMENT_FIELDS = (
     "incomplete_answers",
     "losses",
     "trained_tokens",
+    "memory",
     "gates",
     "failure",
     "lost_questions",

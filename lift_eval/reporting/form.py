@@ -33,6 +33,7 @@ class _Document(_Form):
     gates: list[Number] = []
     seconds: dict[str, Number] | None = None
     reused_seconds: dict[str, Number] | None = None
+    memory: dict[str, Count] = {}
     failure: str = ""
     retried: str = ""
     lost_questions: Count = 0

@@ -193,6 +193,7 @@ def document_record(name: str, *, tokens: int = 1000, questions: int = 5, **chan
         "trained_tokens": 0,
         "supervised_tokens": 0,
         "seconds": {"synthesis": 0.0, "train": 0.0, "answer": 1.0},
+        "memory": {"answer": 2**30},
         "pairs": {},
         "gates": [],
         "failure": "",

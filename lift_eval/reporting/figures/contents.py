@@ -257,15 +257,39 @@ def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
 
 def _costs(comparison: Comparison) -> Shown | None:
     documents = comparison.documents
-    points = [
-        {"panel": _short(row), "look": STAGE_NAMES[stage], "x": tokens, "y": spent}
-        for row in _measured_rows(comparison)
-        for stage in STAGES
-        if (own := documents[documents.row == row])[stage].any()
-        for tokens, spent in zip(own.tokens.tolist(), own[stage].tolist(), strict=True)
-    ]
-    if not points:
+    return _by_stage(
+        [
+            (row, stage, tokens, spent)
+            for row in _measured_rows(comparison)
+            for stage in STAGES
+            if (own := documents[documents.row == row])[stage].any()
+            for tokens, spent in zip(own.tokens.tolist(), own[stage].tolist(), strict=True)
+        ]
+    )
+
+
+def _document_memory(comparison: Comparison) -> Shown | None:
+    documents = comparison.documents
+    return _by_stage(
+        [
+            (row, stage, tokens, used[stage] / 2**30)
+            for row in _measured_rows(comparison)
+            for stage in STAGES
+            for own in [documents[documents.row == row]]
+            for tokens, used in zip(own.tokens.tolist(), own.memory.tolist(), strict=True)
+            if used and used.get(stage)
+        ]
+    )
+
+
+def _by_stage(costs: Sequence[tuple[str, str, int, float]]) -> Shown | None:
+    """What each stage of each document costs: method, stage, tokens of the document, cost."""
+    if not costs:
         return None
+    points = [
+        {"panel": _short(row), "look": STAGE_NAMES[stage], "x": tokens, "y": cost}
+        for row, stage, tokens, cost in costs
+    ]
     drawn = {point["look"] for point in points}
     return _by_field(points), {stage: look for stage, look in STAGE_LOOKS.items() if stage in drawn}, {}
 
@@ -341,8 +365,14 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
         "Seconds of each stage by length of the document, one mark per document.",
         _costs,
     ),
+    "document-memory": (
+        "Memory of a document",
+        "The most memory that was in use during each stage, by length of the document, one mark per document: of the "
+        "GPU, or else of the whole process.",
+        _document_memory,
+    ),
     "memory": (
-        "Memory",
+        "Memory of a run",
         "The most memory that a run of each method took, of the GPU where one was used.",
         _memory,
     ),

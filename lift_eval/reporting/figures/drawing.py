@@ -270,14 +270,16 @@ def _losses(figure: Figure) -> Plot:
     )
 
 
-def _costs(figure: Figure) -> Plot:
-    return (
-        _panels(figure, scales="free")
-        + geom_point(size=3, alpha=0.75)
-        + expand_limits(y=0)
-        + _thousands()
-        + labs(x="tokens of the document", y="seconds")
-    )
+def _seconds(figure: Figure) -> Plot:
+    return _by_stage(figure) + labs(x="tokens of the document", y="seconds")
+
+
+def _document_memory(figure: Figure) -> Plot:
+    return _by_stage(figure) + labs(x="tokens of the document", y="GiB")
+
+
+def _by_stage(figure: Figure) -> PlotSpec:
+    return _panels(figure, scales="free") + geom_point(size=3, alpha=0.75) + expand_limits(y=0) + _thousands()
 
 
 def _memory(figure: Figure) -> Plot:
@@ -321,7 +323,8 @@ _DRAWN: dict[str, Callable[[Figure], Plot]] = {
     "length": _length,
     "needle": _needle,
     "losses": _losses,
-    "costs": _costs,
+    "costs": _seconds,
+    "document-memory": _document_memory,
     "memory": _memory,
     "break-even": _break_even,
     "gates": _gates,

@@ -51,6 +51,7 @@ def test_figures_say_what_they_show(drawings: dict[str, str]) -> None:
     assert "Gated Memory, closed book" in texts(drawings["gates"])
     assert {"synthesis", "training", "answering", "Gated Memory, closed book"} <= texts(drawings["costs"])
     assert {"GiB", "ICL", "LIFT"} <= texts(drawings["memory"])
+    assert {"answering", "ICL", "tokens of the document", "GiB"} <= texts(drawings["document-memory"])
 
 
 def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Comparison) -> None:

@@ -1,0 +1,48 @@
+"""How much memory a stage of the work took at most."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from lift_eval.peak_memory import LOOK_SECONDS, peak_memory_bytes, watch
+
+MIB = 2**20
+BLOCK = 256 * MIB
+LONG_ENOUGH = 10 * LOOK_SECONDS
+
+
+def take_and_give_back() -> None:
+    block = bytearray(b"x") * BLOCK
+    time.sleep(LONG_ENOUGH)
+    del block
+
+
+def test_what_was_given_back_before_the_end_counts() -> None:
+    memory: dict[str, int] = {}
+    with watch(memory, "quiet"):
+        pass
+    with watch(memory, "train"):
+        take_and_give_back()
+    assert memory["train"] - memory["quiet"] == pytest.approx(BLOCK, rel=0.1)
+    assert peak_memory_bytes() >= 0.99 * memory["train"]  # the system counts some pages later
+
+
+def test_a_stage_that_comes_again_keeps_its_highest() -> None:
+    memory: dict[str, int] = {}
+    with watch(memory, "answer"):
+        take_and_give_back()
+    highest = memory["answer"]
+    with watch(memory, "answer"):
+        pass
+    assert memory == {"answer": highest}
+
+
+def test_looking_ends_with_the_stage_also_where_it_fails() -> None:
+    memory: dict[str, int] = {}
+    with pytest.raises(ValueError, match="diverged"), watch(memory, "train"):
+        raise ValueError("diverged")
+    assert memory["train"] > 0
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("memory of")] == []
