@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import torch
@@ -21,8 +23,7 @@ def peak_memory_bytes() -> int:
     """Most memory so far."""
     if _on_gpu():
         return max(_before_resets["cuda"], torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return _process_peak()
 
 
 @contextmanager
@@ -57,6 +58,16 @@ def watch(memory: dict[str, int], stage: str) -> Iterator[None]:
             watcher.join()
         most = torch.cuda.max_memory_allocated() if counted else max(looks[0], _used())
         memory[stage] = max(memory.get(stage, 0), most)
+
+
+def _process_peak() -> int:
+    # Linux' getrusage begins with what the process had that started this one.
+    if sys.platform == "linux":
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+        if found is not None:
+            return int(found[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _on_gpu() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -46,3 +48,10 @@ def test_looking_ends_with_the_stage_also_where_it_fails() -> None:
         raise ValueError("diverged")
     assert memory["train"] > 0
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("memory of")] == []
+
+
+def test_a_process_is_not_charged_for_what_started_it() -> None:
+    code = "from lift_eval.peak_memory import peak_memory_bytes; print(peak_memory_bytes())"
+    block = bytearray(b"x") * (4 * BLOCK)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < int(told.stdout) < len(block)
