@@ -63,7 +63,7 @@ def watch(memory: dict[str, int], stage: str) -> Iterator[None]:
 def _process_peak() -> int:
     # Linux' getrusage begins with what the process had that started this one.
     if sys.platform == "linux":
-        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(errors="replace"))
         if found is not None:
             return int(found[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
