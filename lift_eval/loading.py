@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from lift_eval.errors import CheckpointError
+from lift_eval.heap import return_large_blocks
 from lift_eval.recipe import PrecisionSettings
 
 BUNDLED = Path(__file__).parent / "tiny" / "checkpoint"
@@ -128,6 +129,8 @@ def load_model(
     """
     where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": trust_remote_code}
     load_config(name, **where)
+    if device.type == "cpu":
+        return_large_blocks()
     dtype = resolve_dtype(precision, device)
     quantized = quantization_config(precision, dtype) if quantize else None
     with checkpoint_errors(

@@ -354,7 +354,8 @@ def _bytes_of(tensors: Iterable[Tensor]) -> int:
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of all tensors that come to life inside, and takes off those of the ones that are gone.
 
-    Chosen tokens are real: generation looks at them.
+    What is given to an operator and was never a result was there before, and so are its views. Chosen tokens are real:
+    generation looks at them.
     """
 
     def __init__(self) -> None:
@@ -370,14 +371,18 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
+        for given in tree_leaves((args, kwargs)):
+            if isinstance(given, Tensor):
+                self._enter(given.untyped_storage(), 0)
         result = tree_map_only(FakeTensor, _real_if_tokens, func(*args, **(kwargs or {})))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._enter(leaf.untyped_storage())
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor):
+                storage = made.untyped_storage()
+                self._enter(storage, storage.nbytes())
         return result
 
-    def _enter(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _enter(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
         if key not in self._known:
             self._known.add(key)
             self.alive += size

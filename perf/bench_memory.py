@@ -1,4 +1,4 @@
-"""Predicted and measured peaks of memory: each case is predicted here and then run in a process of its own.
+"""Predicted and measured peaks of memory: each case is predicted in one process and run in another.
 
 On a CPU the peak is that of the process, on a GPU that of torch's tensors.
 """
@@ -25,6 +25,8 @@ from lift_eval.lifter import Lifter
 from lift_eval.loading import context_window, load_config, resolve_device
 from lift_eval.memory import Prediction, free_bytes, predict
 from lift_eval.peak_memory import peak_memory_bytes
+from lift_eval.recipe import Recipe
+from lift_eval.store import Store
 from lift_eval.tiny.blank import train_tokenizer, write_checkpoint
 
 MIB = 2**20
@@ -113,19 +115,23 @@ def predicted(case: Case, folder: Path) -> Prediction:
 
 
 def run(case: Case, folder: Path) -> int:
-    """Lift a document and answer questions; the peak in bytes."""
+    """Lift a document and answer questions, with a store as any run has one; the peak in bytes."""
     recipe = load_recipe(case.recipe, case.changes)
-    lifter = Lifter.from_pretrained(folder, recipe)
+    with tempfile.TemporaryDirectory() as store:
+        return _run(case, Lifter.from_pretrained(folder, recipe, store=Store(Path(store))), recipe)
+
+
+def _run(case: Case, lifter: Lifter, recipe: Recipe) -> int:
     with lifter.lift(document_of(lifter.tokenizer, case.tokens)) as lifted:
         lifted.answer([f"What happened in {1500 + number}?" for number in range(recipe.compute.answer_batch)])
     return peak_memory_bytes()
 
 
-def measured(name: str, folder: Path) -> int:
-    """The same in a process of its own."""
-    command = [sys.executable, __file__, "--run", name, "--model", str(folder)]
+def apart(what: str, name: str, folder: Path) -> Any:  # noqa: ANN401 - of JSON
+    """What a process of its own, asked to predict or to run a case, says last."""
+    command = [sys.executable, __file__, f"--{what}", name, "--model", str(folder)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(ran.stdout.splitlines()[-1]))
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -133,13 +139,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(sys.modules[__name__].__doc__))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NAME")
     parser.add_argument("--run", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--predict", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore")
     if arguments.run:
-        console.print(run(CASES[arguments.run], arguments.model))
+        sys.stdout.write(f"{run(CASES[arguments.run], arguments.model)}\n")
+        return
+    if arguments.predict:
+        told = predicted(CASES[arguments.predict], arguments.model)
+        largest = told.largest_phase
+        sys.stdout.write(json.dumps([told.of(""), told.of(largest), largest, told.peak]) + "\n")
         return
     device = resolve_device(None)
     console.print(about("several models", device.type, "float32"), markup=False)
@@ -148,17 +160,17 @@ def main() -> None:
         for name in arguments.cases:
             case = CASES[name]
             folder = make_checkpoint(case.model, Path(scratch) / case.model)
-            prediction = predicted(case, folder)
-            true = measured(name, folder)
+            lasting, phase, largest, peak = apart("predict", name, folder)
+            true = apart("run", name, folder)
             rows.append(
                 [
                     name,
-                    f"{prediction.of('') / MIB:.0f}",
-                    f"{prediction.of(prediction.largest_phase) / MIB:.0f}",
-                    prediction.largest_phase,
-                    f"{prediction.peak / MIB:.0f}",
+                    f"{lasting / MIB:.0f}",
+                    f"{phase / MIB:.0f}",
+                    largest,
+                    f"{peak / MIB:.0f}",
                     f"{true / MIB:.0f}",
-                    f"{prediction.peak / true:.2f}",
+                    f"{peak / true:.2f}",
                 ]
             )
             console.print(*rows[-1], sep=" | ")

@@ -26,6 +26,7 @@ LAYERS = [
         "ending",
         "errors",
         "expected",
+        "heap",
         "key_values",
         "peak_memory",
         "yaml_file",

@@ -107,6 +107,13 @@ def test_the_longest_rows_and_the_longest_behind_a_trunk_are_predicted() -> None
     )
 
 
+def test_views_of_what_was_there_before_take_nothing() -> None:
+    weight = torch.zeros(1000, 1000)
+    with _Ledger() as ledger:
+        product = weight.t()[:10] @ weight
+    assert ledger.peak == product.nbytes
+
+
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
 def test_a_quantized_base_takes_what_was_predicted(quantization: str) -> None:
     recipe = recipe_with("lora", precision__quantization=quantization, precision__dtype="float32")
