@@ -15,6 +15,8 @@ from lift_eval.ending import GIVEN_UP
 LOOK_SECONDS = 0.1
 """Between two looks at processes that run side by side."""
 LOOPBACK = "127.0.0.1"
+QUIET = {"LMEVAL_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
+"""What all but the first process say is what that one says too, but for errors."""
 
 
 def status_of(command: Sequence[str], processes: int = 1) -> int:
@@ -70,6 +72,7 @@ def _places(processes: int) -> Iterator[dict[str, str]]:
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     for rank in map(str, range(processes)):
         yield {
+            **(QUIET if rank != "0" else {}),
             "RANK": rank,
             "LOCAL_RANK": rank,
             "WORLD_SIZE": str(processes),
