@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -202,7 +203,7 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
     size = MOST_TOKENS.get(model.device.type, max(MOST_TOKENS.values()))
     chosen = {"micro_batch_tokens": size, "gradient_checkpointing": False}
     given = {key: value for key in chosen if (value := getattr(compute, key)) != "auto"}
-    if _at_most(base, max(size, _longest(steps))) <= SAFE_SHARE * free:  # no need to know better
+    if _at_most(base, max(size, _longest_whole(steps))) <= SAFE_SHARE * free:  # no need to know better
         return compute.model_copy(update=chosen | given)
     try:
         return Work(shadow(base.config, recipe, model.device), steps).choose(compute, free)
@@ -508,16 +509,20 @@ class Work:
     def _gradient(self, micro_batch_tokens: int, checkpointing: bool, *, trunks: bool) -> int:
         share, cost = attends_fully(self.model), column_cost_of(self.model)
         most = 0
-        for samples in self.steps:
+        for step in self.steps:
+            samples = step if share and trunks else [sample.whole() for sample in step]
             batches = micro_batches(
                 samples, micro_batch_tokens, share_prefixes=share, trunks=trunks, column_cost=cost
             )
-            kinds = (
-                [batch for batch in batches if (batch.trunk is None) == whole] for whole in (True, False)
-            )
-            for batch in (max(kind, key=lambda batch: batch.tokens) for kind in kinds if kind):
+            kinds: dict[object, list[MicroBatch]] = defaultdict(list)
+            for batch in batches:
+                # What stands before it counts among the tokens of a batch only where it has a gradient.
+                kinds[batch.trunk and (batch.trunk.end if batch.trunk.frozen else True)].append(batch)
+            for batch in (max(kind, key=lambda batch: batch.tokens) for kind in kinds.values()):
                 several = len(batches) > 1
-                path = tuple(len(trunk.ids) for trunk in batch.trunk.path) if batch.trunk else ()
+                path = (
+                    tuple((len(trunk.ids), trunk.frozen) for trunk in batch.trunk.path) if batch.trunk else ()
+                )
                 case = (batch.input_ids.shape, batch.branches is None, path, several, checkpointing)
                 if case not in self._known:
                     self._known[case] = gradient_bytes(
@@ -563,16 +568,24 @@ def _longest(steps: Iterable[Iterable[Sample]]) -> int:
     return max(sample.tokens for samples in steps for sample in samples)
 
 
+def _longest_whole(steps: Iterable[Iterable[Sample]]) -> int:
+    return _longest((sample.whole() for sample in samples) for samples in steps)
+
+
 def _steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[Sample]]:
     training, auxiliary = recipe.training, recipe.auxiliary
     length = max(min(training.segment_tokens, document_tokens), 2)
     count = 1 + max(math.ceil((document_tokens - length) / training.stride_tokens), 0)
-    windows = (
-        min(training.window_tokens, document_tokens)
-        + len(training.recite_instruction) // CHARACTERS_PER_TOKEN
-    )
-    contexts = _alike(count, windows if training.contextualized else 0, 0)
-    segments = [_sample(context, length) for context in contexts]
+    instruction = len(training.recite_instruction) // CHARACTERS_PER_TOKEN
+    windows = min(training.window_tokens, document_tokens) + instruction if training.contextualized else 0
+    if (
+        training.freezes_context
+    ):  # the same windows for all segments, and the document of a pair, are read once
+        segments = [_sample([0] * windows, length, frozen=windows - max(instruction, 1))] * min(
+            count, _ENOUGH_SAMPLES
+        )
+    else:
+        segments = [_sample(context, length) for context in _alike(count, windows, 0)]
     if training.context_epochs:
         yield _largest(segments, training.samples_per_step)
     if not training.joint_epochs:
@@ -583,8 +596,11 @@ def _steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[S
         return
     asked = document_tokens // SENTENCE_TOKENS if auxiliary.strategy == "sentences" else 1
     for kind in auxiliary.prompts:
-        prompt = _prompt(recipe, document_tokens, window, closed_book=kind == "closed_book")
-        pairs = [_sample(context, ANSWER_TOKENS) for context in _alike(auxiliary.pairs * asked, *prompt)]
+        closed_book = kind == "closed_book"
+        prompt = _prompt(recipe, document_tokens, window, closed_book=closed_book)
+        frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
+        contexts = _alike(auxiliary.pairs * asked, *prompt)
+        pairs = [_sample(context, ANSWER_TOKENS, frozen=max(frozen, 0)) for context in contexts]
         yield _largest([*joint, *pairs], training.samples_per_step)
 
 
@@ -593,8 +609,10 @@ def _largest(samples: list[Sample], per_step: int | str) -> list[Sample]:
     return sorted(samples, key=lambda sample: -sample.tokens)[:most]
 
 
-def _sample(context: Sequence[int], target: int) -> Sample:
-    return Sample(torch.tensor(context, dtype=torch.int64), torch.zeros(target, dtype=torch.int64))
+def _sample(context: Sequence[int], target: int, *, frozen: int = 0) -> Sample:
+    """A sample of any tokens, of whose context so many are a frozen prefix."""
+    ids = torch.tensor(context, dtype=torch.int64)
+    return Sample(ids[frozen:], torch.zeros(target, dtype=torch.int64), ids[:frozen])
 
 
 def _alike(count: int, length: int, shared: int) -> list[list[int]]:

@@ -75,6 +75,12 @@ CASES = {
         "llama", "lora", 2048, {"training.context_epochs": 1, "training.segment_tokens": 256,
         "training.stride_tokens": 256, "prompt.max_tokens": 2048, "decoding.max_new_tokens": 4}
     ),
+    "fast, 2k": Case(
+        "llama", "fast", 2048, {"training.segment_tokens": 512, "training.stride_tokens": 384,
+        "training.window_tokens": 1024, "training.context_epochs": 1, "training.joint_epochs": 1,
+        "auxiliary.chat_template": False, "auxiliary.pairs": 2, "auxiliary.max_tokens": 16, "auxiliary.batch": 2,
+        "precision.dtype": "float32", "precision.quantization": "none", **FEW_ANSWERS}
+    ),
     "small model, 10,000 words": Case("small", "lora", 13_000, {"training.context_epochs": 1}),
     "small model, 100,000 words": Case("small", "lora", 130_000, {"training.context_epochs": 1}),
 }  # fmt: skip

@@ -15,6 +15,8 @@ from lift_eval.answering import Decoding, answer
 from lift_eval.cli import main
 from lift_eval.loading import quantization_config
 from lift_eval.memory import (
+    ANSWER_TOKENS,
+    QUESTION_TOKENS,
     Part,
     Prediction,
     Work,
@@ -112,6 +114,37 @@ def test_views_of_what_was_there_before_take_nothing() -> None:
     with _Ledger() as ledger:
         product = weight.t()[:10] @ weight
     assert ledger.peak == product.nbytes
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_what_is_read_once_without_a_gradient_takes_what_was_predicted(adapter: str) -> None:
+    recipe = recipe_with(adapter)
+    ids = torch.zeros(400, dtype=torch.int64)
+    samples = [
+        Sample(ids[380:], torch.ones(60 + number, dtype=torch.int64), ids[:380]) for number in range(3)
+    ]
+    model = attach(tiny_model(), recipe.adapter, seed=0).train()
+    batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
+    with _Ledger() as ledger:
+        step_gradient(model, batches, 1)
+    made = shadow(tiny_config("llama"), recipe, CPU)
+    assert Work(made, [samples]).gradient(64, checkpointing=False) == pytest.approx(ledger.peak, rel=0.15)
+
+
+def test_windows_and_documents_of_pairs_are_read_once_where_the_recipe_freezes_them() -> None:
+    changes = {
+        "training.window_tokens": 1024, "training.segment_tokens": 256, "training.stride_tokens": 256,
+        "prompt.max_tokens": 1200, "auxiliary.prompts": ["test", "closed_book"], "precision.quantization": "none",
+    }  # fmt: skip
+    recipe = load_recipe("fast", changes)
+    model = shadow(tiny_config("llama"), recipe, CPU)
+    context, test, closed_book = (
+        {(len(sample.prefix), len(sample.target)) for sample in samples}
+        for samples in Work.of(recipe, model, document_tokens=5000, window=16384).steps
+    )
+    assert context == {(1024, 256)}
+    assert test == {(1024, 256), (1200 - QUESTION_TOKENS, ANSWER_TOKENS)}
+    assert closed_book == {(1024, 256), (0, ANSWER_TOKENS)}
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])
