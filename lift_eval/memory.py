@@ -516,8 +516,7 @@ class Work:
             )
             kinds: dict[object, list[MicroBatch]] = defaultdict(list)
             for batch in batches:
-                # What stands before it counts among the tokens of a batch only where it has a gradient.
-                kinds[batch.trunk and (batch.trunk.end if batch.trunk.frozen else True)].append(batch)
+                kinds[_kind(batch)].append(batch)
             for batch in (max(kind, key=lambda batch: batch.tokens) for kind in kinds.values()):
                 several = len(batches) > 1
                 path = (
@@ -564,6 +563,14 @@ class Work:
             yield size
 
 
+def _kind(batch: MicroBatch) -> object:
+    """What tells micro-batches apart of which the one with most tokens takes most memory."""
+    if batch.trunk is None:
+        return "whole"
+    # A batch counts what stands before it among its tokens only where that has a gradient.
+    return batch.trunk.end if batch.trunk.frozen else "behind a trunk"
+
+
 def _longest(steps: Iterable[Iterable[Sample]]) -> int:
     return max(sample.tokens for samples in steps for sample in samples)
 
@@ -578,12 +585,10 @@ def _steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[S
     count = 1 + max(math.ceil((document_tokens - length) / training.stride_tokens), 0)
     instruction = len(training.recite_instruction) // CHARACTERS_PER_TOKEN
     windows = min(training.window_tokens, document_tokens) + instruction if training.contextualized else 0
-    if (
-        training.freezes_context
-    ):  # the same windows for all segments, and the document of a pair, are read once
-        segments = [_sample([0] * windows, length, frozen=windows - max(instruction, 1))] * min(
-            count, _ENOUGH_SAMPLES
-        )
+    if training.freezes_context:
+        # The same windows for all segments are read once, and so is the document of a pair.
+        segment = _sample([0] * windows, length, frozen=windows - max(instruction, 1))
+        segments = [segment] * min(count, _ENOUGH_SAMPLES)
     else:
         segments = [_sample(context, length) for context in _alike(count, windows, 0)]
     if training.context_epochs:

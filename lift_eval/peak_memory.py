@@ -41,11 +41,12 @@ def watch(memory: dict[str, int], stage: str) -> Iterator[None]:
     if counted:
         _before_resets["cuda"] = peak_memory_bytes()
         torch.cuda.reset_peak_memory_stats()
-    looks, done = [_used()], threading.Event()
+    process, done = psutil.Process(), threading.Event()
+    looks = [process.memory_info().rss]
 
     def look() -> None:
         while not done.wait(LOOK_SECONDS):
-            looks[0] = max(looks[0], _used())
+            looks[0] = max(looks[0], process.memory_info().rss)
 
     watcher = None if counted else threading.Thread(target=look, name=f"memory of {stage}", daemon=True)
     if watcher is not None:
@@ -56,7 +57,7 @@ def watch(memory: dict[str, int], stage: str) -> Iterator[None]:
         done.set()
         if watcher is not None:
             watcher.join()
-        most = torch.cuda.max_memory_allocated() if counted else max(looks[0], _used())
+        most = torch.cuda.max_memory_allocated() if counted else max(looks[0], process.memory_info().rss)
         memory[stage] = max(memory.get(stage, 0), most)
 
 
@@ -72,8 +73,3 @@ def _process_peak() -> int:
 
 def _on_gpu() -> bool:
     return torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
-
-
-def _used() -> int:
-    used: int = psutil.Process().memory_info().rss
-    return used

@@ -8,12 +8,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from lift_eval.ending import GIVEN_UP
 
 LOOK_SECONDS = 0.1
-"""Between two looks at processes that run side by side."""
+"""Between two looks at what is running."""
+ENDING_SECONDS = 60
+"""For a process to end by itself after another one has failed."""
 LOOPBACK = "127.0.0.1"
 QUIET = {"LMEVAL_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
 """What all but the first process say is what that one says too, but for errors."""
@@ -46,18 +48,21 @@ def status_of(command: Sequence[str], processes: int = 1) -> int:
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
-    if len(running) == 1:
-        return _as_shells_have_it(running[0].wait())
     while True:
         ended = [process.poll() for process in running]
-        failed = [status for status in ended if status not in (None, 0, GIVEN_UP)]
-        if failed or None not in ended:
+        statuses = [status for status in ended if status is not None]
+        failed = [status for status in statuses if status not in (0, GIVEN_UP)]
+        if failed or len(statuses) == len(running):
             break
         time.sleep(LOOK_SECONDS)
+    if not failed:
+        return max(statuses)
     for process in running:
         process.terminate()
-    everyone = [process.wait() for process in running]
-    return _as_shells_have_it((failed or [max(everyone)])[0] or 0)
+    for process in running:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING_SECONDS)
+    return _as_shells_have_it(failed[0])
 
 
 def _as_shells_have_it(status: int) -> int:
