@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
 MODEL_NAME = "lift"
-MODEL_TARGET = "lift_eval.lm:LiftLM"
+MODEL_TARGET = "lift_eval.harness.model:LiftLM"
 OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
 
 _ours_suffice: ContextVar[bool] = ContextVar("ours_suffice", default=False)
@@ -103,7 +103,7 @@ def _prepare_command_line(harness: ModuleType) -> None:
 
     @functools.wraps(original)
     def execute(self: object, args: Namespace) -> None:
-        from lift_eval.ending import ending
+        from lift_eval.harness.exit_status import ending
 
         with ending(), _tasks_of(args):
             original(self, args)

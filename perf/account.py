@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from common.setting import Setting, print_table, setting
 
-from lift_eval.loading import base_of
+from lift_eval.models.loading import base_of
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.samples import Sample, by_prefix
 

@@ -11,9 +11,9 @@ from common.setting import Paired, Setting, console, document_of, print_pairs, p
 from peers import trainer
 
 from lift_eval import load_recipe
-from lift_eval.answering import Decoding, answer
-from lift_eval.branches import rows_of, shared_length
-from lift_eval.prompt import PromptEncoder
+from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.shared_prefix import rows_of, shared_length
+from lift_eval.prompts.prompt import PromptEncoder
 
 NEW_TOKENS = 32
 WORDS = (6, 6, 7, 7, 8, 8, 8, 9, 10, 10, 10, 11, 11, 12, 13, 14, 14, 16)

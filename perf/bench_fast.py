@@ -22,23 +22,23 @@ import numpy as np
 import torch
 from account import Shape
 from common.setting import Paired, Setting, bundled, console, document_of, filler_pairs, print_table, setting
+from compare_lift import Trial
 from gpu import llama_3_8b
 from transformers import AutoModelForCausalLM
 
 from lift_eval import Document, Recipe, load_recipe
 from lift_eval.adapters import AdapterState, attach
-from lift_eval.loading import attends_fully
-from lift_eval.prompt import PromptEncoder
+from lift_eval.models.loading import attends_fully
+from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.reporting.statistics import compare_paired
 from lift_eval.store import Store
+from lift_eval.synthesis.replies import Pair
+from lift_eval.synthesis.synthesizer import Synthesizer
 from lift_eval.tiny import world
-from lift_eval.tiny.gain import Trial
-from lift_eval.training.auxiliary import PairSamples
 from lift_eval.training.finetune import finetune, step_samples
-from lift_eval.training.replies import Pair
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample, tokens_read
 from lift_eval.training.stages import build_epochs
-from lift_eval.training.synthesis import Synthesizer
 
 PUBLISHED_TINY: dict[str, Any] = {
     "training.contextualized": True,

@@ -14,8 +14,8 @@ from peers import trainer
 
 from lift_eval import load_recipe
 from lift_eval.adapters import AdapterState
-from lift_eval.training.auxiliary import PairSamples
 from lift_eval.training.finetune import finetune
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.stages import build_epochs
 

@@ -48,7 +48,7 @@ def compare(where: Setting, name: str, tokens: int, truncate: str) -> list[str]:
     """Answer on both sides in turn; returns a row of the table of times."""
     from lm_eval.models.huggingface import HFLM
 
-    from lift_eval.lm import LiftLM
+    from lift_eval.harness.model import LiftLM
 
     recipe = {"prompt.truncate": truncate, "precision.dtype": where.dtype}
     lift = LiftLM(str(where.checkpoint), "icl", device=where.device, store="off", **recipe)

@@ -23,13 +23,13 @@ from common.setting import Setting, document_of, pairs_of_lengths, print_table, 
 
 from lift_eval import load_recipe
 from lift_eval.adapters import attach
-from lift_eval.memory import MOST_TOKENS
-from lift_eval.prompt import PromptEncoder
+from lift_eval.memory.predict import MOST_TOKENS
+from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import LoraSettings
-from lift_eval.training.auxiliary import PairSamples
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import step_gradient
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 
 SAMPLES = 40

@@ -24,22 +24,23 @@ from typing import Any
 import torch
 from account import Shape, matrix_peak
 from common.setting import Paired, Setting, console, print_pairs, print_table, setting
+from compare_lift import WorldGenerator
 from peers import stacked
 from torch.profiler import ProfilerActivity, profile
 
 from lift_eval import Document, load_recipe
-from lift_eval.answering import Decoding, answer
-from lift_eval.lifter import Lifter, document_seed
-from lift_eval.loading import BUNDLED, attends_fully
+from lift_eval.answering.generate import Decoding, answer
+from lift_eval.lifter.lifter import Lifter, document_seed
+from lift_eval.models.loading import BUNDLED, attends_fully
+from lift_eval.synthesis.generators import ModelGenerator
+from lift_eval.synthesis.pairs import make_pairs
+from lift_eval.synthesis.passages import choose_passages
+from lift_eval.synthesis.synthesizer import Synthesis
 from lift_eval.tiny import world
-from lift_eval.tiny.gain import WorldGenerator
-from lift_eval.training.auxiliary import PairSamples, make_pairs
 from lift_eval.training.finetune import finetune, step_samples
-from lift_eval.training.generators import ModelGenerator
-from lift_eval.training.passages import choose_passages
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.stages import build_epochs
-from lift_eval.training.synthesis import Synthesis
 
 PARTS = {
     "where": "where the time of one document goes",

@@ -19,13 +19,13 @@ import transformers
 from common.setting import about, bundled, console, document_of, print_table, text_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
-import lift_eval.lm  # noqa: F401 - a run has it in memory
+import lift_eval.harness.model  # noqa: F401 - a run has it in memory
 from lift_eval import load_recipe
-from lift_eval.lifter import Lifter
-from lift_eval.loading import context_window, load_config, resolve_device
-from lift_eval.memory import Prediction, free_bytes, predict
-from lift_eval.peak_memory import peak_memory_bytes
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.memory.predict import Prediction, free_bytes, predict
+from lift_eval.models.loading import context_window, load_config, resolve_device
 from lift_eval.recipe import Recipe
+from lift_eval.record.peak_memory import peak_memory_bytes
 from lift_eval.store import Store
 from lift_eval.tiny.blank import train_tokenizer, write_checkpoint
 

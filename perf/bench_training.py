@@ -36,11 +36,11 @@ from peers import trainer
 
 from lift_eval import Recipe, load_recipe
 from lift_eval.adapters import AdapterState, attach
-from lift_eval.loading import attends_fully
-from lift_eval.prompt import PromptEncoder
-from lift_eval.training.auxiliary import PairSamples
+from lift_eval.models.loading import attends_fully
+from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import column_cost_of, finetune
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.stages import build_epochs
 

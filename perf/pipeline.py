@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from lift_eval.document import Document  # noqa: E402 - the checkout, installed or not
-from lift_eval.lifter import Lifter, document_seed  # noqa: E402
+from lift_eval.lifter.lifter import Lifter, document_seed  # noqa: E402
 from lift_eval.recipe import load_recipe  # noqa: E402
 from lift_eval.store import Store  # noqa: E402
 from lift_eval.tiny.world import documents  # noqa: E402
-from tests.models import tiny_model, tiny_tokenizer  # noqa: E402
-from tests.training.server import Reply, chat_server  # noqa: E402
+from tests.synthesis.server import Reply, chat_server  # noqa: E402
+from tests.tiny_models import tiny_model, tiny_tokenizer  # noqa: E402
 
 PAUSE = 0.5
 SLOTS = 8

@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from lift_eval.synthesis.sentences import split_sentences  # noqa: E402
 from lift_eval.tiny.world import documents  # noqa: E402 - the checkout, installed or not
-from lift_eval.training.sentences import split_sentences  # noqa: E402
 
 WORDS = 100_000
 Splitter = Callable[[str], list[str]]

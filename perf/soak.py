@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 import lm_eval  # noqa: E402, F401 - before forking, so that each run need not import it
 import torch  # noqa: E402
 
-from lift_eval.ending import ending  # noqa: E402 - the checkout, installed or not
 from lift_eval.errors import GeneratorError, TrainingError  # noqa: E402
-from lift_eval.lifter import LiftedDocument  # noqa: E402
+from lift_eval.harness.exit_status import ending  # noqa: E402 - the checkout, installed or not
+from lift_eval.lifter.lifter import LiftedDocument  # noqa: E402
 from lift_eval.store import Store  # noqa: E402
 from tests import line  # noqa: E402
 

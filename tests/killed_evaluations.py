@@ -120,7 +120,7 @@ def killed(folder: Path, kind: str, at: int, expected: dict[str, Any]) -> dict[s
 def main(folder: Path, count: int, seed: int) -> None:
     torch.set_num_threads(1)  # so that forking is safe
     _autoload.register()
-    importlib.import_module("lift_eval.lm")  # so that no process need
+    importlib.import_module("lift_eval.harness.model")  # so that no process need
     line.prepare(folder, documents=3)
     (folder / "tasks").mkdir()
     for name in TASKS:

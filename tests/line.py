@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.models import save_checkpoint
+from tests.tiny_models import save_checkpoint
 
 ARGUMENTS: dict[str, Any] = {
     "recipe": "lora",

@@ -16,7 +16,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from lift_eval import _autoload
-from tests.models import save_checkpoint
+from tests.tiny_models import save_checkpoint
 
 
 def python(*arguments: str, traced: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -74,13 +74,13 @@ LIFT_IN_REGISTRY = """
     import json, sys
     import lm_eval.models
     from lm_eval.api.registry import model_registry
-    heavy = sorted({"torch", "transformers", "lift_eval.lm"} & set(sys.modules))
+    heavy = sorted({"torch", "transformers", "lift_eval.harness.model"} & set(sys.modules))
     print(json.dumps([str(dict(model_registry.items()).get("lift")), "hf" in model_registry, heavy]))
 """
 
 
 def test_the_model_is_registered_by_name_and_not_imported() -> None:
-    assert said(LIFT_IN_REGISTRY) == ["lift_eval.lm:LiftLM", True, []]
+    assert said(LIFT_IN_REGISTRY) == ["lift_eval.harness.model:LiftLM", True, []]
 
 
 def test_the_off_switch() -> None:

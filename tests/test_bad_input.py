@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from lift_eval import _autoload
-from tests.models import save_checkpoint, tiny_config, tiny_tokenizer
+from tests.tiny_models import save_checkpoint, tiny_config, tiny_tokenizer
 
 ROW = {
     "doc_id": "d1", "id": "q1", "title": "Lamp", "context": "The lamp was lit by Ann at nine. " * 6,

@@ -15,11 +15,11 @@ import lm_eval.tasks.manager
 import pytest
 import torch
 
-import lift_eval.lifter
+import lift_eval.lifter.lifter
 from lift_eval import _autoload
 from lift_eval.distribution.progress import interruptible
-from lift_eval.ending import GIVEN_UP, USER_FAULT, ending, note_given_up
 from lift_eval.errors import DocumentError, GeneratorError, Interrupted, TrainingError
+from lift_eval.harness.exit_status import GIVEN_UP, USER_FAULT, ending, note_given_up
 from tests import line
 
 FAULTS = [
@@ -50,7 +50,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]
     """Puts something before each fine-tuning, which is called with its number; returns the learning rates used."""
 
     def put(before: Callable[[int], None]) -> list[float]:
-        finetune: Finetune = lift_eval.lifter.finetune
+        finetune: Finetune = lift_eval.lifter.lifter.finetune
         rates: list[float] = []
 
         def counted(model: Any, epochs: Any, settings: Any, **named: Any) -> Any:
@@ -58,7 +58,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]
             before(len(rates))
             return finetune(model, epochs, settings, **named)
 
-        monkeypatch.setattr(lift_eval.lifter, "finetune", counted)
+        monkeypatch.setattr(lift_eval.lifter.lifter, "finetune", counted)
         return rates
 
     return put

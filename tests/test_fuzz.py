@@ -23,22 +23,22 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lift_eval.arguments import recipe_from_arguments
 from lift_eval.benchmarks import longbench, loogle, metrics, niah, tiny
 from lift_eval.benchmarks.data import Options, parse_jsonl, read_options, read_zipped_jsonl
 from lift_eval.benchmarks.fetch import FetchedFile, _write_manifest
-from lift_eval.benchmarks.judge import Answer, Judge, Verdict, VerdictStore
-from lift_eval.benchmarks.saved_answers import agreements, judge_results
 from lift_eval.distribution.cluster import cluster_settings
 from lift_eval.document import find_document
 from lift_eval.errors import LiftEvalError
+from lift_eval.harness.arguments import recipe_from_arguments
+from lift_eval.judging.judge import Answer, Judge, Verdict, VerdictStore
+from lift_eval.judging.saved import agreements, judge_results
 from lift_eval.recipe import AuxiliarySettings, load_recipe
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.published import published_rows
 from lift_eval.reporting.render import render_results
-from lift_eval.reporting.results import compact_samples, read_runs
+from lift_eval.results.reading import compact_samples, read_runs
 from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, entry_key
-from lift_eval.training.replies import read_reply
+from lift_eval.synthesis.replies import read_reply
 from tests.conftest import ROOT
 from tests.reporting.helpers import DATE, document_record, rows, write_run
 from tests.store import test_faults
@@ -224,7 +224,7 @@ def test_metadata_of_tasks(metadata: Any, kind: type[Options]) -> None:
 
 
 RECIPE = {
-    **yaml.safe_load((ROOT / "lift_eval" / "recipes" / "tiny.yaml").read_text()),
+    **yaml.safe_load((ROOT / "lift_eval" / "recipe" / "shipped" / "tiny.yaml").read_text()),
     "prompt": {"template": "{{ title }} {{ document }} {{ question }}", "max_tokens": 99},
 }  # fmt: skip
 

@@ -87,7 +87,7 @@ def test_the_wheel_holds_the_package_the_tasks_and_nothing_else(tmp_path: Path) 
     package = {f"lift_eval/{name}" for name in files_below(ROOT / "lift_eval")}
     tasks = {f"lift_eval/tasks/{name}" for name in files_below(ROOT / "tasks")}
     assert packed == package | tasks | {"hatch_autorun_lift_eval.pth"}
-    assert {"lift_eval/recipes/lora.yaml", "lift_eval/tasks/loogle/loogle_shortqa.yaml"} <= packed
+    assert {"lift_eval/recipe/shipped/lora.yaml", "lift_eval/tasks/loogle/loogle_shortqa.yaml"} <= packed
     assert {"LICENSE", "METADATA", "entry_points.txt"} <= notices
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from lift_eval.benchmarks.judge import Answer, Judge
 from lift_eval.cli import main
-from lift_eval.ending import GIVEN_UP
 from lift_eval.errors import GeneratorError, JudgeError
+from lift_eval.harness.exit_status import GIVEN_UP
+from lift_eval.judging.judge import Answer, Judge
 from lift_eval.recipe import AuxiliarySettings
-from lift_eval.training.server import ServerGenerator
+from lift_eval.synthesis.server import ServerGenerator
 from tests.conftest import ROOT
-from tests.training.server import Reply, chat_server
+from tests.synthesis.server import Reply, chat_server
 
 KEY, TOKEN, PASSWORD = "sk-key-5b1f0c", "hf_token_77ab31", "password-e92d44"
 SECRETS = (KEY, TOKEN, PASSWORD)

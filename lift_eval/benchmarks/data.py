@@ -17,15 +17,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lift_eval.arguments import JUDGE_VARIABLE
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError, nearest
+from lift_eval.harness.arguments import JUDGE_VARIABLE
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
 ENVIRONMENT = {"data_dir": DATA_DIR_VARIABLE, "judge": JUDGE_VARIABLE}
 """Options that an environment variable may set."""
-
-CACHE_VARIABLE = "LIFT_EVAL_CACHE"
 
 # The first base is the base error of the HTTP library; which library that is depends on huggingface_hub's release.
 HUB_ERRORS: tuple[type[BaseException], ...] = (HfHubHTTPError.__bases__[0], OSError, ValueError)
@@ -162,12 +160,6 @@ def hub_file(repository: str, name: str, revision: str | None = None) -> Path:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its name where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def cache_folder(name: str) -> Path:
-    """The folder where built data is kept: ``$LIFT_EVAL_CACHE``, else ``lift_eval`` in the user's cache folder."""
-    user = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get(CACHE_VARIABLE, user / "lift_eval")) / name
 
 
 # ------------------------------------------------------------------------------------------------------ JSON lines

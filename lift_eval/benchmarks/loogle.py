@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from lift_eval.benchmarks import judge, metrics
+from lift_eval.benchmarks import metrics
 from lift_eval.benchmarks.data import (
     Line,
     Options,
@@ -29,7 +29,8 @@ from lift_eval.benchmarks.data import (
     type_name,
     withhold_text,
 )
-from lift_eval.expected import LOOGLE_TYPES
+from lift_eval.judging import judge
+from lift_eval.results.full_sizes import LOOGLE_TYPES
 
 REPOSITORY = "bigai-nlco/LooGLE"
 REVISION = "4b50b4cb9333b48b3f7ddfd307c1d13369be5d1e"

@@ -25,13 +25,13 @@ from lift_eval.benchmarks import metrics
 from lift_eval.benchmarks.data import (
     Options,
     as_dataset,
-    cache_folder,
     choose_prompt,
     read_jsonl,
     read_options,
     withhold_text,
 )
 from lift_eval.errors import DocumentError
+from lift_eval.files import cache_folder
 from lift_eval.tiny import world
 
 FORMAT = 1

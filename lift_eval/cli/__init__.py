@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from lift_eval import __version__
 from lift_eval.cli import data, recipes, reports, runs, stores
-from lift_eval.ending import USER_FAULT
 from lift_eval.errors import Interrupted, LiftEvalError
+from lift_eval.harness.exit_status import USER_FAULT
 
 
 def main(argv: Sequence[str] | None = None) -> int:

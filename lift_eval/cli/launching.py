@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
-from lift_eval.ending import GIVEN_UP
+from lift_eval.harness.exit_status import GIVEN_UP
 
 LOOK_SECONDS = 0.1
 """Between two looks at what is running."""

@@ -76,8 +76,8 @@ def _pandas_alone() -> Iterator[None]:
 
 
 def _judge(parsed: argparse.Namespace) -> int:
-    from lift_eval.benchmarks.judge import Judge
-    from lift_eval.benchmarks.saved_answers import agreements, judge_results, summary_lines
+    from lift_eval.judging.judge import Judge
+    from lift_eval.judging.saved import agreements, judge_results, summary_lines
 
     judge = Judge(parsed.model, concurrency=parsed.concurrency)
     tasks = judge_results(parsed.results, judge)

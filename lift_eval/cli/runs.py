@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from lift_eval.cli.launching import status_of
 from lift_eval.cli.shared import positive, say
-from lift_eval.ending import GIVEN_UP
 from lift_eval.errors import Interrupted, ResultsError
+from lift_eval.harness.exit_status import GIVEN_UP
 
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
@@ -82,7 +82,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     from lift_eval.reporting.experiment import load_experiment
     from lift_eval.reporting.planning import missing_runs
     from lift_eval.reporting.render import render_experiment
-    from lift_eval.reporting.results import compact_samples
+    from lift_eval.results.reading import compact_samples
 
     experiment = load_experiment(parsed.experiment)
     if parsed.workers and not parsed.ray:
@@ -129,12 +129,12 @@ def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Ex
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    from lift_eval.doctor import DOCUMENT_TOKENS, examine, examine_memory
+    from lift_eval.cli.doctor import DOCUMENT_TOKENS, examine, examine_memory
 
     findings = examine()
     if parsed.model or parsed.recipe or parsed.document_tokens:
-        import lift_eval.lm  # noqa: F401 - a run has lm-eval in memory too
-        from lift_eval.loading import BUNDLED
+        import lift_eval.harness.model  # noqa: F401 - a run has lm-eval in memory too
+        from lift_eval.models.loading import BUNDLED
         from lift_eval.recipe import load_recipe
 
         recipe = load_recipe(parsed.recipe or ("lora" if parsed.model else "tiny"))

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lift_eval.distribution.groups import Group, Outcome
 from lift_eval.distribution.schedule import longest_first
 from lift_eval.errors import LiftEvalError, RecipeError, WorkerError
-from lift_eval.peak_memory import peak_memory_bytes
-from lift_eval.record import DocumentRecord
+from lift_eval.record.peak_memory import peak_memory_bytes
+from lift_eval.record.record import DocumentRecord
 
 logger = logging.getLogger(__name__)
 

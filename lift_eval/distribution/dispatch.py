@@ -13,8 +13,8 @@ from lift_eval.distribution.processes import Processes
 from lift_eval.distribution.progress import Progress, interruptible
 from lift_eval.document import Document
 from lift_eval.errors import RecipeError
-from lift_eval.peak_memory import peak_memory_bytes
-from lift_eval.record import DocumentRecord
+from lift_eval.record.peak_memory import peak_memory_bytes
+from lift_eval.record.record import DocumentRecord
 
 
 class Work(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lift_eval.document import Document
-from lift_eval.record import DocumentRecord
+from lift_eval.record.record import DocumentRecord
 
 
 @dataclass(frozen=True)

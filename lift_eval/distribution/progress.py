@@ -12,7 +12,7 @@ from types import FrameType
 from tqdm import tqdm
 
 from lift_eval.errors import Interrupted
-from lift_eval.record import DocumentRecord
+from lift_eval.record.record import DocumentRecord
 
 
 class Progress:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from lift_eval.expected import shortfall
 from lift_eval.reporting import statistics
 from lift_eval.reporting.conditions import conditions, describe_differences
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.planning import PlannedRun, plan, runs_of_rows
 from lift_eval.reporting.published import PublishedRow, published_rows
-from lift_eval.reporting.results import Run, Sample
 from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Sources, find_sources, pool
+from lift_eval.results.full_sizes import shortfall
+from lift_eval.results.reading import Run, Sample
 
 FEW_DOCUMENTS = 10
 """Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""

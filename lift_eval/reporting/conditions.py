@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from lift_eval.reporting.results import Run, Sample, TaskResult
+from lift_eval.results.reading import Run, Sample, TaskResult
 
 Conditions: TypeAlias = Mapping[str, str | None]
 """Name of a condition to its value in words; None where the run does not say, which is compared with nothing."""

@@ -23,7 +23,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lift_eval.errors import RecipeError, ResultsError, nearest
-from lift_eval.yaml_file import read_yaml
+from lift_eval.files import read_yaml
 
 Scalar: TypeAlias = bool | int | float | str
 

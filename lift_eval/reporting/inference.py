@@ -8,7 +8,7 @@ from pathlib import Path
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.planning import identity
-from lift_eval.reporting.results import Run
+from lift_eval.results.reading import Run
 
 PREFERRED_METRICS = (
     "judge_accuracy",

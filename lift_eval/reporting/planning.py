@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lift_eval.reporting.experiment import Experiment, Row, Scalar
-from lift_eval.reporting.results import Run, read_runs, results_files
+from lift_eval.results.reading import Run, read_runs, results_files
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
 """Model arguments that say where and how often a row is run, not what it is; so do the groups in the next one."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.planning import key_values
-from lift_eval.reporting.results import Run
+from lift_eval.results.reading import Run
 
 MACHINE_LINES = {
     "OS": "system",

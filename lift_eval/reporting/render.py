@@ -26,9 +26,9 @@ from lift_eval.reporting.formats import csv_cells, json_comparison, latex_table,
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import runs_of_rows
 from lift_eval.reporting.provenance import provenance
-from lift_eval.reporting.results import read_runs
 from lift_eval.reporting.samples import browser_data, script_json
 from lift_eval.reporting.tables import all_tables, scores_table
+from lift_eval.results.reading import read_runs
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURE_FOLDER = "figures"

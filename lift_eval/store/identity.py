@@ -24,10 +24,7 @@ FORMAT = 1
 """Version of the entries' format; entries of another version are not found."""
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
-CODE = (
-    "adapters", "training", "answering.py", "attention.py", "branches.py", "document.py", "encoding.py",
-    "key_values.py", "lifter.py", "loading.py", "prompt.py",
-)  # fmt: skip
+CODE = ("adapters", "answering", "document.py", "lifter", "models", "prompts", "synthesis", "training")
 """Parts of this package that decide what an adapter learns and what is answered."""
 
 _READERS = 8

@@ -1,1 +1,1 @@
-"""Fine-tuning on one document: samples, auxiliary pairs and the loop."""
+"""Fine-tuning on one document: samples, batches, loss and the loop. What pairs are made of is in `synthesis`."""

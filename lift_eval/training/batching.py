@@ -24,7 +24,15 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from lift_eval.training.samples import Sample, by_prefix
-from lift_eval.training.sharing import FREE_PADDING, Group, Trunk, common_tokens, pack, room_behind, share
+from lift_eval.training.shared_prefixes import (
+    FREE_PADDING,
+    Group,
+    Trunk,
+    common_tokens,
+    pack,
+    room_behind,
+    share,
+)
 
 MOST_PADDING = 0.1
 """Most padding of a micro-batch beyond `FREE_PADDING`, as a share of its tokens."""

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.errors import TrainingError
-from lift_eval.loading import base_of
+from lift_eval.models.loading import base_of
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.loss import step_gradient
-from lift_eval.training.prefixes import PrefixError
+from lift_eval.training.prefix_cache import PrefixError
 from lift_eval.training.samples import Sample, tokens_read
 
 logger = logging.getLogger(__name__)

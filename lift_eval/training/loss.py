@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lift_eval.loading import autocast, base_of
+from lift_eval.models.loading import autocast, base_of
 from lift_eval.training.batching import MicroBatch, row_of
-from lift_eval.training.prefixes import PrefixError, ReadTrunk, read_trunk
-from lift_eval.training.sharing import Trunk
+from lift_eval.training.prefix_cache import PrefixError, ReadTrunk, read_trunk
+from lift_eval.training.shared_prefixes import Trunk
 
 LOGITS_AT_ONCE = 2**26
 """Most logits that exist at a time: 256 MiB in float32."""

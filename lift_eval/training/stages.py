@@ -8,12 +8,12 @@ from itertools import chain
 import torch
 
 from lift_eval.document import Document
-from lift_eval.prompt import PromptEncoder
+from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
-from lift_eval.training.auxiliary import PairSamples
+from lift_eval.synthesis.passages import split_paragraphs
 from lift_eval.training.contextualized import contextualized_samples, draw_windows, frozen_recitations
 from lift_eval.training.finetune import step_samples
-from lift_eval.training.passages import split_paragraphs
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_samples, segments
 

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.table import Table
 
 from lift_eval import Document, Recipe
-from lift_eval.lifter import Lifter
-from lift_eval.loading import BUNDLED, load_model, load_tokenizer
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.models.loading import BUNDLED, load_model, load_tokenizer
 from lift_eval.recipe import PrecisionSettings
+from lift_eval.synthesis.replies import Pair
 from lift_eval.tiny.blank import write_checkpoint
 from lift_eval.tiny.world import filler
-from lift_eval.training.replies import Pair
 from lift_eval.training.samples import Sample
 
 console = Console(width=120)
@@ -199,8 +199,8 @@ def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]])
 
 def short_samples(tokenizer: Any, recipe: Recipe, count: int, seed: int = 0) -> list[Sample]:
     """Closed-book question-answer samples as a recipe would train them, about invented sentences."""
-    from lift_eval.prompt import PromptEncoder
-    from lift_eval.training.auxiliary import PairSamples
+    from lift_eval.prompts.prompt import PromptEncoder
+    from lift_eval.training.pair_samples import PairSamples
 
     document = document_of(tokenizer, 2000, seed)
     encoder = PromptEncoder(tokenizer, recipe.prompt, 8192)

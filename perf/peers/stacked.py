@@ -17,7 +17,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-from lift_eval.loading import attends_fully
+from lift_eval.models.loading import attends_fully
 from lift_eval.recipe import TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of, optimizer_of

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lift_eval.adapters import attach
 from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, PissaSettings
-from tests.models import tiny_model
+from tests.tiny_models import tiny_model
 
 ADAPTERS = ("lora", "pissa", "gated_memory")
 

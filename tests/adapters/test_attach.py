@@ -8,7 +8,7 @@ import torch
 from lift_eval.adapters import AdapterState, attach, unadapted
 from lift_eval.recipe import NoAdapter, PissaSettings
 from tests.adapters.helpers import ADAPTERS, adapted_model, logits, tokens, train, trainable
-from tests.models import ARCHITECTURES, tiny_model
+from tests.tiny_models import ARCHITECTURES, tiny_model
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])

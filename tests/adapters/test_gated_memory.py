@@ -16,7 +16,7 @@ from lift_eval.adapters.gated_memory import SUPPORTED_ARCHITECTURES, GatedMemory
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import GatedMemorySettings
 from tests.adapters.helpers import adapted_model, logits, open_gates, tokens, train, trainable
-from tests.models import ARCHITECTURES, tiny_model
+from tests.tiny_models import ARCHITECTURES, tiny_model
 
 WITH_ATTENTION = [
     (architecture, attention)

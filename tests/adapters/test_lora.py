@@ -11,7 +11,7 @@ from lift_eval.adapters.lora import INITS
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import LoraSettings, PissaSettings
 from tests.adapters.helpers import logits, tokens, train, trainable
-from tests.models import ARCHITECTURES, tiny_model
+from tests.tiny_models import ARCHITECTURES, tiny_model
 
 
 def lora_layers(model) -> dict[str, LoraLayer]:

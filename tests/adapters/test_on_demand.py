@@ -80,7 +80,7 @@ import torch
 from transformers import BitsAndBytesConfig
 from lift_eval.adapters import attach
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens, train
-from tests.models import tiny_model
+from tests.tiny_models import tiny_model
 
 for kind in ADAPTERS:
     train(attach(tiny_model(), settings(kind), seed=0), tokens())

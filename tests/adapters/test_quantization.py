@@ -14,7 +14,7 @@ from lift_eval.adapters import AdapterState, attach, quantize, unadapted
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import LoraSettings, PissaSettings
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens, train, trainable
-from tests.models import ARCHITECTURES, save_checkpoint, tiny_model
+from tests.tiny_models import ARCHITECTURES, save_checkpoint, tiny_model
 
 CONFIGS = {
     "nf4": BitsAndBytesConfig(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lift_eval.expected import LOOGLE_TYPES
+from lift_eval.results.full_sizes import LOOGLE_TYPES
 from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS
-from tests.benchmarks.judge_server import JudgeServer
-from tests.models import save_checkpoint
+from tests.judging.judge_server import JudgeServer
+from tests.tiny_models import save_checkpoint
 
 
 @pytest.fixture

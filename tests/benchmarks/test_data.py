@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lift_eval.benchmarks import data
 from lift_eval.benchmarks.niah import NiahOptions
 from lift_eval.errors import DocumentError, RecipeError
+from lift_eval.files import cache_folder
 
 
 def lines(content: bytes) -> list[data.Line]:
@@ -251,6 +252,6 @@ def test_braces_in_a_document_are_left_alone(context: str, question: str) -> Non
 def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("LIFT_EVAL_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert data.cache_folder("niah") == tmp_path / "lift_eval" / "niah"
+    assert cache_folder("niah") == tmp_path / "lift_eval" / "niah"
     monkeypatch.setenv("LIFT_EVAL_CACHE", str(tmp_path / "own"))
-    assert data.cache_folder("niah") == tmp_path / "own" / "niah"
+    assert cache_folder("niah") == tmp_path / "own" / "niah"

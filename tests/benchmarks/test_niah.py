@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lift_eval.benchmarks import niah
 from lift_eval.errors import DocumentError, RecipeError
-from tests.models import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 PROMPTS = {"niah": "{context}\nQuestion: {question}\nAnswer:"}
 WORDS = niah.TokenCounter.of(None)

@@ -12,7 +12,7 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 from lift_eval.document import Document
-from lift_eval.expected import LOOGLE_TYPES
+from lift_eval.results.full_sizes import LOOGLE_TYPES
 from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS, TASKS, Echo, manager, small
 
 GROUPS = {"loogle": 4, "lift_longbench": 5, "lift_longbench_more": 6, "lift_tiny": 2}

@@ -16,7 +16,7 @@ from lift_eval.reporting.experiment import Experiment, load_experiment
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import identity, missing_runs, runs_of_rows
 from lift_eval.reporting.published import published_rows
-from lift_eval.reporting.results import read_runs
+from lift_eval.results.reading import read_runs
 from tests.conftest import ROOT
 from tests.reporting.helpers import rows, write_run
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lift_eval.document import Document
-from lift_eval.lifter import Lifter
+from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import Recipe, load_recipe
 from lift_eval.store import Store
-from tests.models import tiny_model, tiny_tokenizer
+from tests.tiny_models import tiny_model, tiny_tokenizer
 
 DOCUMENTS = [
     Document(f"{name} lives in house number {number} and keeps {number + 2} cats, as everybody knows.", name)

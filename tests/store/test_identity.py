@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from lift_eval.adapters.quantization import quantize
 from lift_eval.store import answers_key, base_identity, run_identity
-from tests.models import save_checkpoint, tiny_model, tiny_tokenizer
+from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
 
 DECODING = {"adapted": True, "max_new_tokens": 5, "stop": ("\n",), "options": {}}
 

@@ -8,8 +8,8 @@ import pytest
 
 from lift_eval.errors import StoreError
 from lift_eval.store import Store
-from tests.models import save_checkpoint
 from tests.store.runs import DOCUMENTS
+from tests.tiny_models import save_checkpoint
 
 ARGUMENTS = {
     "recipe": "lora",
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory) -> str:
 
 
 def model(checkpoint: str, store: Path | str | bool):
-    from lift_eval.lm import LiftLM
+    from lift_eval.harness.model import LiftLM
 
     return LiftLM(pretrained=checkpoint, store=store if isinstance(store, bool) else str(store), **ARGUMENTS)
 
@@ -83,13 +83,13 @@ def test_a_store_that_cannot_be_made_is_refused_before_the_weights_are_loaded(
     checkpoint, tmp_path, monkeypatch
 ):
     (tmp_path / "file").write_text("")
-    monkeypatch.delattr("lift_eval.lm.load_model")
+    monkeypatch.delattr("lift_eval.harness.model.load_model")
     with pytest.raises(StoreError, match="must be a folder"):
         model(checkpoint, tmp_path / "file")
 
 
 def test_the_library_and_the_model_class_share_their_adapters(checkpoint, tmp_path):
-    from lift_eval.lifter import Lifter
+    from lift_eval.lifter.lifter import Lifter
 
     lift = model(checkpoint, tmp_path / "store")
     lift.generate_until(requests("generate_until"), disable_tqdm=True)

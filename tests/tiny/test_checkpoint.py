@@ -9,8 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lift_eval.recipe import load_recipe
-from lift_eval.tiny import evaluate, prompts, tokenizer, world
-from lift_eval.tiny.samples import Samples
+from lift_eval.tiny import prompts, tokenizer, world
+from pretraining import evaluate
+from pretraining.samples import Samples
 
 FOLDER = evaluate.CHECKPOINT
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.loading import attends_fully
+from lift_eval.models.loading import attends_fully
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample

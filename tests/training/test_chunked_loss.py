@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lift_eval.adapters import attach
-from lift_eval.loading import attends_fully
+from lift_eval.models.loading import attends_fully
 from lift_eval.recipe import LoraSettings
 from lift_eval.training import loss as loss_module
 from lift_eval.training.batching import micro_batches
@@ -17,7 +17,7 @@ from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
 from tests.adapters.helpers import trainable
-from tests.models import ARCHITECTURES, VOCABULARY
+from tests.tiny_models import ARCHITECTURES, VOCABULARY
 from tests.training.samples import mixed_samples, moved_model, reference, tokens
 
 

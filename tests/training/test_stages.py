@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from lift_eval.document import Document
-from lift_eval.prompt import PromptEncoder
+from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe, load_recipe
-from lift_eval.training.auxiliary import PairSamples
-from lift_eval.training.replies import Pair
+from lift_eval.synthesis.replies import Pair
+from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.stages import build_epochs
-from tests.models import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer
 
 DOCUMENT = Document("".join(f"{number}, " for number in range(120)), "Numbers")
 PAIRS = [Pair(f"What follows {number}?", str(number + 1), "") for number in range(7)]

@@ -10,8 +10,13 @@ from peft import PeftType
 from peft.utils import register_peft_method
 
 from lift_eval.adapters.gated_memory.config import GatedMemoryConfig
-from lift_eval.adapters.gated_memory.gates import GateRecord, record_gates
-from lift_eval.adapters.gated_memory.layer import GatedMemoryAttention, GatedMemoryHead, MemoryCell
+from lift_eval.adapters.gated_memory.gates import record_gates
+from lift_eval.adapters.gated_memory.layer import (
+    GatedMemoryAttention,
+    GatedMemoryHead,
+    GateRecord,
+    MemoryCell,
+)
 from lift_eval.adapters.gated_memory.model import SUPPORTED_ARCHITECTURES, GatedMemoryModel
 
 __all__ = [

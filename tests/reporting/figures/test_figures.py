@@ -117,7 +117,7 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
 
 def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
     from lift_eval.reporting.inference import infer_experiment
-    from lift_eval.reporting.results import read_runs
+    from lift_eval.results.reading import read_runs
 
     data = [{**row, "depth": None} for row in rows(3, 2)]
     write_run(tmp_path, {"task": [1, 0] * 3}, data, model="hf")

@@ -1,0 +1,195 @@
+"""Decoding the questions of one document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+
+from lift_eval.answering.shared_prefix import decode_branches, decodes_plainly, shared_length
+from lift_eval.models.loading import attends_fully, autocast
+
+MIN_SHARED_TOKENS = 64
+"""A shorter common beginning is read with each prompt."""
+
+
+GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is decoded.
+
+    Attributes:
+        max_new_tokens: Most tokens of an answer.
+        stop: Strings that end an answer and are not part of it.
+        options: Further arguments of transformers' ``generate`` (do_sample, temperature, top_p, ...); greedy
+            decoding where they do not ask to sample. Sampling keeps the limits (top_k, top_p) of the model's own
+            generation config, as lm-eval's ``hf`` does.
+    """
+
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A decoded answer.
+
+    Attributes:
+        text: The text up to the first stop string, without special tokens.
+        complete: False where the answer was cut off at the most tokens allowed.
+    """
+
+    text: str
+    complete: bool
+
+
+class _StopStrings(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row as soon as its new text holds a stop string."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str], start: int) -> None:  # noqa: ANN401
+        self.tokenizer, self.stop, self.start = tokenizer, stop, start
+        # A stop string of n characters lies within the last n tokens, each of at least one character; the margin
+        # covers tokens that are part of one character.
+        self.tail = max(len(text) for text in stop) + 4
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # noqa: ANN401
+        done = [self.ended(row) for row in input_ids[:, self.start :].tolist()]
+        return torch.tensor(done, device=input_ids.device)
+
+    def ended(self, ids: list[int]) -> bool:
+        """Whether new tokens end with a stop string."""
+        tail = self.tokenizer.decode(ids[-self.tail :])
+        return any(stop in tail for stop in self.stop)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """Tokens that end an answer: those of the generation config and of the tokenizer together.
+
+    Llama 3 ends a turn with either of two tokens, and only one of the two places knows both.
+    """
+    found: set[int] = set()
+    for value in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
+        found |= {value} if isinstance(value, int) else set(value or ())
+    return sorted(found)
+
+
+def answer(
+    model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
+    tokenizer: Any,  # noqa: ANN401
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    *,
+    batch: int,
+) -> list[Answer]:
+    """Answer prompts in batches of like length; what they all begin with is computed once for a batch.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: Its tokenizer.
+        prompts: Token ids of each prompt.
+        decoding: How to decode.
+        batch: Most prompts decoded at once; branches of one row, which hold what they share once however many they
+            are, count as one.
+
+    Returns:
+        The answers in the order of the prompts.
+    """
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
+    answers: dict[int, Answer] = {}
+    with torch.inference_mode(), autocast(model.device, model.dtype):
+        if _shared(model, prompts, decoding) and decodes_plainly(model, _options(decoding)):
+            return _decode_branches(model, tokenizer, prompts, decoding, batch)
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding)
+            answers.update(zip(rows, decoded, strict=True))
+    return [answers[index] for index in range(len(prompts))]
+
+
+def _shared(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
+    """Tokens that need to be read once only; 0 where there are few, or where they must be read with each prompt."""
+    if len(prompts) < 2 or not attends_fully(model) or decoding.options.get("num_beams", 1) != 1:
+        return 0
+    shared = shared_length(prompts)
+    return shared if shared >= MIN_SHARED_TOKENS else 0
+
+
+def _options(decoding: Decoding) -> Mapping[str, Any]:
+    return decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}
+
+
+def _decode_branches(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    batch: int,
+) -> list[Answer]:
+    ends = end_tokens(model, tokenizer)
+    stopping = _StopStrings(tokenizer, decoding.stop, 0) if decoding.stop else None
+    new = decode_branches(
+        model,
+        prompts,
+        batch=batch,
+        max_new_tokens=decoding.max_new_tokens,
+        ends=ends,
+        stopped=stopping.ended if stopping else lambda _: False,
+    )
+    return [_cut(tokenizer, row, ends, decoding.stop) for row in new]
+
+
+def _decode(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+) -> list[Answer]:
+    ends = end_tokens(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
+    shared = _shared(model, prompts, decoding)
+    width = max(len(prompt) for prompt in prompts)
+    rows = torch.full((len(prompts), width), pad, dtype=torch.int64)
+    mask = torch.ones_like(rows)
+    for row, prompt in enumerate(prompts):
+        gap = width - len(prompt)
+        # Padding stands behind what is shared, so that all rows hold that part in the same columns.
+        rows[row, :shared] = torch.tensor(prompt[:shared])
+        rows[row, shared + gap :] = torch.tensor(prompt[shared:])
+        mask[row, shared : shared + gap] = 0
+    rows, mask = rows.to(model.device), mask.to(model.device)
+    criteria = [_StopStrings(tokenizer, decoding.stop, width)] if decoding.stop else []
+    output = model.generate(
+        input_ids=rows,
+        attention_mask=mask,
+        max_new_tokens=decoding.max_new_tokens,
+        pad_token_id=pad,
+        eos_token_id=ends or None,
+        stopping_criteria=StoppingCriteriaList(criteria),
+        **({"past_key_values": _prefill(model, rows[:1, :shared], len(prompts))} if shared else {}),
+        **_options(decoding),
+    )
+    return [_cut(tokenizer, row, ends, decoding.stop) for row in output[:, width:].tolist()]
+
+
+def _prefill(model: Any, ids: Tensor, rows: int) -> DynamicCache:  # noqa: ANN401
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(rows)
+    return cache
+
+
+def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], stop: Sequence[str]) -> Answer:  # noqa: ANN401
+    ended = next((i for i, token in enumerate(ids) if token in ends), None)
+    text = tokenizer.decode(ids[:ended], skip_special_tokens=True)
+    first = min((at for at in (text.find(term) for term in stop) if at >= 0), default=None)
+    complete = ended is not None or first is not None
+    if stop and not complete:  # a stop string may be a special token, which the text does not show
+        complete = any(term in tokenizer.decode(ids) for term in stop)
+    return Answer(text[:first], complete)

@@ -1,0 +1,174 @@
+"""What ``lift-eval doctor`` finds: what is installed, what will be used, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub import constants
+
+from lift_eval.harness.arguments import JUDGE_VARIABLE
+from lift_eval.memory.predict import SAFE_SHARE, Prediction, free_bytes, predict
+from lift_eval.models.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype
+from lift_eval.recipe import PrecisionSettings, Recipe
+from lift_eval.record.record import PACKAGES, versions
+
+DOCUMENT_TOKENS = 24_000
+"""Of a document of LooGLE, about."""
+HUB = ("huggingface.co", 443)
+HUB_TIMEOUT_SECONDS = 3.0
+OPTIONAL = {
+    "openai": ("pairs from a server, judge accuracy", "pip install openai"),
+    "bert_score": ("BERTScore", "pip install 'lift-eval[bertscore]'"),
+    "ray": ("documents on several machines", "pip install 'lift-eval[ray]'"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination.
+
+    Attributes:
+        good: Whether nothing needs to be done.
+        subject: What was looked at.
+        state: What was found.
+        advice: What to do, where something is missing.
+    """
+
+    good: bool
+    subject: str
+    state: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"{'ok' if self.good else '--':3} {self.subject:18} {self.state}{advice}"
+
+
+def examine() -> Iterator[Finding]:
+    """Look at packages, device, precision, the bundled model, the Hub and the judge, in this order."""
+    found = versions()
+    yield Finding(True, "python", found["python"])
+    for package in PACKAGES:
+        known = package in found
+        yield Finding(
+            known, package, found.get(package, "missing"), "" if known else f"pip install {package}"
+        )
+    yield from _optional_packages()
+    yield from _hardware()
+    bundled = (BUNDLED / "model.safetensors").is_file()
+    yield Finding(
+        bundled,
+        "bundled model",
+        str(BUNDLED) if bundled else "missing",
+        "" if bundled else "python -m pretraining.pretrain makes it",
+    )
+    yield _hub()
+    judge = os.environ.get(JUDGE_VARIABLE, "")
+    yield Finding(
+        bool(judge),
+        "judge",
+        judge or "none",
+        ""
+        if judge
+        else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; all other metrics need none",
+    )
+
+
+def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[Finding]:
+    """Predict the most memory of a run and compare it with what is free; no weights are loaded.
+
+    Args:
+        name: Folder or Hub name of the checkpoint.
+        recipe: What is done.
+        document_tokens: Tokens of the longest document.
+
+    Raises:
+        LiftEvalError: If there is no such checkpoint, or the recipe's adapter does not fit it.
+    """
+    device = resolve_device(None)
+    config = load_config(name)
+    kind, _, other = recipe.auxiliary.generator.partition(":")
+    free = free_bytes(device)
+    prediction = predict(
+        config,
+        recipe,
+        device=device,
+        document_tokens=document_tokens,
+        window=context_window(config, None),
+        free=free,
+        generator=load_config(other) if recipe.trains and kind == "local" else None,
+    )
+    largest = prediction.largest_phase
+    for part in prediction.parts:
+        when = f" while {part.phase}" if part.phase else ""
+        yield Finding(True, f"{part.name}{when}", f"{_gib(part.bytes)}: {part.remark}")
+    fits = prediction.peak <= free
+    advice = "" if fits else _advice(prediction, recipe)
+    if fits and prediction.peak > SAFE_SHARE * free:
+        advice = "close: predictions are within 15 %"
+    state = f"{_gib(prediction.peak)} of {_gib(free)} that are free, most of it while {largest}"
+    yield Finding(fits, "peak memory", state, advice)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
+
+
+def _advice(prediction: Prediction, recipe: Recipe) -> str:
+    """Keys of the recipe that save memory where most of it goes, the one that costs least first."""
+    compute, keys = prediction.compute, []
+    if prediction.largest_phase == "training":
+        if int(compute.micro_batch_tokens) > recipe.training.segment_tokens:
+            keys.append("a smaller compute.micro_batch_tokens")
+        if not compute.gradient_checkpointing:
+            keys.append("compute.gradient_checkpointing=true")
+        keys.append("a smaller training.segment_tokens")
+    elif prediction.largest_phase == "answering":
+        keys += ["a smaller compute.answer_batch", "a smaller prompt.max_tokens"]
+    else:
+        keys.append("a smaller auxiliary.batch")
+    if recipe.precision.quantization == "none":
+        keys.append("precision.quantization=nf4")
+    return f"try {', '.join(keys)}"
+
+
+def _optional_packages() -> Iterator[Finding]:
+    from importlib.util import find_spec
+
+    for package, (purpose, command) in OPTIONAL.items():
+        known = find_spec(package) is not None
+        yield Finding(
+            known,
+            package,
+            f"installed, for {purpose}" if known else f"missing, for {purpose}",
+            "" if known else command,
+        )
+
+
+def _hardware() -> Iterator[Finding]:
+    device = resolve_device(None)
+    dtype = resolve_dtype(PrecisionSettings(), device)
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else f"cpu, {os.cpu_count()} cores"
+    advice = "" if gpu else "enough for the bundled model; a GPU with a CUDA build of torch for real ones"
+    yield Finding(gpu, "device", name, advice)
+    yield Finding(True, "precision", f"{str(dtype).removeprefix('torch.')} (precision.dtype=auto)")
+    yield Finding(True, "free memory", _gib(free_bytes(device)))
+    yield Finding(True, "free disk", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB")
+
+
+def _hub() -> Finding:
+    if constants.HF_HUB_OFFLINE:
+        return Finding(False, "Hub", "switched off (HF_HUB_OFFLINE)", "use local checkpoints and data_dir")
+    try:
+        socket.create_connection(HUB, timeout=HUB_TIMEOUT_SECONDS).close()
+    except OSError as error:
+        return Finding(
+            False, "Hub", f"not reachable ({error})", "use local checkpoints, and files with data_dir"
+        )
+    return Finding(True, "Hub", "reachable")

@@ -1,0 +1,498 @@
+"""The model class ``lift`` of lm-evaluation-harness.
+
+    lm_eval --model lift --model_args pretrained=M,recipe=lora,training.learning_rate=5e-4 --tasks loogle_shortqa
+
+All requests of a run are grouped by the document they are about. Each document is fine-tuned once, its requests are
+answered, and the adapter is reset. With the recipe ``icl`` the same line runs without an adapter.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from lm_eval import utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CacheHook
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from lift_eval.adapters import needs_full_precision
+from lift_eval.answering.generate import Decoding
+from lift_eval.distribution.cluster import Cluster, cluster_settings
+from lift_eval.distribution.dispatch import Dispatcher
+from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
+from lift_eval.document import Document, find_document
+from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
+from lift_eval.harness import answer_cache
+from lift_eval.harness.arguments import HF_ARGUMENTS, JUDGE_VARIABLE, recipe_from_arguments
+from lift_eval.harness.exit_status import note_given_up
+from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
+from lift_eval.models.loading import BUNDLED, checkpoint_errors, load_config, load_model, resolve_device
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt
+from lift_eval.record.record import DocumentRecord, RunRecord, versions
+from lift_eval.store import open_store
+
+logger = logging.getLogger(__name__)
+
+UNSAID_DEVICE = "cuda:0"
+BUNDLED_TASKS = "lift_tiny"
+
+Respond = Callable[[LiftedDocument], Sequence[Any]]
+"""Gets one result for each request of a group out of the model; its prompts are encoded already."""
+
+
+class LiftLM(HFLM):  # type: ignore[misc]
+    """Any causal language model, fine-tuned on each document before it answers.
+
+    Args:
+        pretrained: Folder or Hub name of the base model; none for the bundled one.
+        recipe: A shipped recipe's name or a recipe file; none for ``tiny`` with the bundled model, else ``lora``.
+        document_field: Field of the data set's rows that holds the document; none to find it.
+        device: E.g. ``cuda``; none for a GPU where there is one, else the CPU. lm-eval's command line says
+            ``cuda:0`` where the user says nothing, so that is taken for nothing said.
+        device_map: transformers' own, for models larger than one device.
+        attn_implementation: transformers' own.
+        store: Folder of what is kept between runs; none for the user's cache folder, ``off`` to keep nothing.
+        workers: How many workers of a Ray cluster do the work, each with a model of its own; none for this process
+            and those launched with it.
+        judge: Name of the judging model; lm-eval hands it on to our tasks.
+        model_args: Dotted keys of the recipe, `HF_ARGUMENTS`, and with ``workers`` those of `ClusterSettings`.
+
+    Raises:
+        RecipeError: With every unknown or wrong argument, before any weight is loaded.
+        CheckpointError: If the base model cannot be loaded.
+        StoreError: If the store's folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        pretrained: str | None = None,
+        recipe: str | None = None,
+        document_field: str | None = None,
+        device: str | None = None,
+        device_map: str | None = None,
+        attn_implementation: str | None = None,
+        store: str | bool | None = None,
+        workers: int | None = None,
+        judge: str | None = None,
+        **model_args: Any,  # noqa: ANN401
+    ) -> None:
+        settings = cluster_settings(workers, model_args)
+        hf_arguments = {key: value for key, value in model_args.items() if key in HF_ARGUMENTS}
+        others = {key: value for key, value in model_args.items() if key not in HF_ARGUMENTS}
+        self.recipe = recipe_from_arguments(recipe or ("lora" if pretrained else "tiny"), others)
+        self.document_field = document_field
+        self.judge = judge or os.environ.get(JUDGE_VARIABLE) or ""
+        self.record = RunRecord()
+        self._chat_template_used = False
+        self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
+        self._bundled = pretrained is None
+        self._device_map = device_map
+        self._attn_implementation = attn_implementation
+        source = str(pretrained or BUNDLED)
+        load_config(
+            source,
+            revision=hf_arguments.get("revision", "main"),
+            subfolder=hf_arguments.get("subfolder") or "",
+            trust_remote_code=bool(hf_arguments.get("trust_remote_code")),
+        )
+        opened = open_store(store)
+        self._cluster = None
+        if settings is not None:
+            own: dict[str, Any] = {
+                "pretrained": pretrained, "recipe": recipe, "device": device, "device_map": device_map,
+                "attn_implementation": attn_implementation, "store": str(opened.folder) if opened else "off",
+            }  # fmt: skip
+            self._cluster = Cluster(settings, partial(type(self), **own, **model_args))
+        began = time.perf_counter()
+        super().__init__(
+            pretrained=source,
+            device="cpu" if self._cluster else self._named_device(device),
+            add_bos_token=self.recipe.prompt.bos,
+            **hf_arguments,
+        )
+        if self._cluster is None:
+            self.lifter = Lifter(
+                self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened
+            )
+            self._model = self.lifter.model
+        # Towards lm-eval every process is the only one: it gets all requests, and takes its share of the documents.
+        # lm-eval would deal out questions, and the same document would be trained in several processes.
+        self._rank, self._world_size = 0, 1
+        self.dispatcher = Dispatcher(
+            self.work, self._count_tokens, str(opened.folder) if opened else None, self._cluster
+        )
+        self.record.processes = self.dispatcher.workers
+        self.record.load_seconds = time.perf_counter() - began
+
+    @staticmethod
+    def _named_device(device: str | None) -> str:
+        return str(resolve_device(None if device == UNSAID_DEVICE else device))
+
+    def _create_tokenizer(self, pretrained: str, tokenizer: str | None, **hf_arguments: Any) -> None:  # noqa: ANN401
+        """Load the tokenizer as HFLM does; called by HFLM before the model."""
+        with checkpoint_errors(
+            f"pretrained='{pretrained}' has no tokenizer that loads", "name another with tokenizer="
+        ):
+            super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
+
+    def _create_model(self, pretrained: str, **hf_arguments: Any) -> None:  # noqa: ANN401
+        """Load the base model as the core does; called by HFLM once it knows device and tokenizer."""
+        if self._cluster is not None:
+            self._model = _Elsewhere()
+            return
+        self._model = load_model(
+            pretrained,
+            self.recipe.precision,
+            device=self.device,
+            quantize=not needs_full_precision(self.recipe.adapter),
+            device_map=self._device_map,
+            revision=hf_arguments.get("revision"),
+            subfolder=hf_arguments.get("subfolder") or "",
+            trust_remote_code=bool(hf_arguments.get("trust_remote_code")),
+            attn_implementation=self._attn_implementation,
+        )
+
+    # --- the three kinds of requests ---------------------------------------------------------------------------
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answer requests, each from the model adapted to its document.
+
+        Args:
+            requests: Of one or several tasks.
+            disable_tqdm: Whether to hide the progress bar.
+
+        Returns:
+            The answers in the order of the requests; an empty one where the document was given up.
+        """
+        return self._responses("generate_until", requests, "", quiet=disable_tqdm)
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Score continuations, each by the model adapted to its document.
+
+        Args:
+            requests: Of one or several tasks.
+            disable_tqdm: Whether to hide the progress bar.
+
+        Returns:
+            For each request the log-likelihood and whether greedy decoding would give the continuation; minus
+            infinity where the document was given up.
+        """
+        return self._responses("loglikelihood", requests, (-math.inf, False), quiet=disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Score whole texts in disjoint windows, each text by the model adapted to its document.
+
+        Args:
+            requests: Of one or several tasks.
+            disable_tqdm: Whether to hide the progress bar.
+
+        Returns:
+            The log-likelihood of each request's text; minus infinity where the document was given up.
+        """
+        return self._responses("loglikelihood_rolling", requests, -math.inf, quiet=disable_tqdm)
+
+    def _generate(self, group: Group) -> Respond:
+        decodings = [self._decoding(request.arguments[1]) for request in group.requests]
+        prompts = [
+            self._encode(
+                request, Prompt.around(request.arguments[0], group.document), decoding.max_new_tokens
+            )
+            for request, decoding in zip(group.requests, decodings, strict=True)
+        ]
+
+        def respond(lifted: LiftedDocument) -> list[str]:
+            answers = [""] * len(prompts)
+            for decoding, alike in _by_decoding(decodings):
+                decoded = lifted.decode([prompts[index] for index in alike], decoding)
+                for index, answer in zip(alike, decoded, strict=True):
+                    answers[index] = answer.text
+            return answers
+
+        return respond
+
+    def _score(self, group: Group) -> Respond:
+        pairs = [self._encode_scored(request, group.document) for request in group.requests]
+
+        def respond(lifted: LiftedDocument) -> list[tuple[float, bool]]:
+            with lifted.scoring([context.kept for context, _ in pairs]):
+                encoded = [(None, context.ids, ids) for context, ids in pairs]
+                return list(self._loglikelihood_tokens(encoded, disable_tqdm=True))
+
+        return respond
+
+    def _score_rolling(self, group: Group) -> Respond:
+        texts = [Prompt.around(request.arguments[0], group.document) for request in group.requests]
+
+        def respond(lifted: LiftedDocument) -> list[float]:
+            scores = []
+            with lifted.scoring([float(text.stop > text.start) for text in texts]):
+                for request in group.requests:
+                    windows = utils.get_rolling_token_windows(
+                        token_list=self.tok_encode(request.arguments[0]),
+                        prefix_token=self.prefix_token_id,
+                        max_seq_len=self.max_length,
+                        context_len=1,
+                    )
+                    encoded = [(None, *utils.make_disjoint_window(window)) for window in windows]
+                    parts = self._loglikelihood_tokens(encoded, disable_tqdm=True)
+                    scores.append(sum(score for score, _ in parts))
+            return scores
+
+        return respond
+
+    # --- documents ---------------------------------------------------------------------------------------------
+
+    def _responses(self, kind: str, requests: Sequence[Instance], given_up: Any, *, quiet: bool) -> list[Any]:  # noqa: ANN401
+        """Do all requests of one kind, and put what comes of it on the record."""
+        began = time.perf_counter()
+        groups = self._groups(kind, requests)
+        known = {record.digest: record for record in self.record.documents}
+        results = [given_up] * len(requests)
+        outcomes = self.dispatcher.outcomes(kind, groups, known, quiet=quiet)
+        for group, outcome in zip(groups, outcomes, strict=True):
+            # Of a document that was given up there are none.
+            for place, result in zip(group.places, outcome.results, strict=False):
+                results[place] = result
+                self.cache_hook.add_partial(kind, requests[place].args, result)
+            if group.document is not None:
+                known[group.document.digest] = outcome.record
+            if not outcome.results and self.cache_hook.dbdict is not None:
+                given_up_here = [requests[place].args for place in group.places]
+                answer_cache.note_given_up(self.cache_hook.dbdict, kind, given_up_here)
+        self.record.documents = list(known.values())
+        self.record.peak_memory_bytes = self.dispatcher.peak_memory_bytes
+        self.record.wall_seconds += time.perf_counter() - began
+        # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
+        self._rank = self.dispatcher.processes.rank
+        if self.cache_hook.dbdict is None:  # lm-eval's cache of answers would know the prompts no more
+            self._answered.append((requests, groups))
+        if self._rank == 0:
+            note_given_up([record.summary() for record in self.record.documents if record.failure])
+        return results
+
+    def _groups(self, kind: str, requests: Sequence[Instance]) -> list[Group]:
+        """Group the requests, and refuse what cannot be done before anything is trained."""
+        if self.recipe.prompt.chat_template != self._chat_template_used:
+            logger.warning(
+                "recipe '%s' says prompt.chat_template=%s, but lm-eval was told %s: pairs are trained in another form "
+                "than questions are put",
+                self.recipe.name,
+                str(self.recipe.prompt.chat_template).lower(),
+                "--apply_chat_template" if self._chat_template_used else "nothing of --apply_chat_template",
+            )
+        light = [Request(str(r.task_name), int(r.doc_id), tuple(r.args)) for r in requests]
+        documents = []
+        for instance, request in zip(requests, light, strict=True):
+            with _named(request):
+                document = find_document(instance.doc, request.arguments[0], self.document_field)
+                if document is not None and self._cluster is None:
+                    self.lifter.check(document)
+                if kind == "generate_until" and self._cluster is None:
+                    prompt = Prompt.around(request.arguments[0], document)
+                    reserve = self._decoding(request.arguments[1]).max_new_tokens
+                    self.lifter.encoder.check_room(prompt, reserve)
+                documents.append(document)
+        if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
+            logger.warning(
+                "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
+                "with pretrained=..."
+            )
+        bare = [request for request, document in zip(light, documents, strict=True) if document is None]
+        if bare:
+            logger.warning(
+                "%d requests of %s have no document and are answered by the base model; if one of their fields is the "
+                "document, name it with document_field=...",
+                len(bare),
+                ", ".join(sorted({request.task for request in bare})),
+            )
+        self.record.questions_without_document += len(bare)
+        return group_by_document(light, documents)
+
+    def work(
+        self,
+        kind: str,
+        group: Group,
+        *,
+        earlier: DocumentRecord | None = None,
+        following: Document | None = None,
+        on_step: OnStep | None = None,
+    ) -> Outcome:
+        """Lift a group's document and do its requests.
+
+        Args:
+            kind: ``generate_until``, ``loglikelihood`` or ``loglikelihood_rolling``.
+            group: The document and its requests.
+            earlier: The document's record of earlier in the run, to go on with.
+            following: The document that this process lifts next.
+            on_step: Called after each optimizer step.
+
+        Returns:
+            The results and the record. A document that cannot be trained or asked is given up: its record says why.
+
+        Raises:
+            DocumentError: If a prompt leaves no room in the model's window.
+        """
+        kinds = {
+            "generate_until": self._generate,
+            "loglikelihood": self._score,
+            "loglikelihood_rolling": self._score_rolling,
+        }
+        respond = kinds[kind](group)  # before the training: what does not fit is refused at once
+        if group.document is None:
+            with self.lifter.unlifted() as base:
+                return Outcome(tuple(respond(base)), base.record)
+        with self.lifter.lifting(group.document, earlier) as lifted:
+            try:
+                lifted.train(on_step, following)
+                results = tuple(respond(lifted))
+            except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
+                results = ()
+                lifted.record.give_up(error, len(group.requests))
+                logger.error("document given up, its questions count as wrong: %s", lifted.record.summary())
+        if not results:
+            torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
+        return Outcome(results, lifted.record)
+
+    def _count_tokens(self, text: str) -> int:
+        return len(self.tok_encode(text, add_special_tokens=False))
+
+    # --- prompts -----------------------------------------------------------------------------------------------
+
+    def _encode(self, request: Request, prompt: Prompt, reserve: int) -> EncodedPrompt:
+        if self.recipe.prompt.document == "none":
+            prompt = prompt.without_document()
+        with _named(request):
+            return self.lifter.encoder.encode(prompt, reserve)
+
+    def _encode_scored(self, request: Request, document: Document | None) -> tuple[EncodedPrompt, list[int]]:
+        """Token ids of a context, its middle cut where it is too long, and of its continuation."""
+        context, continuation = request.arguments
+        if not context:
+            ids = self.tok_encode(continuation, add_special_tokens=False)
+            first = self.prefix_token_id
+            return EncodedPrompt([first], 0.0), ids if ids[0] != first else ids[1:]
+        context_ids, ids = self._encode_pair(context, continuation)
+        prompt = Prompt.around(
+            context.rstrip(), document
+        )  # lm-eval moves the space at its end to the continuation
+        closed_book = self.recipe.prompt.document == "none" and document is not None
+        limit = min(self.recipe.prompt.max_tokens, self.max_length - len(ids))
+        if closed_book or len(context_ids) > limit:
+            return self._encode(request, prompt, len(ids)), ids
+        return EncodedPrompt(context_ids, float(prompt.stop > prompt.start)), ids
+
+    def _decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
+        options = dict(normalize_gen_kwargs(gen_kwargs, self.max_gen_toks))
+        stop = tuple(text for text in options.pop("until") if text)
+        longest = options.pop("max_gen_toks")
+        options.pop("max_length", None)
+        if not options["do_sample"]:
+            options.pop("temperature", None)
+        return Decoding(longest, stop, options)
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """Put a conversation through the tokenizer's chat template; called by lm-eval where it was asked to."""
+        self._chat_template_used = True
+        return str(super().apply_chat_template(chat_history, add_generation_prompt))
+
+    # --- what others see ---------------------------------------------------------------------------------------
+
+    @property
+    def rank(self) -> int:
+        """This process's number.
+
+        lm-eval reads it once more when all requests are answered and before it logs them: the moment to shorten the
+        prompts that it logs.
+        """
+        for requests, groups in self._answered:
+            _name_documents(requests, groups)
+        self._answered = []
+        return self._rank
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Accept lm-eval's answer cache only if it is empty or of this model and recipe.
+
+        Raises:
+            StoreError: If the cache belongs to something else, or several processes share the run.
+        """
+        cache = getattr(cache_hook, "dbdict", None)
+        if cache is not None:
+            count = self.dispatcher.processes.count
+            if count > 1:
+                raise StoreError(
+                    f"--use_cache is for a single process, and this run has {count}; leave it out: the store keeps "
+                    "adapters and answers for all of them"
+                )
+            # All that decides an answer to a prompt and is not in the prompt.
+            model, given = f"{self.pretrained}@{self.revision}", f"{self._max_length} {self.document_field}"
+            answer_cache.claim(cache, f"{model} {self.recipe.digest} {given}")
+        super().set_cache_hook(cache_hook)
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes into ``config`` of its results: its own facts, and ours under ``lift``."""
+        if self._cluster is not None:
+            theirs = self._cluster.info
+            return {**theirs, "lift": {**theirs["lift"], **self.record.as_dict()}}
+        ours = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe_digest": self.recipe.digest,
+            "pretrained": "bundled" if self._bundled else self.pretrained,
+            "window": self.lifter.window,
+            "device": str(self.device),
+            "dtype": str(self.lifter.model.dtype).removeprefix("torch."),
+            "judge": self.judge,
+            "versions": versions(),
+            **self.record.as_dict(),
+        }
+        return {**super().get_model_info(), "lift": ours}
+
+
+class _Elsewhere:
+    """Stands for the base model where only workers have it."""
+
+    def to(self, device: object) -> _Elsewhere:
+        """Do nothing: there is nothing to move."""
+        return self
+
+
+def _name_documents(requests: Sequence[Instance], groups: Sequence[Group]) -> None:
+    """Let lm-eval log each prompt with the document's hash in place of its text, which may have 100,000 words."""
+    for group in groups:
+        if group.document is not None:
+            name = f"[document sha256:{group.document.digest}]"
+            for place in group.places:
+                text, *others = requests[place].args
+                requests[place].arguments = (text.replace(group.document.text, name), *others)
+
+
+@contextmanager
+def _named(request: Request) -> Iterator[None]:
+    """Let errors inside say which request they are about."""
+    try:
+        yield
+    except DocumentError as error:
+        raise DocumentError(f"task '{request.task}', row {request.row}: {error}") from None
+
+
+def _by_decoding(decodings: Sequence[Decoding]) -> list[tuple[Decoding, list[int]]]:
+    """Group the places of requests that are decoded alike."""
+    groups: list[tuple[Decoding, list[int]]] = []
+    for place, decoding in enumerate(decodings):
+        for known, alike in groups:
+            if known == decoding:
+                alike.append(place)
+                break
+        else:
+            groups.append((decoding, [place]))
+    return groups

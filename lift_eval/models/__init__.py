@@ -1,0 +1,1 @@
+"""Base models: loading checkpoints and tokenizers, devices, number formats, the allocator."""

@@ -1,0 +1,269 @@
+"""Loading a base model and its tokenizer, with errors that say what to do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+from lift_eval.errors import CheckpointError
+from lift_eval.models.malloc import return_large_blocks
+from lift_eval.recipe import PrecisionSettings
+
+BUNDLED = Path(__file__).parents[1] / "tiny" / "checkpoint"
+"""The model that comes with the package."""
+
+
+def resolve_device(device: str | None) -> torch.device:
+    """The device asked for, or the best there is.
+
+    Args:
+        device: E.g. ``cuda``, ``cuda:1``, ``cpu``, ``mps``; none for a GPU where there is one, else the CPU.
+
+    Returns:
+        A device that is there.
+
+    Raises:
+        CheckpointError: If the device is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"device='{device}' is no device's name; use cpu, cuda, cuda:N or mps"
+        ) from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (resolved.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(resolved.type, True):
+        raise CheckpointError(
+            f"device='{device}' is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
+            "use device=cpu, or install a torch build for your GPU"
+        )
+    return resolved
+
+
+def resolve_dtype(settings: PrecisionSettings, device: torch.device) -> torch.dtype:
+    """Number format of base weights and computation: ``auto`` is bfloat16 on a GPU that has it, else float32."""
+    if settings.dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+
+
+def quantization_config(settings: PrecisionSettings, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Settings of bitsandbytes: nf4 with double quantization as published, or 8-bit; none where not asked for."""
+    if settings.quantization == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return BitsAndBytesConfig(load_in_8bit=True) if settings.quantization == "int8" else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Half-precision computation for adapters kept in float32; nothing to do for a float32 model."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+
+
+@contextmanager
+def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
+    """Turn the errors of transformers about a checkpoint into one line.
+
+    Args:
+        what: What is wrong.
+        way_out: What to do about it.
+
+    Raises:
+        CheckpointError: Where transformers finds the checkpoint missing, broken or not supported.
+    """
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"{what}: {_first_line(error)}; {way_out}") from error
+
+
+def load_model(
+    name: str,
+    precision: PrecisionSettings,
+    *,
+    device: torch.device,
+    quantize: bool = True,
+    device_map: str | dict[str, Any] | None = None,
+    revision: str | None = None,
+    subfolder: str = "",
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
+) -> Any:  # noqa: ANN401 - PreTrainedModel
+    """Load a causal language model.
+
+    Args:
+        name: Folder or Hub name of the checkpoint.
+        precision: The recipe's precision group.
+        device: Where the model goes, unless ``device_map`` spreads it.
+        quantize: Whether to quantize as the precision group says while loading; off for adapters that are made
+            from the unquantized weights.
+        device_map: transformers' own, for models larger than one device.
+        revision: Branch, tag or commit on the Hub.
+        subfolder: Folder inside the repository.
+        trust_remote_code: Whether code of the checkpoint may run.
+        attn_implementation: transformers' own; none for its choice.
+
+    Returns:
+        The model in evaluation mode, all parameters frozen.
+
+    Raises:
+        CheckpointError: If there is no such checkpoint, or it is not a causal language model.
+    """
+    where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": trust_remote_code}
+    load_config(name, **where)
+    if device.type == "cpu":
+        return_large_blocks()
+    dtype = resolve_dtype(precision, device)
+    quantized = quantization_config(precision, dtype) if quantize else None
+    with checkpoint_errors(
+        f"pretrained='{name}' cannot be loaded", "'lift-eval doctor' shows what is missing"
+    ):
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name,
+            **where,
+            dtype=dtype,
+            device_map=device_map or ({"": device} if quantized else None),
+            quantization_config=quantized,
+            attn_implementation=attn_implementation,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"pretrained='{name}' must hold every weight of {type(model).__name__}, but {len(missing)} are missing "
+            f"(such as {missing[0]}) and would be random; use a checkpoint with a language-modelling head"
+        )
+    if device_map is None and quantized is None:
+        model.to(device)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
+    """Load the configuration of a causal language model.
+
+    Args:
+        name: Folder or Hub name.
+        where: ``revision``, ``subfolder`` and ``trust_remote_code`` of `load_model`.
+
+    Raises:
+        CheckpointError: If there is none, or it is of another kind of model.
+    """
+    _refuse_missing_folder(name)
+    way_out = (
+        "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)"
+    )
+    with checkpoint_errors(f"pretrained='{name}' has no readable config.json", way_out):
+        config = AutoConfig.from_pretrained(name, **where)
+    if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
+        raise CheckpointError(
+            f"pretrained='{name}' must be a causal language model, its config.json says '{config.model_type}' "
+            f"({', '.join(config.architectures or []) or 'no architecture'}); use a decoder-only checkpoint"
+        )
+    return config
+
+
+def _is_causal(config: Any, *, trusted: bool) -> bool:  # noqa: ANN401
+    """Transformers would also load an encoder, such as BERT's, as a causal model that has learned nothing."""
+    kind = type(config)
+    encoder = kind in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if encoder or getattr(config, "is_encoder_decoder", False):
+        return False
+    return trusted or kind in MODEL_FOR_CAUSAL_LM_MAPPING
+
+
+def load_tokenizer(
+    name: str, revision: str | None = None, *, trust_remote_code: bool = False, bos: bool | None = None
+) -> Any:  # noqa: ANN401
+    """Load the tokenizer of a checkpoint.
+
+    Args:
+        name: Folder or Hub name.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Whether code of the checkpoint may run.
+        bos: Whether it puts the beginning-of-sequence token first; none for its own way.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    _refuse_missing_folder(name)
+    with checkpoint_errors(
+        f"pretrained='{name}' has no tokenizer that loads", "name another with tokenizer="
+    ):
+        return AutoTokenizer.from_pretrained(
+            name,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            **({} if bos is None else {"add_bos_token": bos}),
+        )
+
+
+def context_window(config: Any, tokenizer: Any) -> int:  # noqa: ANN401
+    """Most tokens that a model can attend to, from its configuration, else its tokenizer, else 2048.
+
+    Args:
+        config: The model's configuration; that of the text part counts for a model with several.
+        tokenizer: The tokenizer.
+    """
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    for key in ("max_position_embeddings", "n_positions", "n_ctx"):
+        if isinstance(getattr(text, key, None), int):
+            return int(getattr(text, key))
+    known = getattr(tokenizer, "model_max_length", None)
+    return int(known) if isinstance(known, int) and known < 10**9 else 2048
+
+
+def base_of(model: Any) -> Any:  # noqa: ANN401 - PreTrainedModel or PeftModel
+    """The model of transformers, without peft's wrapper where it has one."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def attends_fully(model: Any) -> bool:  # noqa: ANN401
+    """Whether every layer attends to all earlier tokens through a mask that we may replace.
+
+    Only then may a common beginning be computed once for several samples or questions: a sliding window counts
+    columns, ALiBi their distance, a recurrent layer takes tokens in their order, and flash attention has no mask.
+    """
+    config = model.config.get_text_config()
+    base = base_of(model)
+    if "position_ids" not in inspect.signature(base.forward).parameters or getattr(config, "alibi", False):
+        return False
+    if "local" in getattr(config, "attention_layers", ()):
+        return False
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if not getattr(config, "layer_types", None) and sliding:
+        return False
+    return kinds == {"full_attention"} and config._attn_implementation in ("eager", "sdpa")
+
+
+def _refuse_missing_folder(name: str) -> None:
+    path = Path(name).expanduser()
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if looks_local and not path.is_dir():
+        raise CheckpointError(
+            f"pretrained='{name}' is no folder; give the folder of a checkpoint (with a config.json)"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,167 @@
+"""What a run records of itself: costs, losses and what became of each document.
+
+It travels in ``config`` of lm-eval's results file (key ``lift``), where the reports read it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lift_eval.record.peak_memory import peak_memory_bytes
+
+PACKAGES = ("lift-eval", "lm-eval", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
+STAGES = ("synthesis", "train", "answer")
+
+
+@dataclass
+class DocumentRecord:
+    """One document of a run.
+
+    Attributes:
+        digest: Its hash.
+        title: Its title.
+        tokens: Tokens of what is fine-tuned.
+        questions: Questions asked about it.
+        kept: Mean share of its characters that the prompts kept, 0 to 1.
+        incomplete_answers: Answers that were cut off at the most tokens allowed.
+        losses: Mean loss per supervised token of each optimizer step.
+        trained_tokens: Tokens that went through training, all steps together.
+        supervised_tokens: Those that the loss counted.
+        seconds: Wall-clock time by stage: synthesis, train, answer.
+        memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
+        pairs: Auxiliary pairs: asked, kept, and refused by reason.
+        retried: Why it was trained anew at a tenth of the learning rate; empty where it was not.
+        gates: Mean gate of each layer over the answers (Gated Memory), else empty.
+        failure: Why the document was given up; empty where it was not.
+        lost_questions: Its questions that count as wrong for that.
+        reused: What an earlier run had made, and this one took from the store: pairs, adapter, answers.
+        reused_seconds: What that took when it was made, by stage; it is not in ``seconds``, which is this run's time.
+            Losses and tokens of a reused adapter are those of its training.
+    """
+
+    digest: str
+    title: str
+    tokens: int = 0
+    questions: int = 0
+    kept: float = 0.0
+    incomplete_answers: int = 0
+    losses: list[float] = field(default_factory=list)
+    trained_tokens: int = 0
+    supervised_tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    memory: dict[str, int] = field(default_factory=dict)
+    pairs: dict[str, int] = field(default_factory=dict)
+    retried: str = ""
+    gates: list[float] = field(default_factory=list)
+    failure: str = ""
+    lost_questions: int = 0
+    reused: list[str] = field(default_factory=list)
+    reused_seconds: dict[str, float] = field(default_factory=dict)
+
+    def give_up(self, error: Exception, questions: int) -> None:
+        """Note that the document could not be trained or asked.
+
+        Args:
+            error: Why.
+            questions: How many questions are lost.
+        """
+        lines = str(error).splitlines() or [""]
+        self.failure = f"{type(error).__name__}: {lines[0]}"
+        self.lost_questions += questions
+
+    def reuse(self, what: str, seconds: Mapping[str, float]) -> None:
+        """Note that something came from the store.
+
+        Args:
+            what: E.g. ``adapter``.
+            seconds: What it took when it was made, by stage.
+        """
+        if what not in self.reused:
+            self.reused.append(what)
+        for stage, spent in seconds.items():
+            self.reused_seconds[stage] = self.reused_seconds.get(stage, 0.0) + spent
+
+    def summary(self) -> str:
+        """One line for a person."""
+        name = self.title or self.digest[:12]
+        parts = [f"{name}: {self.tokens} tokens"]
+        if self.losses:
+            parts.append(f"{len(self.losses)} steps, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}")
+        parts.append(f"{self.questions} questions, {self.kept:.0%} of the document in the prompt")
+        spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
+        reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
+        retried = ["trained at a tenth of the learning rate, since it diverged"] if self.retried else []
+        failed = [f"GIVEN UP: {self.failure}"] if self.failure else []
+        return "; ".join([*parts, *spent, *reused, *retried, *failed])
+
+
+@dataclass
+class RunRecord:
+    """All documents of a run, and what they cost together.
+
+    Attributes:
+        documents: In the order in which they were worked on.
+        load_seconds: Time to load the base model.
+        questions_without_document: Requests that the base model answered, since they have no document.
+        processes: Processes or workers that shared the documents.
+        wall_seconds: Time from the first request to the last answer; ``seconds`` of the documents add up those of all
+            processes.
+        peak_memory_bytes: The most memory that any process used.
+    """
+
+    documents: list[DocumentRecord] = field(default_factory=list)
+    load_seconds: float = 0.0
+    questions_without_document: int = 0
+    processes: int = 1
+    wall_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data, with totals."""
+        return {
+            "totals": {
+                "documents": len(self.documents),
+                "failed_documents": sum(bool(document.failure) for document in self.documents),
+                "retried_documents": sum(bool(document.retried) for document in self.documents),
+                "questions": sum(document.questions for document in self.documents),
+                "lost_questions": sum(document.lost_questions for document in self.documents),
+                "questions_without_document": self.questions_without_document,
+                "incomplete_answers": sum(document.incomplete_answers for document in self.documents),
+                "trained_tokens": sum(document.trained_tokens for document in self.documents),
+                "kept": _weighted_mean([(d.kept, d.questions) for d in self.documents]),
+                "seconds": {
+                    "load": self.load_seconds,
+                    **{
+                        stage: sum(document.seconds[stage] for document in self.documents) for stage in STAGES
+                    },
+                },
+                "reused_documents": sum(bool(document.reused) for document in self.documents),
+                "reused_seconds": {
+                    stage: sum(document.reused_seconds.get(stage, 0.0) for document in self.documents)
+                    for stage in STAGES
+                },
+                "processes": self.processes,
+                "wall_seconds": self.wall_seconds,
+                "peak_memory_bytes": max(self.peak_memory_bytes, peak_memory_bytes()),
+            },
+            "documents": [asdict(document) for document in self.documents],
+        }
+
+
+def _weighted_mean(values: list[tuple[float, int]]) -> float:
+    total = sum(weight for _, weight in values)
+    return sum(value * weight for value, weight in values) / total if total else 0.0
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found

@@ -1,0 +1,175 @@
+"""Who makes question-answer pairs: the model itself, another checkpoint, or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from lift_eval.answering.generate import Decoding, answer
+from lift_eval.errors import CheckpointError, GeneratorError
+from lift_eval.models.loading import context_window, load_model, load_tokenizer
+from lift_eval.recipe import AuxiliarySettings, PrecisionSettings
+
+BaseModel = Callable[[], AbstractContextManager[None]]
+"""Opens a context in which a model is its base, without what its adapter has learned."""
+
+
+class PairGenerator(Protocol):
+    """Answers requests for pairs."""
+
+    @property
+    def identity(self) -> str:
+        """Tells this generator from all others whose replies might differ; part of the key of pairs in the store."""
+        ...
+
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+        """Answer requests.
+
+        Args:
+            requests: What is asked.
+            temperature: Of sampling; 0 for greedy decoding.
+            seed: Of sampling.
+
+        Yields:
+            The replies in the order of the requests, each as soon as it and all before it are there; None for a
+            request that is too long.
+
+        Raises:
+            GeneratorError: If the generator fails.
+        """
+        ...
+
+
+class ModelGenerator:
+    """A loaded model as generator.
+
+    Sampling is seeded once a call and goes through the requests in batches, so replies depend on the requests of
+    the call and on the batch size, and on nothing before it.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        tokenizer: Its tokenizer.
+        settings: The recipe's auxiliary group.
+        window: Most tokens of a request with its reply.
+        base: Makes the model its base while it generates.
+        identity: See `PairGenerator`.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
+        tokenizer: Any,  # noqa: ANN401
+        settings: AuxiliarySettings,
+        window: int,
+        base: BaseModel = nullcontext,
+        identity: str = "",
+    ) -> None:
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.window, self.base, self.identity = window, base, identity
+
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+        """See `PairGenerator`; all replies of a call are there at once."""
+        prompts = [self._encode(request) for request in requests]
+        fitting = [ids for ids in prompts if len(ids) + self.settings.max_tokens <= self.window]
+        sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+        devices = [self.model.device.index or 0] if self.model.device.type == "cuda" else []
+        with self.base(), torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            answers = answer(
+                self.model,
+                self.tokenizer,
+                fitting,
+                Decoding(self.settings.max_tokens, options=sampling),
+                batch=self.settings.batch,
+            )
+        texts = iter(answers)
+        for ids in prompts:
+            yield next(texts).text if len(ids) + self.settings.max_tokens <= self.window else None
+
+    def _encode(self, request: str) -> list[int]:
+        special = True
+        if self.settings.chat_template and self.tokenizer.chat_template:
+            request = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
+            )
+            bos = self.tokenizer.bos_token
+            special = not (bos and request.startswith(bos))
+        return list(self.tokenizer(request, add_special_tokens=special, verbose=False)["input_ids"])
+
+
+class LocalGenerator:
+    """Another checkpoint as generator, loaded at the first request and kept.
+
+    Args:
+        name: Folder or Hub name of the checkpoint.
+        settings: The recipe's auxiliary group.
+        precision: The recipe's precision group.
+        device: Where the model goes.
+    """
+
+    def __init__(
+        self, name: str, settings: AuxiliarySettings, precision: PrecisionSettings, device: torch.device
+    ) -> None:
+        self.name, self.settings, self.precision, self.device = name, settings, precision, device
+
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+        """See `PairGenerator`."""
+        return self._loaded.generate(requests, temperature=temperature, seed=seed)
+
+    @cached_property
+    def identity(self) -> str:
+        """Name, and size and time of each file of a folder; a checkpoint is not loaded to be told from others."""
+        folder = Path(self.name).expanduser()
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return f"local {self.name} {self.precision.model_dump_json()} {stats}"
+
+    @cached_property
+    def _loaded(self) -> ModelGenerator:
+        try:
+            tokenizer = load_tokenizer(self.name)
+            model = load_model(self.name, self.precision, device=self.device)
+        except CheckpointError as error:
+            raise GeneratorError(
+                f"auxiliary.generator 'local:{self.name}' cannot be used: {error}"
+            ) from error
+        return ModelGenerator(model, tokenizer, self.settings, context_window(model.config, tokenizer))
+
+
+def make_generator(
+    settings: AuxiliarySettings,
+    precision: PrecisionSettings,
+    *,
+    model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
+    tokenizer: Any,  # noqa: ANN401
+    window: int,
+    base: BaseModel,
+    identity: str,
+) -> PairGenerator:
+    """The generator that a recipe names.
+
+    Args:
+        settings: The recipe's auxiliary group.
+        precision: The recipe's precision group.
+        model: The model that is lifted.
+        tokenizer: Its tokenizer.
+        window: Its window in tokens.
+        base: Makes it its base while it generates.
+        identity: Tells it from other models.
+
+    Raises:
+        GeneratorError: If a server is named and the environment does not say how to reach it.
+    """
+    kind, _, name = settings.generator.partition(":")
+    if kind == "openai":
+        from lift_eval.synthesis.server import ServerGenerator  # slow to import
+
+        return ServerGenerator(name, settings)
+    if kind == "local":
+        return LocalGenerator(name, settings, precision, model.device)
+    return ModelGenerator(model, tokenizer, settings, window, base, identity)

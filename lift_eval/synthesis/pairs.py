@@ -1,0 +1,179 @@
+"""Question-answer pairs made from the document (paper, section 3.2).
+
+    passages -> requests -> generator -> replies -> pairs, each checked
+
+Every loop is bounded, and everything refused is counted by its reason.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lift_eval.document import Document
+from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.generators import PairGenerator
+from lift_eval.synthesis.passages import Passage, choose_passages
+from lift_eval.synthesis.replies import Pair, read_reply
+
+REASONS = ("no_pair", "unparsed", "empty", "evidence", "duplicate", "surplus", "too_long")
+"""Why a reply, or a pair in it, is refused."""
+
+
+@dataclass(frozen=True)
+class PairYield:
+    """The pairs of a document, and what became of the requests for them.
+
+    Attributes:
+        pairs: The pairs kept.
+        counts: ``asked`` passages, ``requests`` sent for them, pairs ``kept``, and refusals by reason: ``no_pair``
+            (the generator found nothing to ask), ``unparsed``, ``empty`` (question or answer), ``evidence`` (not
+            verbatim in the passage), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the
+            request does not fit the generator's window); ``given_up`` passages that yielded nothing usable.
+        seconds: What it took.
+    """
+
+    pairs: tuple[Pair, ...]
+    counts: Mapping[str, int]
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data that json can write."""
+        return asdict(self) | {"pairs": [asdict(pair) for pair in self.pairs]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PairYield:
+        """Back from `as_json`.
+
+        Raises:
+            ValueError: If the data is none of ours.
+        """
+        try:
+            pairs = tuple(Pair(**pair) for pair in data["pairs"])
+            counts = {str(reason): int(count) for reason, count in data["counts"].items()}
+            seconds = float(data["seconds"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the pairs of a document: {error}") from error
+        if not all(isinstance(value, str) for pair in pairs for value in asdict(pair).values()):
+            raise ValueError("not the pairs of a document: a question, answer or evidence is no string")
+        return cls(pairs, counts, seconds)
+
+
+def make_pairs(
+    document: Document, settings: AuxiliarySettings, generator: PairGenerator, seed: int
+) -> PairYield:
+    """Make a document's pairs.
+
+    Args:
+        document: The document.
+        settings: The recipe's auxiliary group.
+        generator: Who is asked.
+        seed: Of everything random; from the recipe's seed and the document.
+
+    Returns:
+        The pairs and the counts; with a generator that answers alike, the same for the same arguments.
+
+    Raises:
+        DocumentError: If the strategy does not fit the document.
+        GeneratorError: If the generator fails.
+    """
+    began = time.perf_counter()
+    counts: dict[str, int] = {}
+    pairs = tuple(stream_pairs(document, settings, generator, seed, counts))
+    return PairYield(pairs, counts, time.perf_counter() - began)
+
+
+def stream_pairs(
+    document: Document,
+    settings: AuxiliarySettings,
+    generator: PairGenerator,
+    seed: int,
+    counts: dict[str, int],
+) -> Iterator[Pair]:
+    """Yield a document's pairs as replies arrive, and count into ``counts``; see `make_pairs`."""
+    passages = choose_passages(document, settings, torch.Generator().manual_seed(seed))
+    counts.update(dict.fromkeys(("asked", "requests", "kept", *REASONS, "given_up"), 0), asked=len(passages))
+    sampling = settings.strategy == "sentences" and settings.reply_format == "labels"
+    check = _Check(settings, counts)
+    waiting = list(passages)
+    useless = set(range(len(passages)))
+    numbers = {id(passage): number for number, passage in enumerate(passages)}
+    for attempt in range(settings.pairs if sampling else settings.attempts):
+        if not waiting:
+            break
+        replies = generator.generate(
+            [passage.request for passage in waiting],
+            temperature=settings.temperature if attempt else 0.0,
+            seed=seed + attempt,
+        )
+        again = []
+        for passage, reply in zip(waiting, replies, strict=True):
+            counts["requests"] += 1
+            pairs, final = check(passage, reply)
+            counts["kept"] += len(pairs)
+            if pairs or final:
+                useless.discard(numbers[id(passage)])
+            if not final and (sampling or not pairs):
+                again.append(passage)
+            yield from pairs
+        waiting = again
+    counts["given_up"] = len(useless)
+
+
+class _Check:
+    """Reads replies and keeps what is sound and new."""
+
+    def __init__(self, settings: AuxiliarySettings, counts: dict[str, int]) -> None:
+        self.settings, self.counts = settings, counts
+        self.questions: set[str] = set()
+
+    def __call__(self, passage: Passage, reply: str | None) -> tuple[list[Pair], bool]:
+        """The new pairs of a reply, and whether asking again is pointless."""
+        if reply is None:
+            self.counts["too_long"] += 1
+            return [], True
+        if not reply.strip():
+            self.counts["empty"] += 1
+            return [], False
+        reading = read_reply(reply, self.settings, passage.answer)
+        self.counts["unparsed"] += reading.unparsed
+        self.counts["no_pair"] += reading.no_pair
+        pairs: list[Pair] = []
+        for pair in reading.pairs:
+            fault = self._fault(pair, passage, len(pairs))
+            if fault:
+                self.counts[fault] += 1
+            else:
+                self.questions.add(_normalised(pair.question))
+                pairs.append(pair)
+        return pairs, reading.no_pair
+
+    def _fault(self, pair: Pair, passage: Passage, kept: int) -> str:
+        if not pair.question.strip() or not pair.answer.strip():
+            return "empty"
+        if self.settings.needs_evidence and not _stands_in(pair.evidence, passage.text):
+            return "evidence"
+        if _normalised(pair.question) in self.questions:
+            return "duplicate"
+        return "surplus" if kept == self.settings.pairs else ""
+
+
+def _stands_in(evidence: str, passage: str) -> bool:
+    """Whether evidence is verbatim, white space and quotation marks around it aside."""
+    for words in (_spaced(evidence), _spaced(evidence.strip().strip("\"'“”‘’"))):
+        if words and words in _spaced(passage):
+            return True
+    return False
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _normalised(question: str) -> str:
+    return " ".join(re.findall(r"\w+", question.casefold())) or question

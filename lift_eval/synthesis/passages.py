@@ -1,0 +1,153 @@
+"""What a generator is asked about: random passages, single sentences, or numbered paragraphs of a document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from jinja2 import Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError, RecipeError
+from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.sentences import split_sentences
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One thing to ask a generator about.
+
+    Attributes:
+        request: What the generator is asked.
+        text: The part of the document that a pair is about, verbatim; evidence must stand in it.
+        answer: The answer where the strategy knows it beforehand (the paragraph's name), else empty.
+    """
+
+    request: str
+    text: str
+    answer: str = ""
+
+
+def choose_passages(
+    document: Document, settings: AuxiliarySettings, generator: torch.Generator
+) -> list[Passage]:
+    """Choose what to ask about, as the recipe's strategy says.
+
+    Args:
+        document: The document.
+        settings: The recipe's auxiliary group.
+        generator: Source of random places; on the CPU.
+
+    Returns:
+        The passages in the order in which they are asked about; none with strategy ``none``.
+
+    Raises:
+        DocumentError: If strategy ``paragraphs`` finds no numbered paragraphs.
+        RecipeError: If a template of the recipe fails on this document.
+    """
+    choose = {"passages": _random_passages, "sentences": _each_sentence, "paragraphs": _random_paragraphs}
+    if settings.strategy == "none":
+        return []
+    return list(choose[settings.strategy](document, settings, generator))
+
+
+def _random_passages(
+    document: Document, settings: AuxiliarySettings, generator: torch.Generator
+) -> Iterator[Passage]:
+    spans = split_sentences(document.text)
+    places = max(len(spans) - settings.passage_sentences, 0) + 1
+    for first in torch.randint(places, (settings.pairs,), generator=generator).tolist():
+        chosen = spans[first : first + settings.passage_sentences]
+        text = document.text[chosen[0][0] : chosen[-1][1]]
+        yield Passage(_render_request(settings, document, text), text)
+
+
+def _each_sentence(
+    document: Document, settings: AuxiliarySettings, generator: torch.Generator
+) -> Iterator[Passage]:
+    spans = split_sentences(document.text)
+    starts = [start for start, _ in spans]
+    first = 0
+    for start, end in spans:
+        while starts[first] < start - settings.context_characters:
+            first += 1  # whole sentences only
+        sentence = document.text[start:end]
+        context = document.text[starts[first] : start].rstrip()
+        request = _render_request(
+            settings, document, document.text[starts[first] : end], context=context, sentence=sentence
+        )
+        yield Passage(request, sentence)
+
+
+def _random_paragraphs(
+    document: Document, settings: AuxiliarySettings, generator: torch.Generator
+) -> Iterator[Passage]:
+    paragraphs = split_paragraphs(document.text, settings.paragraph_name)
+    order: list[int] = []
+    while len(order) < settings.pairs:  # each paragraph once before any comes again
+        order += torch.randperm(len(paragraphs), generator=generator).tolist()
+    for index in order[: settings.pairs]:
+        name, text = paragraphs[index]
+        yield Passage(_render_request(settings, document, text), text, answer=name)
+
+
+def split_paragraphs(text: str, name_template: str) -> list[tuple[str, str]]:
+    """Split a document of numbered paragraphs, "Paragraph 1: ...", "Paragraph 2: ...", and so on.
+
+    Args:
+        text: The document's text.
+        name_template: Jinja template of a paragraph's name; variable number, counted from 1.
+
+    Returns:
+        Name and text of each paragraph, the name at the beginning of the text, in order.
+
+    Raises:
+        DocumentError: If no line begins with the first paragraph's name.
+    """
+    names: list[str] = []
+    starts: list[int] = []
+    while True:
+        name = _render(name_template, number=len(names) + 1)
+        found = re.compile(rf"^{re.escape(name)}(?!\d)", re.MULTILINE).search(
+            text, starts[-1] if starts else 0
+        )
+        if found is None:
+            break
+        names.append(name)
+        starts.append(found.start())
+    if not names:
+        raise DocumentError(
+            f"strategy 'paragraphs' needs a document of numbered paragraphs, but no line begins with '{name}'; "
+            "set auxiliary.paragraph_name, or use another auxiliary.strategy"
+        )
+    ends = [*starts[1:], len(text)]
+    return [(name, text[start:end].strip()) for name, start, end in zip(names, starts, ends, strict=True)]
+
+
+def _render_request(
+    settings: AuxiliarySettings, document: Document, passage: str, context: str = "", sentence: str = ""
+) -> str:
+    return _render(
+        settings.request_template,
+        title=document.title,
+        passage=passage,
+        context=context,
+        sentence=sentence,
+        pairs=settings.pairs,
+    )
+
+
+def _render(template: str, **variables: str | int) -> str:
+    try:
+        return _compiled(template).render(**variables)
+    except TemplateError as error:
+        raise RecipeError("group 'auxiliary'", [f"a template fails on this document: {error}"]) from error
+
+
+@cache
+def _compiled(template: str) -> Template:
+    return ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(template)

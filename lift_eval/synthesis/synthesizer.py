@@ -1,0 +1,122 @@
+"""The question-answer pairs of each document of a run: found in the store, made now, or already on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from lift_eval.document import Document
+from lift_eval.recipe import AuxiliarySettings
+from lift_eval.store import Pairs, Store, pairs_key
+from lift_eval.synthesis.generators import PairGenerator
+from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
+from lift_eval.synthesis.replies import Pair
+from lift_eval.synthesis.streaming import PairStream
+
+DECIDES_NOTHING = {"prompts", "retries", "timeout_seconds"}
+"""Settings that change nothing about the pairs themselves."""
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """The pairs of a document, whole or arriving.
+
+    Attributes:
+        source: The result, or the stream that ends in it.
+        reused: Whether it is from the store.
+    """
+
+    source: PairYield | PairStream
+    reused: bool = False
+
+    @property
+    def pairs(self) -> Iterable[Pair]:
+        """The pairs in order, each as soon as it is there."""
+        return self.source.pairs if isinstance(self.source, PairYield) else self.source
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which training waited for pairs so far."""
+        return 0.0 if isinstance(self.source, PairYield) else self.source.waited
+
+    def result(self) -> PairYield:
+        """All pairs and their counts, once they are there."""
+        return self.source if isinstance(self.source, PairYield) else self.source.result()
+
+    def close(self) -> None:
+        """Let no further pairs be made."""
+        if isinstance(self.source, PairStream):
+            self.source.cancel()
+
+
+NO_PAIRS = Synthesis(PairYield((), {}))
+"""Of recipes without auxiliary tasks."""
+
+
+class Synthesizer:
+    """Makes the pairs of a run's documents.
+
+    Args:
+        settings: The recipe's auxiliary group.
+        generator: Who makes the pairs; in the background where it is a server.
+        store: Where pairs are kept and found again, if anywhere.
+    """
+
+    def __init__(self, settings: AuxiliarySettings, generator: PairGenerator, store: Store | None) -> None:
+        self.settings, self.generator, self.store = settings, generator, store
+        self._ahead: dict[str, PairStream] = {}
+        self._latest: PairStream | None = None
+
+    def begin(self, document: Document, seed: int) -> Synthesis:
+        """Find a document's pairs or begin to make them; without a server they are made when this returns.
+
+        Args:
+            document: The document.
+            seed: Of everything random about it.
+
+        Raises:
+            DocumentError: If the strategy does not fit the document.
+            GeneratorError: If the generator fails.
+        """
+        ahead = self._ahead.pop(document.digest, None)
+        if ahead is not None:
+            return Synthesis(ahead)
+        found = self._find(document, seed)
+        if found is not None:
+            return Synthesis(found, reused=True)
+        if self.settings.in_background:
+            self._latest = self._stream(document, seed)
+            return Synthesis(self._latest)
+        made = make_pairs(document, self.settings, self.generator, seed)
+        self._keep(document, seed, made)
+        return Synthesis(made)
+
+    def prefetch(self, document: Document, seed: int) -> None:
+        """Make the pairs of a document that comes later, after those begun before; needs a server."""
+        if not self.settings.in_background or document.digest in self._ahead:
+            return
+        if self._find(document, seed) is None:
+            self._latest = self._stream(document, seed, after=self._latest)
+            self._ahead[document.digest] = self._latest
+
+    def _stream(self, document: Document, seed: int, after: PairStream | None = None) -> PairStream:
+        make = partial(stream_pairs, document, self.settings, self.generator, seed)
+        return PairStream(make, partial(self._keep, document, seed), after)
+
+    def _find(self, document: Document, seed: int) -> PairYield | None:
+        kept = self.store.load(Pairs, self._key(document, seed)) if self.store is not None else None
+        return PairYield.from_json(kept.model_dump()) if kept is not None else None
+
+    def _keep(self, document: Document, seed: int, made: PairYield) -> None:
+        if self.store is not None:
+            about = {"document": document.title or document.digest[:12], "generator": self.settings.generator}
+            self.store.save(self._key(document, seed), Pairs.model_validate(made.as_json()), about)
+
+    def _key(self, document: Document, seed: int) -> str:
+        return pairs_key(
+            generator=self.generator.identity,
+            settings=self.settings.model_dump(mode="json", exclude=DECIDES_NOTHING),
+            document=document.digest,
+            seed=seed,
+        )

@@ -1,0 +1,80 @@
+"""Training samples of question-answer pairs, which are trained in stage 2 (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError
+from lift_eval.prompts.prompt import PromptEncoder
+from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.replies import Pair
+from lift_eval.training.samples import Sample
+
+
+class PairSamples:
+    """Training samples of a document's pairs: the prompt is read, the answer is learned.
+
+    A pair that does not fit its prompt, even without the document, is left out.
+
+    Args:
+        document: The document.
+        pairs: Its pairs, which may still be arriving.
+        encoder: Of the prompts in which questions are asked in the test.
+        settings: The recipe's auxiliary group.
+        freezes: Whether the document in a prompt is a frozen prefix of the sample.
+
+    Attributes:
+        untrainable: Pairs left out so far.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        pairs: Iterable[Pair],
+        encoder: PromptEncoder,
+        settings: AuxiliarySettings,
+        *,
+        freezes: bool = False,
+    ) -> None:
+        self.document, self.encoder, self.settings = document, encoder, settings
+        self.freezes = freezes
+        self.untrainable = 0
+        self._arriving = iter(pairs)
+        self._encoded: list[tuple[Sample, ...]] = []
+
+    def epoch(self, number: int) -> Iterator[Sample]:
+        """One sample of each pair, in order, as soon as the pair is there; prompts take turns by pair and epoch."""
+        place = 0
+        while place < len(self._encoded) or self._encode_next():
+            samples = self._encoded[place]
+            yield samples[(place + number) % len(samples)]
+            place += 1
+
+    def _encode_next(self) -> bool:
+        """Encode the next pair that can be trained; false where there is none."""
+        for pair in self._arriving:
+            samples = self._samples(pair)
+            if samples:
+                self._encoded.append(samples)
+                return True
+            self.untrainable += 1
+        return False
+
+    def _samples(self, pair: Pair) -> tuple[Sample, ...]:
+        try:
+            return tuple(self._encode(pair, prompt) for prompt in self.settings.prompts)
+        except DocumentError:
+            return ()
+
+    def _encode(self, pair: Pair, prompt: str) -> Sample:
+        target = self.encoder.plain_ids(self.encoder.settings.answer_prefix + pair.answer)
+        if self.encoder.settings.eos_after_answer:
+            target.append(self.encoder.tokenizer.eos_token_id)
+        rendered = self.encoder.render(self.document, pair.question, closed_book=prompt == "closed_book")
+        prompt_ids = self.encoder.encode(rendered, reserve=len(target))
+        context = torch.tensor(prompt_ids.ids)
+        frozen = min(prompt_ids.before_question, len(context) - 1) if self.freezes else 0
+        return Sample(context[frozen:], torch.tensor(target), context[:frozen])

@@ -1,0 +1,261 @@
+"""Decoding: batches, shared beginnings, stops and sampling against one prompt at a time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lift_eval.answering import generate as answering
+from lift_eval.answering.generate import Answer, Decoding, answer, end_tokens, shared_length
+from tests.adapters.helpers import adapted_model, open_gates
+from tests.tiny_models import tiny_model, tiny_tokenizer
+
+TOKENIZER = tiny_tokenizer()
+SHARED = "The keeper of the lighthouse lit the lamp every evening, except when it rained hard. "
+PROMPTS = [
+    TOKENIZER(SHARED + question)["input_ids"]
+    for question in ("Who?", "When was the lamp lit by the keeper?", "Why not?", "Where", "Did it rain hard?")
+]
+APART = [TOKENIZER(text)["input_ids"] for text in ("Who?", "A much longer question", "x", "yes or no")]
+ARCHITECTURES = ["llama", "qwen2", "qwen3", "phi3", "mistral", "gemma2", "gemma3"]
+
+
+@torch.no_grad()
+def greedy_ids(model, prompt: list[int], count: int) -> list[int]:
+    """Greedy decoding without a cache, a batch or a mask: the meaning of the word."""
+    ids = list(prompt)
+    for _ in range(count):
+        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+def greedy(model, prompt: list[int], count: int) -> str:
+    ids = greedy_ids(model, prompt, count)
+    ends = [place for place, token in enumerate(ids) if token in end_tokens(model, TOKENIZER)]
+    return TOKENIZER.decode(ids[: ends[0] if ends else None], skip_special_tokens=True)
+
+
+def texts(answers: list[Answer]) -> list[str]:
+    return [each.text for each in answers]
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, APART], ids=["shared", "apart"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_batch_answers_as_one_prompt_at_a_time(architecture, attention, prompts):
+    if (architecture, attention) == ("gemma2", "sdpa"):
+        pytest.skip("transformers has no sdpa attention for Gemma 2")
+    model = tiny_model(architecture, attn_implementation=attention)
+    expected = [greedy(model, prompt, 8) for prompt in prompts]
+    assert len(set(expected)) > 1
+    for batch in (2, 16):
+        assert texts(answer(model, TOKENIZER, prompts, Decoding(8), batch=batch)) == expected
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral"])
+def test_the_common_beginning_is_computed_once_and_changes_nothing(architecture, monkeypatch):
+    model = tiny_model(architecture)
+    computed: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, kwargs: computed.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    shared = answer(model, TOKENIZER, PROMPTS, Decoding(12), batch=16)
+    cost = sum(computed)
+    computed.clear()
+    monkeypatch.setattr(answering, "MIN_SHARED_TOKENS", 10**6)
+    assert answer(model, TOKENIZER, PROMPTS, Decoding(12), batch=16) == shared
+    if architecture == "mistral":  # its window counts columns, so every prompt is read whole
+        assert cost == sum(computed)
+    else:  # nor is padding computed, nor a row that is finished
+        assert cost <= sum(computed) - (len(PROMPTS) - 1) * len(SHARED)
+
+
+@pytest.mark.parametrize("kind", ["lora", "gated_memory"])
+def test_an_adapted_model_answers_through_the_same_paths(kind):
+    model = adapted_model(kind)
+    if kind == "gated_memory":
+        open_gates(model)
+    expected = [greedy(model, prompt, 8) for prompt in PROMPTS]
+    assert texts(answer(model, TOKENIZER, PROMPTS, Decoding(8), batch=16)) == expected
+
+
+def test_answers_equal_those_of_generate():
+    model = tiny_model()
+    for prompt in (*PROMPTS, *APART):
+        ids = model.generate(
+            torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=TOKENIZER.pad_token_id
+        )
+        expected = TOKENIZER.decode(ids[0, len(prompt) :], skip_special_tokens=True)
+        assert texts(answer(model, TOKENIZER, [prompt], Decoding(10), batch=1)) == [expected]
+
+
+def test_equal_prompts_no_prompts_and_prompts_that_begin_each_other():
+    model = tiny_model()
+    assert answer(model, TOKENIZER, [], Decoding(4), batch=2) == []
+    nested = [PROMPTS[0], PROMPTS[0], PROMPTS[0][:-2], PROMPTS[0][:70], PROMPTS[0][:1]]
+    assert texts(answer(model, TOKENIZER, nested, Decoding(6), batch=8)) == [
+        greedy(model, p, 6) for p in nested
+    ]
+    assert texts(answer(model, TOKENIZER, nested[:4], Decoding(6), batch=8)) == [
+        greedy(model, p, 6) for p in nested[:4]
+    ]
+
+
+def test_a_tokenizer_without_a_padding_token_will_do():
+    bare = tiny_tokenizer()
+    bare.pad_token = None
+    model = tiny_model()
+    assert texts(answer(model, bare, APART, Decoding(8), batch=4)) == [greedy(model, p, 8) for p in APART]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2, 3]], 1), ([[1, 2], [1, 2]], 1), ([[1], [1, 2]], 0), ([[1], [2]], 0)],
+)  # fmt: skip
+def test_the_shared_beginning_leaves_each_prompt_a_token(prompts, expected):
+    assert shared_length(prompts) == expected
+
+
+# --- ends ----------------------------------------------------------------------------------------------------------
+
+
+def lettered_model():
+    """A model that writes letters only, so that its answers can be cut at any token."""
+    model = tiny_model()
+    letters = set(TOKENIZER("abcdefghijklmnopqrstuvwxyz")["input_ids"])
+    others = [token for token in range(model.config.vocab_size) if token not in letters]
+    with torch.no_grad():
+        model.lm_head.weight[others] = 0
+    return model
+
+
+def prompt_and_answer(model) -> tuple[list[int], list[int]]:
+    """A prompt and the ten tokens of its greedy answer, of which the first six differ."""
+    for seed in range(100):
+        prompt = torch.randint(0, 256, (12,), generator=torch.Generator().manual_seed(seed)).tolist()
+        ids = greedy_ids(model, prompt, 10)
+        if len(set(ids[:6])) == 6:
+            return prompt, ids
+    raise AssertionError("no such prompt")
+
+
+@pytest.mark.parametrize("where", ["generation config", "generation config's list", "tokenizer"])
+def test_either_source_of_end_tokens_ends_an_answer(where):
+    """Llama 3 ends a turn with either of two tokens, and no one place knows both."""
+    model, tokenizer = lettered_model(), tiny_tokenizer()
+    prompt, ids = prompt_and_answer(model)
+    if where == "tokenizer":
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(ids[4])
+    else:
+        model.generation_config.eos_token_id = ids[4] if where == "generation config" else [ids[4], 257]
+    assert set(end_tokens(model, tokenizer)) >= {ids[4], 257}
+    assert answer(model, tokenizer, [prompt], Decoding(10), batch=1) == [
+        Answer(TOKENIZER.decode(ids[:4]), True)
+    ]
+
+
+def test_a_model_without_end_tokens_writes_on():
+    model, tokenizer = lettered_model(), tiny_tokenizer()
+    model.generation_config.eos_token_id, tokenizer.eos_token = None, None
+    prompt, ids = prompt_and_answer(model)
+    assert end_tokens(model, tokenizer) == []
+    assert answer(model, tokenizer, [prompt], Decoding(10), batch=1) == [Answer(TOKENIZER.decode(ids), False)]
+
+
+def test_a_stop_string_ends_an_answer_even_across_tokens_and_is_not_part_of_it():
+    model = lettered_model()
+    prompt, ids = prompt_and_answer(model)
+    text = TOKENIZER.decode(ids)
+    stop = (text[5:7], text[3:5], "never written")
+    assert answer(model, TOKENIZER, [prompt], Decoding(10, stop), batch=1) == [Answer(text[:3], True)]
+
+
+def test_a_stop_string_ends_the_work_too():
+    model = lettered_model()
+    prompt, ids = prompt_and_answer(model)
+    steps: list[int] = []
+    model.register_forward_hook(lambda *_: steps.append(1))
+    answer(model, TOKENIZER, [prompt], Decoding(10, (TOKENIZER.decode(ids)[3:5],)), batch=1)
+    assert len(steps) == 5
+
+
+def test_a_stop_string_in_the_prompt_does_not_count():
+    model = lettered_model()
+    prompt, ids = prompt_and_answer(model)
+    stop = (TOKENIZER.decode(prompt[-2:]), TOKENIZER.decode([prompt[-1], ids[0]]))
+    assert answer(model, TOKENIZER, [prompt], Decoding(3, stop), batch=1)[0].text == TOKENIZER.decode(ids[:3])
+
+
+def test_rows_stop_on_their_own():
+    model = lettered_model()
+    alone = [
+        answer(model, TOKENIZER, [p], Decoding(12, ("e", "\n", "t")), batch=1)[0] for p in PROMPTS + APART
+    ]
+    assert answer(model, TOKENIZER, PROMPTS + APART, Decoding(12, ("e", "\n", "t")), batch=16) == alone
+
+
+def test_an_answer_cut_off_at_the_most_tokens_is_marked():
+    model = lettered_model()
+    prompt, ids = prompt_and_answer(model)
+    assert not answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0].complete
+    model.generation_config.eos_token_id = ids[4]
+    assert not answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0].complete
+    assert answer(model, TOKENIZER, [prompt], Decoding(5), batch=1)[0].complete
+
+
+def test_a_stop_string_that_is_a_special_token_ends_an_answer():
+    """A task may name <|end|>, which is no end token of the model and does not show in the text."""
+    model, tokenizer = lettered_model(), tiny_tokenizer()
+    prompt, ids = prompt_and_answer(model)
+    tokenizer.add_special_tokens({"additional_special_tokens": [tokenizer.convert_ids_to_tokens(ids[4])]})
+    stop = (tokenizer.decode([ids[4]]),)
+    expected = [Answer(TOKENIZER.decode(ids[:4]), True)] * 2
+    assert answer(model, tokenizer, [prompt, prompt], Decoding(10, stop), batch=2) == expected
+
+
+# --- sampling ------------------------------------------------------------------------------------------------------
+
+SAMPLING = Decoding(12, options={"do_sample": True, "temperature": 1.5})
+
+
+def sampled(seed: int, decoding: Decoding = SAMPLING, model=None) -> list[str]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return texts(answer(model or tiny_model(), TOKENIZER, PROMPTS, decoding, batch=16))
+
+
+def test_sampling_follows_the_seed():
+    assert sampled(0) == sampled(0) != sampled(1)
+
+
+def test_sampling_is_as_hot_as_asked():
+    cold = Decoding(12, options={"do_sample": True, "temperature": 1e-4})
+    assert sampled(0, cold) == texts(answer(tiny_model(), TOKENIZER, PROMPTS, Decoding(12), batch=16))
+
+
+def test_sampling_keeps_the_limits_of_the_model_s_own_generation_config():
+    """As lm-eval's hf does: a checkpoint that says top_k 1 samples greedily."""
+    model = tiny_model()
+    model.generation_config.top_k = 1
+    assert sampled(0, SAMPLING, model) == texts(
+        answer(tiny_model(), TOKENIZER, PROMPTS, Decoding(12), batch=16)
+    )
+
+
+def test_greedy_means_greedy_whatever_the_generation_config_says():
+    model = tiny_model()
+    expected = answer(model, TOKENIZER, PROMPTS, Decoding(12), batch=16)
+    model.generation_config.do_sample, model.generation_config.temperature = True, 5.0
+    assert answer(model, TOKENIZER, PROMPTS, Decoding(12), batch=16) == expected
+
+
+def test_the_model_is_left_without_gradients_and_the_caller_s_modes_alone():
+    model = tiny_model()
+    answer(model, TOKENIZER, APART, Decoding(2), batch=4)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    loss = model(input_ids=torch.tensor([APART[1]]), labels=torch.tensor([APART[1]])).loss
+    loss.backward()  # nothing that answering left behind stands in the way of training

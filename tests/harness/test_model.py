@@ -1,0 +1,353 @@
+"""The model class of lm-eval: the same answers as lm-eval's own ``hf``, one training for each document."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
+from lm_eval.models.huggingface import HFLM
+
+from lift_eval.document import Document
+from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
+from lift_eval.harness.arguments import HF_ARGUMENTS, OWN_ARGUMENTS, recipe_from_arguments
+from lift_eval.harness.model import LiftLM
+from lift_eval.prompts.prompt import Prompt
+from tests.tiny_models import BOS, save_checkpoint, tiny_tokenizer
+
+LAMP = "The lamp was lit by Ann at nine. " * 8
+BOAT = "No boat came in before the storm. " * 7
+TRAINED = {
+    "recipe": "lora", "adapter.rank": 4, "training.context_epochs": 1, "training.learning_rate": 0.02,
+    "training.segment_tokens": 64, "training.stride_tokens": 48, "precision.dtype": "float32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = save_checkpoint(tmp_path_factory.mktemp("llama"))
+    tiny_tokenizer(adds_bos=True, chat_template=True).save_pretrained(folder)
+    return folder
+
+
+def lift(checkpoint: Path, **arguments: Any) -> LiftLM:
+    return LiftLM(str(checkpoint), device="cpu", store="off", **{"recipe": "icl", **arguments})
+
+
+@pytest.fixture(scope="module")
+def icl(checkpoint) -> LiftLM:
+    return lift(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def hf(checkpoint) -> HFLM:
+    return HFLM(str(checkpoint), device="cpu", dtype="float32", batch_size=2)
+
+
+def generation(
+    prompt: str, doc: dict[str, Any] | None = None, *, task: str = "task", row: int = 0, **kwargs: Any
+) -> Instance:
+    settings = {"until": ["\n"], "max_gen_toks": 8, "do_sample": False, **kwargs}
+    return Instance("generate_until", doc or {}, (prompt, settings), 0, (task, row, 1))
+
+
+def scoring(context: str, continuation: str, doc: dict[str, Any] | None = None) -> Instance:
+    return Instance("loglikelihood", doc or {}, (context, continuation), 0, ("choices", 0, 1))
+
+
+def rolling(text: str, doc: dict[str, Any] | None = None) -> Instance:
+    return Instance("loglikelihood_rolling", doc or {}, (text,), 0, ("texts", 0, 1))
+
+
+def about(text: str, question: str, **kwargs: Any) -> Instance:
+    return generation(f"{text}\n{question}", {"context": text}, **kwargs)
+
+
+# --- as lm-eval's own model ----------------------------------------------------------------------------------------
+
+
+def test_with_a_short_prompt_and_no_adapter_answers_are_those_of_hf(icl, hf):
+    requests = [
+        about(LAMP, "Who lit the lamp?"),
+        generation("No document here."),
+        about(BOAT, "When?", until=["e", "\n\n"], max_gen_toks=20),
+        generation("  Leading spaces, and trailing ones  ", until=[]),
+        about(LAMP, "Where?", max_gen_toks=3),
+        about(BOAT, "Why? äöü 灯台", until="a"),
+        generation("x", temperature=0.0),
+    ]
+    answers = icl.generate_until(requests)
+    assert answers == hf.generate_until(requests)
+    assert len(set(answers)) > 4
+    # On its own, since hf looks only at the first prompt of a batch to tell whether all have their BOS.
+    begun = [generation(f"{BOS}It begins by itself.")]
+    assert icl.generate_until(begun) == hf.generate_until(begun)
+
+
+def test_log_likelihoods_are_those_of_hf(icl, hf):
+    requests = [
+        scoring(f"{LAMP}\nIt was lit by", " Ann", {"context": LAMP}),
+        scoring(f"{LAMP}\nIt was lit by", " Bob", {"context": LAMP}),
+        scoring("No document, a space at the end ", "yes"),
+        scoring("", "An empty context"),
+        scoring(f"{BOAT}", " No boat came.", {"context": BOAT}),
+    ]
+    assert_close(icl.loglikelihood(requests), hf.loglikelihood(requests, disable_tqdm=True))
+    texts = [rolling(LAMP, {"page": LAMP}), rolling("Short."), rolling(BOAT * 3)]
+    ours, theirs = icl.loglikelihood_rolling(texts), hf.loglikelihood_rolling(texts, disable_tqdm=True)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def assert_close(ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]]) -> None:
+    assert [score for score, _ in ours] == pytest.approx([score for score, _ in theirs], rel=1e-5)
+    assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
+
+
+@pytest.mark.parametrize("bos", [None, True, False])
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_bos_follows_the_rules_of_hf(tmp_path, bos, adds_bos):
+    """``prompt.bos`` stands for hf's add_bos_token, and holds for generation and log-likelihood alike."""
+    save_checkpoint(tmp_path)
+    tiny_tokenizer(adds_bos=adds_bos).save_pretrained(tmp_path)
+    ours = lift(tmp_path, **{} if bos is None else {"prompt.bos": bos})
+    theirs = HFLM(str(tmp_path), device="cpu", dtype="float32", add_bos_token=bos)
+    for text in ("Who?", f"{BOS}Who?", " "):
+        expected = theirs.tok_encode(text)
+        assert ours.tok_encode(text) == expected
+        assert ours.lifter.encoder.encode(Prompt(text), 8).ids == expected
+
+
+def test_the_chat_template_is_applied_when_lm_eval_asks_for_it(icl, hf):
+    history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"{LAMP} Who?"}]
+    prompt = icl.apply_chat_template(history)
+    assert prompt == hf.apply_chat_template(history)
+    assert prompt.startswith(f"{BOS}<|start|>system")
+    request = [generation(prompt, {"context": LAMP})]
+    assert icl.generate_until(request) == hf.generate_until(request)
+
+
+def test_sampling_is_honoured(icl):
+    hot = [about(LAMP, "Who?", do_sample=True, temperature=3.0)]
+    assert icl.generate_until(hot) == icl.generate_until(hot)
+    assert icl.generate_until(hot) != icl.generate_until([about(LAMP, "Who?")])
+
+
+# --- documents -----------------------------------------------------------------------------------------------------
+
+
+def test_each_document_is_trained_once_over_all_tasks_and_answers_keep_their_order(checkpoint):
+    requests = [
+        about(LAMP, "Who?", task="one"), about(BOAT, "Who?", task="one"), about(LAMP, "When?", task="one", row=1),
+        generation("Nothing.", task="two"), about(BOAT, "When?", task="two"), about(LAMP, "Who?", task="two"),
+    ]  # fmt: skip
+    lm = lift(checkpoint, **TRAINED)
+    answers = lm.generate_until(requests, disable_tqdm=True)
+    totals = lm.record.as_dict()["totals"]
+    assert (totals["documents"], totals["questions"], totals["questions_without_document"]) == (2, 5, 1)
+    assert [len(record.losses) for record in lm.record.documents] == [1, 1]
+    assert answers[0] == answers[5]
+    alone = lift(checkpoint, **TRAINED)
+    assert answers == [alone.generate_until([request], disable_tqdm=True)[0] for request in requests]
+    assert answers != lift(checkpoint).generate_until(requests, disable_tqdm=True)
+
+
+@pytest.mark.parametrize(("task", "warned"), [("lift_tiny_shortqa", False), ("loogle_shortqa", True)])
+def test_without_a_name_the_bundled_model_answers_and_warns_where_its_scores_mean_nothing(
+    caplog, task, warned
+):
+    lm = LiftLM(recipe="tiny_icl", device="cpu", store="off")
+    with caplog.at_level(logging.WARNING):
+        lm.generate_until([about(LAMP, "Who?", task=task)], disable_tqdm=True)
+    assert ("its scores on other tasks mean nothing" in caplog.text) == warned
+
+
+def test_requests_without_a_document_are_answered_by_the_base_and_told(checkpoint, icl, caplog):
+    requests = [generation("Nothing.", task="two"), about(LAMP, "Who?"), generation("Nought.", task="three")]
+    lm = lift(checkpoint, **TRAINED)
+    with caplog.at_level(logging.WARNING):
+        answers = lm.generate_until(requests, disable_tqdm=True)
+    bare = [requests[0], requests[2]]
+    assert [answers[0], answers[2]] == icl.generate_until(bare, disable_tqdm=True)
+    assert "2 requests of three, two have no document" in caplog.text
+    assert lm.record.questions_without_document == 2
+
+
+def test_all_kinds_of_requests_are_done_by_the_model_adapted_to_their_document(checkpoint, icl):
+    lm = lift(checkpoint, **TRAINED)
+    choices = [
+        scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP}),
+        scoring("By", " Ann"),
+        scoring(f"{BOAT}\nBy", " Ann", {"context": BOAT}),
+    ]
+    before = lm.loglikelihood(choices, disable_tqdm=True)
+    lm.generate_until([about(LAMP, "Who?"), about(BOAT, "Who?")], disable_tqdm=True)
+    assert lm.loglikelihood(choices, disable_tqdm=True) == before
+    base = icl.loglikelihood(choices, disable_tqdm=True)
+    assert before[0][0] != pytest.approx(base[0][0], abs=1e-3)
+    assert before[1] == base[1]
+    texts = [rolling(LAMP, {"page": LAMP}), rolling("Short.")]
+    ours, theirs = (model.loglikelihood_rolling(texts, disable_tqdm=True) for model in (lm, icl))
+    assert ours[0] > theirs[0] + 1  # it was trained on this very text
+    assert ours[1] == theirs[1]
+    assert len(lm.record.documents) == 2
+
+
+def test_scored_questions_count_what_their_prompt_keeps_of_the_document(checkpoint):
+    lm = lift(checkpoint, **{"prompt.max_tokens": 150})
+    long = scoring(f"{LAMP}\nBy ", "Ann", {"context": LAMP})
+    short = scoring("By", " Ann", {"context": LAMP})
+    lm.loglikelihood([long, short], disable_tqdm=True)
+    (record,) = lm.record.documents
+    assert record.questions == 2
+    assert 0.1 < record.kept < 0.4  # about half of the document for one, nothing for the other
+
+
+def test_a_long_context_is_cut_in_the_middle_for_log_likelihoods_too(checkpoint, hf):
+    """And the space at its end goes to the continuation once, as in lm-eval."""
+    lm = lift(checkpoint, **{"prompt.max_tokens": 150})
+    (ours,) = lm.loglikelihood([scoring(f"{LAMP}\nBy ", "Ann", {"context": LAMP})], disable_tqdm=True)
+    ids = hf.tok_encode(f"{LAMP}\nBy")
+    dots = hf.tok_encode("...", add_special_tokens=False)
+    cut = [*ids[: 75 - len(dots)], *dots, *ids[-75:]]
+    continuation = hf.tok_encode(" Ann", add_special_tokens=False)
+    (theirs,) = hf._loglikelihood_tokens([(("", ""), cut, continuation)], disable_tqdm=True)
+    assert_close([ours], [theirs])
+
+
+def test_a_closed_book_recipe_takes_the_document_out_of_every_prompt(checkpoint, icl):
+    lm = lift(checkpoint, **{"prompt.document": "none"})
+    assert lm.generate_until([about(LAMP, "Who?")]) == icl.generate_until([generation("\nWho?")])
+    ours = lm.loglikelihood([scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP})], disable_tqdm=True)
+    assert_close(ours, icl.loglikelihood([scoring("\nBy", " Ann")], disable_tqdm=True))
+
+
+def test_document_field_names_the_document(checkpoint):
+    lm = lift(checkpoint, document_field="body", **TRAINED)
+    lm.generate_until([generation(f"{BOAT} Who?", {"body": LAMP, "context": BOAT})], disable_tqdm=True)
+    assert [record.tokens for record in lm.record.documents] == [len(LAMP)]
+    with pytest.raises(
+        DocumentError, match="task 'task', row 3: document_field='body' must name a text field"
+    ):
+        lm.generate_until([generation("Who?", {"context": BOAT}, row=3)])
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (lambda: about("x", "Who?", row=7), "task 'task', row 7: document 'x' has less than two tokens"),
+        (
+            lambda: about(LAMP, "W" * 400, row=7),
+            "task 'task', row 7: the prompt without its document has 402 tokens",
+        ),
+        (lambda: generation("Who?", {"body": " "}, row=7), "task 'task', row 7: document is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_task_and_row_before_its_training(checkpoint, request_, told):
+    lm = lift(checkpoint, max_length=300, **TRAINED)
+    if "empty" in told:
+        lm.document_field = "body"
+    with pytest.raises(DocumentError, match=told):
+        lm.generate_until([request_()], disable_tqdm=True)
+    assert lm.record.documents == []
+
+
+# --- what is told --------------------------------------------------------------------------------------------------
+
+
+def test_the_results_hold_recipe_versions_and_costs_as_plain_json(checkpoint):
+    lm = lift(checkpoint, **TRAINED)
+    lm.generate_until([about(LAMP, "Who?"), about(LAMP, "When?"), about(BOAT, "Who?")], disable_tqdm=True)
+    info = json.loads(json.dumps(lm.get_model_info()["lift"]))
+    assert info["recipe_digest"] == lm.recipe.digest
+    assert info["recipe"]["training"]["learning_rate"] == 0.02
+    assert info["pretrained"] == str(checkpoint)
+    assert (info["device"], info["dtype"], info["window"]) == ("cpu", "float32", 16384)
+    assert {"python", "torch", "transformers", "peft", "lm-eval"} <= set(info["versions"])
+    totals = info["totals"]
+    assert (totals["documents"], totals["questions"], totals["kept"]) == (2, 3, 1.0)
+    assert totals["trained_tokens"] > len(LAMP) + len(BOAT)
+    assert set(totals["seconds"]) >= {"load", "train", "answer"}
+    assert totals["seconds"]["train"] > 0
+    for document in info["documents"]:
+        assert set(document["memory"]) == {"train", "answer"}
+        assert 0 < max(document["memory"].values()) <= 1.01 * totals["peak_memory_bytes"]
+    assert [document["questions"] for document in info["documents"]] == [2, 1]
+
+
+def test_the_answer_cache_is_refused_to_another_recipe(checkpoint, tmp_path):
+    cache = str(tmp_path / "answers.db")
+    requests = [about(LAMP, "Who?")]
+    first = CachingLM(lift(checkpoint), cache).generate_until(requests)
+    again = lift(checkpoint)
+    assert CachingLM(again, cache).generate_until(requests) == first
+    assert again.record.documents == []  # from the cache
+    for other in (TRAINED, {"seed": 1}, {"max_length": 999}, {"document_field": "body"}):
+        with pytest.raises(StoreError, match="give each model and recipe a cache of its own"):
+            CachingLM(lift(checkpoint, **other), cache)
+
+
+def test_all_wrong_arguments_are_told_at_once_before_anything_is_loaded():
+    with pytest.raises(RecipeError) as caught:
+        LiftLM(
+            "/no/such/folder",
+            recip="lora",
+            load_in_4bit=True,
+            **{"training.learning_rat": 1, "adapter.rank": 0},
+        )
+    text = str(caught.value)
+    assert "(4 faults)" in text
+    assert "unknown argument 'recip' (value 'lora'); did you mean 'recipe'?" in text
+    assert "'load_in_4bit' is not an argument of model 'lift': use precision.quantization=nf4" in text
+    assert "unknown key 'training.learning_rat'" in text
+    assert "'adapter.rank' must be greater than or equal to 1, got 0" in text
+
+
+@pytest.mark.parametrize("argument", ["peft", "dtype", "parallelize", "add_bos_token", "think_end_token"])
+def test_arguments_of_hf_that_the_recipe_replaces_say_by_what(argument):
+    with pytest.raises(RecipeError, match=f"'{argument}' is not an argument of model 'lift': "):
+        recipe_from_arguments("lora", {argument: "x"})
+
+
+def test_lm_eval_s_arguments_are_those_that_hf_has():
+    known = inspect.signature(HFLM.__init__).parameters
+    assert set(HF_ARGUMENTS) <= set(known)
+    assert not set(HF_ARGUMENTS) & set(OWN_ARGUMENTS)
+
+
+@pytest.mark.parametrize("missing", ["tokenizer", "weights", "config"])
+def test_a_broken_checkpoint_is_told_in_one_line(checkpoint, tmp_path, missing):
+    names = {"tokenizer": "tokenizer", "weights": "model", "config": "config.json"}
+    for path in checkpoint.iterdir():
+        if not path.name.startswith(names[missing]):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(CheckpointError) as caught:
+        lift(tmp_path)
+    assert str(caught.value).startswith(f"pretrained='{tmp_path}' ")
+    assert "\n" not in str(caught.value)
+
+
+def test_lm_eval_logs_a_documents_hash_in_its_prompts_and_not_its_text(checkpoint):
+    lm = lift(checkpoint)
+    request = about(LAMP, "Who lit the lamp?")
+    lm.generate_until([request], disable_tqdm=True)
+    assert request.args[0] == f"{LAMP}\nWho lit the lamp?"
+    assert lm.rank == 0  # lm-eval reads it once more when all is answered
+    assert request.args[0] == f"[document sha256:{Document(LAMP).digest}]\nWho lit the lamp?"
+
+
+def test_a_chat_template_that_recipe_and_command_disagree_about_is_told(checkpoint, caplog):
+    lift(checkpoint, **{"prompt.chat_template": True}).generate_until(
+        [about(LAMP, "Who?")], disable_tqdm=True
+    )
+    assert "prompt.chat_template=true, but lm-eval was told nothing of --apply_chat_template" in caplog.text
+
+
+def test_the_judge_is_on_the_record(checkpoint, monkeypatch):
+    assert lift(checkpoint, judge="m").get_model_info()["lift"]["judge"] == "m"
+    monkeypatch.setenv("LIFT_EVAL_JUDGE", "n")
+    assert lift(checkpoint).get_model_info()["lift"]["judge"] == "n"

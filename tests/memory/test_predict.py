@@ -1,0 +1,281 @@
+"""Predictions of memory: nothing is loaded, and what really happens is close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from lift_eval.adapters import attach
+from lift_eval.answering.generate import Decoding, answer
+from lift_eval.cli import main
+from lift_eval.memory.predict import (
+    ANSWER_TOKENS,
+    QUESTION_TOKENS,
+    Part,
+    Prediction,
+    Work,
+    _Ledger,
+    answering_bytes,
+    chosen_compute,
+    gradient_bytes,
+    predict,
+    shadow,
+)
+from lift_eval.models.loading import quantization_config
+from lift_eval.recipe import ComputeSettings, PrecisionSettings, Recipe, load_recipe
+from lift_eval.training.batching import micro_batches
+from lift_eval.training.loss import accumulate_gradient, step_gradient
+from lift_eval.training.samples import Sample
+from tests.tiny_models import ARCHITECTURES, save_checkpoint, tiny_config, tiny_model, tiny_tokenizer
+
+CPU = torch.device("cpu")
+ADAPTERS: dict[str, dict[str, Any]] = {
+    "lora": {"type": "lora", "rank": 4, "targets": "all-linear"},
+    "gated_memory": {"type": "gated_memory", "lm_head_rank": 2},
+}
+
+
+def recipe_with(adapter: str, **changes: object) -> Recipe:
+    keys = {name.replace("__", "."): value for name, value in changes.items()}
+    return load_recipe("lora", {"adapter": ADAPTERS[adapter], **keys})
+
+
+def batch_of(tokens: int, rows: int) -> Any:
+    samples = [Sample(torch.zeros(8, dtype=torch.int64), torch.ones(tokens - 8, dtype=torch.int64))] * rows
+    return micro_batches(samples, tokens * rows, share_prefixes=False)[0]
+
+
+def predicted(config: Any, recipe: Recipe, free: int = 2**40, tokens: int = 5000) -> Prediction:
+    return predict(config, recipe, device=CPU, document_tokens=tokens, window=16384, free=free)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_gradient_takes_what_was_predicted(architecture: str, adapter: str, checkpointing: bool) -> None:
+    recipe, batch = recipe_with(adapter), batch_of(300, 2)
+    expected = gradient_bytes(
+        shadow(tiny_config(architecture), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
+    )
+    model = attach(tiny_model(architecture), recipe.adapter, seed=0).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with _Ledger() as ledger:
+        accumulate_gradient(model, batch, 1)
+    assert expected == pytest.approx(ledger.peak, rel=0.02)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_rows_behind_a_trunk_take_what_was_predicted(adapter: str, checkpointing: bool) -> None:
+    """With the trunk's activations, its keys and values, and their gradient."""
+    recipe = recipe_with(adapter)
+    prompts = [torch.tensor([0] * 200 + [number] * (90 + number)) for number in (1, 1, 2)]
+    answer_ids = torch.ones(5, dtype=torch.int64)
+    samples = [Sample(prompt, answer_ids) for prompt in prompts]
+    batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
+    batch = max(batches, key=lambda batch: batch.tokens)
+    assert batch.trunk is not None
+    expected = gradient_bytes(
+        shadow(tiny_config("llama"), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
+    )
+    model = attach(tiny_model(), recipe.adapter, seed=0).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with _Ledger() as ledger:
+        step_gradient(model, [batch], 1)
+    assert expected == pytest.approx(ledger.peak, rel=0.02)
+
+
+def test_the_longest_rows_and_the_longest_behind_a_trunk_are_predicted() -> None:
+    recipe = recipe_with("lora")
+    model = shadow(tiny_config("llama"), recipe, CPU)
+    alike = [
+        Sample(torch.tensor([0] * 300 + [number] * 9), torch.ones(3, dtype=torch.int64))
+        for number in range(4)
+    ]
+    other = Sample(torch.tensor([9] * 10), torch.ones(40, dtype=torch.int64))
+    trunks, apart = Work(model, [alike]), Work(model, [alike[:1]])
+    assert trunks.gradient(64, checkpointing=False) == pytest.approx(
+        apart.gradient(64, checkpointing=False), rel=0.3
+    )
+    assert Work(model, [[*alike, other]]).gradient(64, checkpointing=False) >= trunks.gradient(
+        64, checkpointing=False
+    )
+
+
+def test_views_of_what_was_there_before_take_nothing() -> None:
+    weight = torch.zeros(1000, 1000)
+    with _Ledger() as ledger:
+        product = weight.t()[:10] @ weight
+    assert ledger.peak == product.nbytes
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_what_is_read_once_without_a_gradient_takes_what_was_predicted(adapter: str) -> None:
+    recipe = recipe_with(adapter)
+    ids = torch.zeros(400, dtype=torch.int64)
+    samples = [
+        Sample(ids[380:], torch.ones(60 + number, dtype=torch.int64), ids[:380]) for number in range(3)
+    ]
+    model = attach(tiny_model(), recipe.adapter, seed=0).train()
+    batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
+    with _Ledger() as ledger:
+        step_gradient(model, batches, 1)
+    made = shadow(tiny_config("llama"), recipe, CPU)
+    assert Work(made, [samples]).gradient(64, checkpointing=False) == pytest.approx(ledger.peak, rel=0.15)
+
+
+def test_windows_and_documents_of_pairs_are_read_once_where_the_recipe_freezes_them() -> None:
+    changes = {
+        "training.window_tokens": 1024, "training.segment_tokens": 256, "training.stride_tokens": 256,
+        "prompt.max_tokens": 1200, "auxiliary.prompts": ["test", "closed_book"], "precision.quantization": "none",
+    }  # fmt: skip
+    recipe = load_recipe("fast", changes)
+    model = shadow(tiny_config("llama"), recipe, CPU)
+    context, test, closed_book = (
+        {(len(sample.prefix), len(sample.target)) for sample in samples}
+        for samples in Work.of(recipe, model, document_tokens=5000, window=16384).steps
+    )
+    assert context == {(1024, 256)}
+    assert test == {(1024, 256), (1200 - QUESTION_TOKENS, ANSWER_TOKENS)}
+    assert closed_book == {(1024, 256), (0, ANSWER_TOKENS)}
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_a_quantized_base_takes_what_was_predicted(quantization: str) -> None:
+    recipe = recipe_with("lora", precision__quantization=quantization, precision__dtype="float32")
+    settings = quantization_config(PrecisionSettings(quantization=quantization), torch.float32)
+    config = tiny_config("llama")
+    config.hidden_size, config.intermediate_size, config.head_dim = 256, 512, 64  # scales weigh little
+    base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    real = attach(base, recipe.adapter, seed=0, quantization=settings)
+    weights = sum(tensor.nbytes for tensor in real.state_dict().values() if isinstance(tensor, torch.Tensor))
+    made = shadow(config, recipe, CPU)
+    assert sum(tensor.nbytes for tensor in made.state_dict().values()) == pytest.approx(weights, rel=0.05)
+    batch = batch_of(300, 2)
+    with _Ledger() as ledger:
+        accumulate_gradient(real.train(), batch, 1)
+    expected = gradient_bytes(made, batch, checkpointing=False, accumulated=False)
+    assert expected == pytest.approx(ledger.peak, rel=0.15)
+
+
+@pytest.mark.parametrize("shared", [0, 150, 290], ids=["apart", "half", "branches"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_answering_takes_what_was_predicted(architecture: str, shared: int) -> None:
+    prompts = [[1] * shared + [2 + number] * (300 - shared) for number in range(4)]
+    expected = answering_bytes(
+        shadow(tiny_config(architecture), recipe_with("lora"), CPU), prompts, Decoding(6), batch=4
+    )
+    model = attach(tiny_model(architecture), recipe_with("lora").adapter, seed=0).eval()
+    with _Ledger() as ledger:
+        answer(model, tiny_tokenizer(), prompts, Decoding(6), batch=4)
+    assert expected == pytest.approx(ledger.peak, rel=0.1)
+
+
+def test_the_shadow_of_a_large_model_holds_no_data() -> None:
+    config = tiny_config("llama")
+    config.hidden_size, config.intermediate_size, config.num_attention_heads = 8192, 28672, 64
+    before = psutil.Process().memory_info().rss
+    model = shadow(config, recipe_with("lora", precision__dtype="bfloat16"), CPU)
+    assert sum(tensor.nbytes for tensor in model.parameters()) > 2**31
+    assert psutil.Process().memory_info().rss - before < 2**29
+
+
+def test_little_memory_means_smaller_micro_batches_and_then_checkpointing() -> None:
+    recipe = recipe_with("lora", training__segment_tokens=256, training__stride_tokens=256)
+    model = shadow(tiny_config("llama"), recipe, CPU)
+    work = Work.of(recipe, model, document_tokens=5000, window=16384)
+    plenty = work.choose(recipe.compute, 2**40)
+    assert (plenty.micro_batch_tokens, plenty.gradient_checkpointing) == (2048, False)
+    needed = work.optimizer + work.gradient(2048, checkpointing=False)
+    less = work.choose(recipe.compute, needed)
+    assert less.micro_batch_tokens in (512, 1024)
+    assert not less.gradient_checkpointing
+    single = work.optimizer + work.gradient(256, checkpointing=False)
+    assert work.choose(recipe.compute, single).gradient_checkpointing
+    nothing = work.choose(recipe.compute, 0)
+    assert (nothing.micro_batch_tokens, nothing.gradient_checkpointing) == (256, True)
+
+
+def test_a_model_that_cannot_be_predicted_is_trained_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unregistered(LlamaConfig):
+        model_type = "of-somebody"
+
+    recipe = recipe_with("lora")
+    model = attach(tiny_model(), recipe.adapter, seed=0)
+    model.get_base_model().config = Unregistered(**tiny_config("llama").to_dict())
+    monkeypatch.setattr("lift_eval.memory.predict.free_bytes", lambda device: 1)
+    chosen = chosen_compute(ComputeSettings(), recipe, model, 16384)
+    assert (chosen.micro_batch_tokens, chosen.gradient_checkpointing) == (2048, False)
+    assert "could not be predicted" in caplog.text
+
+
+def test_what_the_recipe_says_is_kept() -> None:
+    recipe = recipe_with("lora")
+    said = ComputeSettings(micro_batch_tokens=64, gradient_checkpointing=True)
+    model = attach(tiny_model(), recipe.adapter, seed=0)
+    assert chosen_compute(said, recipe, model, 16384) == said
+    half = ComputeSettings(micro_batch_tokens=64)
+    assert chosen_compute(half, recipe, model, 16384).micro_batch_tokens == 64
+    assert "auto" not in chosen_compute(ComputeSettings(), recipe, model, 16384).model_dump().values()
+
+
+def test_longer_documents_need_no_more_memory() -> None:
+    recipe = recipe_with(
+        "lora", training__segment_tokens=256, training__stride_tokens=128, prompt__max_tokens=200,
+        compute__answer_batch=2, compute__micro_batch_tokens=512, compute__gradient_checkpointing=False,
+    )  # fmt: skip
+    short, long = (predicted(tiny_config("llama"), recipe, tokens=tokens) for tokens in (13_000, 130_000))
+    assert long.of("training") == short.of("training")
+    assert long.of("answering") == short.of("answering")
+
+
+def test_every_phase_of_every_shipped_strategy_is_predicted() -> None:
+    small = {
+        "training.segment_tokens": 256,
+        "training.stride_tokens": 256,
+        "training.window_tokens": 256,
+        "prompt.max_tokens": 300,
+        "compute": {"answer_batch": 2, "micro_batch_tokens": 512, "gradient_checkpointing": False},
+        "auxiliary.batch": 2,
+        "precision": {"dtype": "float32", "quantization": "none"},
+    }
+    for name in ("llama3_loogle", "v2_fast", "llama3_passage_retrieval"):
+        prediction = predicted(tiny_config("llama"), load_recipe(name, small), tokens=1000)
+        assert {part.phase for part in prediction.parts} == {"", "training", "answering", "synthesis"}
+        assert all(part.bytes > 0 for part in prediction.parts)
+
+
+def test_the_peak_is_the_largest_phase_and_what_lasts() -> None:
+    parts = [Part("a", 5), Part("b", 1, phase="x"), Part("c", 2, phase="x"), Part("d", 2, phase="y")]
+    prediction = Prediction(parts, ComputeSettings())
+    assert (prediction.peak, prediction.largest_phase) == (8, "x")
+
+
+def test_the_doctor_predicts_and_advises(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["doctor", "--model", str(save_checkpoint(tmp_path)), "--document-tokens", "3000"]
+    assert main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for subject in ("process", "base weights", "adapter", "optimizer", "gradient", "answers", "peak memory"):
+        assert any(subject in line for line in lines), subject
+    assert lines[-1].startswith("ok  peak memory")
+    monkeypatch.setattr("lift_eval.cli.doctor.free_bytes", lambda _: 2**20)
+    assert main(asked) == 0
+    advice = capsys.readouterr().out.splitlines()[-1]
+    assert advice.startswith("--  peak memory")
+    assert "precision.quantization=nf4" in advice
+
+
+def test_the_doctor_names_a_checkpoint_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--model", "./nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err

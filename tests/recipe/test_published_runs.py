@@ -1,0 +1,114 @@
+"""Every published run is a recipe and a run file; nothing in them is misspelt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from lm_eval.config.evaluate_config import EvaluatorConfig
+from lm_eval.tasks import TaskManager
+
+from lift_eval.harness.arguments import recipe_from_arguments
+from lift_eval.recipe import load_recipe, shipped_recipes
+
+ROOT = Path(__file__).parents[2]
+RUNS = sorted((ROOT / "reports" / "runs").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def tasks() -> set[str]:
+    manager = TaskManager(include_path=str(ROOT / "tasks"), include_defaults=False)
+    return set(manager.all_tasks)
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_a_run_file_is_read_by_lm_eval_and_names_what_exists(path: Path, tasks: set[str]) -> None:
+    config = EvaluatorConfig(**EvaluatorConfig.load_yaml_config(str(path)))
+    arguments = dict(config.model_args)
+    recipe_from_arguments(arguments.pop("recipe"), {k: v for k, v in arguments.items() if k != "pretrained"})
+    assert config.model == "lift"
+    assert set(config.tasks) <= tasks
+    assert f"reports/runs/{path.name}" in path.read_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_lm_eval_is_told_to_use_the_chat_template_where_the_recipe_does(path: Path) -> None:
+    run = yaml.safe_load(path.read_text())
+    prompt = load_recipe(run["model_args"]["recipe"]).prompt
+    assert run.get("apply_chat_template", False) == prompt.chat_template
+    assert run.get("system_instruction") == prompt.system
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_says_what_it_is(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+
+
+# METHOD, section 2: adapter, learning rate, epochs of both stages, pairs, warm-up steps.
+PUBLISHED = {
+    "llama3_loogle": ("gated_memory", 1e-3, 3, 5, 10, 0),
+    "gemma2_loogle": ("pissa", 3e-5, 1, 3, 10, 0),
+    "llama3_loogle_no_context": ("gated_memory", 1e-3, 3, 5, 10, 0),
+    "llama3_loogle_qa0": ("gated_memory", 1e-3, 3, 5, 0, 0),
+    "llama3_loogle_qa30": ("gated_memory", 1e-3, 3, 5, 30, 0),
+    "llama3_loogle_pissa": ("pissa", 1e-5, 2, 3, 10, 0),
+    "llama3_gov_report": ("gated_memory", 1e-3, 8, 0, 0, 0),
+    "llama3_qmsum": ("gated_memory", 1e-3, 8, 0, 0, 0),
+    "llama3_musique": ("gated_memory", 2e-3, 3, 5, 10, 4),
+    "llama3_narrativeqa": ("gated_memory", 2e-3, 3, 5, 30, 4),
+    "llama3_passage_retrieval": ("gated_memory", 2e-3, 3, 5, 60, 4),
+    "lora": ("lora", 2e-4, 8, 0, 0, 0),
+    "lora_4bit": ("lora", 2e-4, 8, 0, 0, 0),
+    "v2": ("lora", 5e-5, 0, 5, 10, 0),
+    "v2_qa5": ("lora", 5e-5, 0, 5, 5, 0),
+    "v2_fast": ("lora", 3e-4, 0, 1, 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_recipe_holds_the_published_settings(name: str) -> None:
+    recipe = load_recipe(name)
+    training = recipe.training
+    pairs = recipe.auxiliary.pairs if recipe.auxiliary.strategy != "none" else 0
+    found = (
+        recipe.adapter.type,
+        training.learning_rate,
+        training.context_epochs,
+        training.joint_epochs,
+        pairs,
+    )
+    assert (*found, training.warmup_steps) == PUBLISHED[name]
+    assert (training.betas, training.eps, training.weight_decay) == ((0.9, 0.98), 1e-8, 1e-4)
+    assert (training.segment_tokens, training.stride_tokens, training.window_tokens) == (2048, 768, 4096)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith(("llama3", "gemma2"))])
+def test_the_first_implementation_ran_on_a_4_bit_base(name: str) -> None:
+    assert load_recipe(name).precision.quantization == "nf4"
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("llama3_musique", "musique"),
+        ("llama3_narrativeqa", "narrativeqa"),
+        ("llama3_passage_retrieval", "passage_retrieval_en"),
+    ],
+)
+def test_pairs_are_trained_in_the_prompt_of_the_test(name: str, task: str) -> None:
+    text = (ROOT / "tasks" / "longbench" / f"{task}.yaml").read_text().replace("!function", "")
+    asked = yaml.safe_load(text)["dataset_kwargs"]["prompts"]["longbench"]
+    trained = load_recipe(name).prompt.template
+    assert trained == asked.replace("{context}", "{{ document }}").replace("{input}", "{{ question }}")
+
+
+def test_pairs_are_trained_in_the_loogle_prompt_of_the_first_implementation() -> None:
+    text = (ROOT / "tasks" / "loogle" / "loogle_shortqa.yaml").read_text()
+    asked = yaml.safe_load(text)["dataset_kwargs"]["prompts"]["lift_v1"]
+    trained = load_recipe("llama3_loogle").prompt.template
+    for slot, ours in (("context", "document"), ("question", "question"), ("title", "title")):
+        asked = asked.replace(f"{{{slot}}}", f"{{{{ {ours} }}}}")
+    assert trained == asked

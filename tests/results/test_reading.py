@@ -1,0 +1,215 @@
+"""Reading runs: what is refused, and that a question is the same question in every run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from lift_eval.errors import ResultsError
+from lift_eval.results.reading import compact_samples, read_run, read_runs
+from tests.reporting.helpers import DATE, LOREM, digest, rows, write_run
+
+
+def test_reads_a_run(tmp_path: Path) -> None:
+    data = rows(2, 3)
+    write_run(tmp_path / "model", {"task": [1, 0, 1, 0, 0, 1]}, data, seed=3, model_args={"recipe": "lora"})
+    (run,) = read_runs([tmp_path])
+    task = run.tasks["task"]
+    assert (run.model, run.seed, run.date) == ("lift", 3, "2026-03-01 10:00 UTC")
+    assert task.aggregates["exact_match", "none"] == (0.5, None)
+    assert task.questions == 6
+    samples = task.samples["none"]
+    assert [sample.scores["exact_match"] for sample in samples] == [(v, 1) for v in (1, 0, 1, 0, 0, 1)]
+    assert samples[0].question == "What is number 0 of 0?"
+    assert samples[0].document == samples[1].document == digest("doc0")
+    assert samples[0].document != samples[3].document
+
+
+def test_arguments_of_an_older_lm_eval_are_a_text(tmp_path: Path) -> None:
+    path = write_run(
+        tmp_path,
+        {"task": [1.0]},
+        rows(1, 1),
+        config={"model": "hf", "model_args": "pretrained=gpt2,dtype=float32"},
+    )
+    assert read_run(path).model_args == {"pretrained": "gpt2", "dtype": "float32"}
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="holds no results of lm-eval"):
+        read_runs([tmp_path])
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="neither a folder nor a file"):
+        read_runs([tmp_path / "nowhere"])
+
+
+def test_half_written_json_is_refused_by_name(tmp_path: Path) -> None:
+    path = write_run(tmp_path, {"task": [1.0]}, rows(1, 1))
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ResultsError, match=rf"{path.name}.*not whole JSON.*delete the file"):
+        read_runs([tmp_path])
+
+
+def test_results_of_another_form_name_their_version(tmp_path: Path) -> None:
+    write_run(tmp_path, {"task": [1.0]}, rows(1, 1), configs=None, lm_eval_version="0.3.0")
+    with pytest.raises(ResultsError, match=r"has no 'configs'.*lm_eval_version: 0\.3\.0"):
+        read_runs([tmp_path])
+
+
+def test_json_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    (tmp_path / f"results_{DATE}.json").write_text("[1, 2]")
+    with pytest.raises(ResultsError, match="has no results"):
+        read_runs([tmp_path])
+
+
+def test_samples_without_results_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, {"task": [1.0]}, rows(1, 1)).unlink()
+    with pytest.raises(
+        ResultsError, match=rf"samples without results; results_{DATE}.json must stand beside it"
+    ):
+        read_runs([tmp_path])
+
+
+def test_half_written_samples_are_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path, {"task": [1, 0, 1, 0]}, rows(2, 2))
+    samples = path.with_name(f"samples_task_{DATE}.jsonl")
+    whole = samples.read_text()
+    samples.write_text(whole[:-30])
+    with pytest.raises(ResultsError, match="line 4 is not whole JSON"):
+        _ = read_run(path).tasks["task"].samples
+    samples.write_text("".join(whole.splitlines(keepends=True)[:3]))
+    with pytest.raises(ResultsError, match="holds 3 of 4 samples"):
+        _ = read_run(path).tasks["task"].samples
+
+
+def test_a_cut_off_archive_of_samples_is_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path, {"task": [1, 0, 1, 0]}, rows(2, 2))
+    compact_samples(tmp_path)
+    samples = path.with_name(f"samples_task_{DATE}.jsonl.gz")
+    samples.write_bytes(samples.read_bytes()[:-40])
+    with pytest.raises(ResultsError, match="ends too early"):
+        _ = read_run(path).tasks["task"].samples
+
+
+def test_lines_that_are_no_samples_are_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path, {"task": [1.0]}, rows(1, 1))
+    path.with_name(f"samples_task_{DATE}.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(ResultsError, match="no sample of lm-eval"):
+        _ = read_run(path).tasks["task"].samples
+
+
+# ------------------------------------------------------------------------------------------- the same question
+
+
+def foreign_rows() -> list[dict[str, object]]:
+    """Rows of a task of lm-eval: the whole document, under a name of its own."""
+    return [
+        {
+            "passage": f"{LOREM * 5} Version {document}.",
+            "question": f"Why {number}?",
+            "answer": "so",
+            "idx": number,
+        }
+        for document in range(2)
+        for number in range(2)
+    ]
+
+
+def write_foreign(folder: Path) -> Path:
+    data = foreign_rows()
+    path = write_run(folder, {"task": [1, 0, 1, 0]}, data, model="hf")
+    samples = path.with_name(f"samples_task_{DATE}.jsonl")
+    records = [json.loads(line) for line in samples.read_text().splitlines()]
+    for record in records:
+        record["arguments"] = {
+            "gen_args_0": {"arg_0": f"{record['doc']['passage']}\n{record['doc']['question']}"}
+        }
+    samples.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_the_document_of_a_foreign_row_is_found_in_its_prompt(tmp_path: Path) -> None:
+    samples = read_run(write_foreign(tmp_path)).tasks["task"].samples["none"]
+    assert samples[0].document == samples[1].document != samples[2].document
+    assert samples[0].question == "Why 0?"
+    assert len({sample.key for sample in samples}) == 4
+
+
+def test_a_withheld_document_is_the_same_as_its_text(tmp_path: Path) -> None:
+    from lift_eval.document import Document
+
+    text = LOREM * 5
+    (withheld,) = rows(1, 1)
+    withheld["context"] = f"sha256:{Document(text, withheld['title']).digest}"
+    whole = {**withheld, "context": text}
+    ours = read_run(write_run(tmp_path / "ours", {"task": [1.0]}, [withheld])).tasks["task"].samples["none"]
+    theirs = (
+        read_run(write_run(tmp_path / "hf", {"task": [1.0]}, [whole], model="hf"))
+        .tasks["task"]
+        .samples["none"]
+    )
+    assert ours[0].key == theirs[0].key
+
+
+def test_prompt_style_and_judge_are_no_part_of_the_question(tmp_path: Path) -> None:
+    data = rows(1, 2)
+    other = [{**row, "prompt_style": "closed_book", "prompt_template": "?", "judge": "gpt"} for row in data]
+    keys = [
+        [
+            s.key
+            for s in read_run(write_run(tmp_path / str(i), {"task": [1, 0]}, some))
+            .tasks["task"]
+            .samples["none"]
+        ]
+        for i, some in enumerate((data, other))
+    ]
+    assert keys[0] == keys[1]
+
+
+def test_a_question_that_stands_twice_is_two_questions(tmp_path: Path) -> None:
+    (row,) = rows(1, 1)
+    samples = read_run(write_run(tmp_path, {"task": [1, 0]}, [row, dict(row)])).tasks["task"].samples["none"]
+    assert len({sample.key for sample in samples}) == 2
+
+
+def test_a_row_without_document_is_a_document_of_its_own(tmp_path: Path) -> None:
+    data = [{"question": f"1 + {number}?", "answer": str(number)} for number in range(3)]
+    samples = (
+        read_run(write_run(tmp_path, {"task": [1, 0, 1]}, data, model="hf")).tasks["task"].samples["none"]
+    )
+    assert len({sample.document for sample in samples}) == 3
+
+
+def test_the_likeliest_choice_is_the_answer(tmp_path: Path) -> None:
+    path = write_run(tmp_path, {"task": [1.0]}, rows(1, 1))
+    samples = path.with_name(f"samples_task_{DATE}.jsonl")
+    record = json.loads(samples.read_text())
+    record["filtered_resps"] = [["-3.5", "False"], ["-1.25", "True"]]
+    record["arguments"] = {
+        f"gen_args_{i}": {"arg_0": "prompt", "arg_1": f" choice {name}"} for i, name in enumerate("AB")
+    }
+    samples.write_text(json.dumps(record) + "\n")
+    assert read_run(path).tasks["task"].samples["none"][0].answer == "choice B"
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_compact_samples_say_the_same_without_prompts(tmp_path: Path, foreign: bool) -> None:
+    path = write_foreign(tmp_path) if foreign else write_run(tmp_path, {"task": [1, 0, 1, 0]}, rows(2, 2))
+    before = read_run(path).tasks["task"].samples
+    assert compact_samples(tmp_path) > 0
+    assert read_run(path).tasks["task"].samples == before
+    packed = path.with_name(f"samples_task_{DATE}.jsonl.gz")
+    text = gzip.decompress(packed.read_bytes()).decode()
+    assert "arguments" not in text
+    assert LOREM not in text
+    first = packed.read_bytes()
+    assert compact_samples(tmp_path) == 0
+    assert packed.read_bytes() == first

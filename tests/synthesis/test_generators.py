@@ -1,0 +1,111 @@
+"""Generators on this machine: the model that is lifted, and another checkpoint."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lift_eval.adapters import AdapterState, attach, unadapted
+from lift_eval.errors import GeneratorError
+from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings
+from lift_eval.synthesis.generators import LocalGenerator, ModelGenerator
+from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
+
+REQUESTS = ["Write a question.", "Write another question about the mill.", "And one more, please?"]
+
+
+def generator(
+    model: Any = None, window: int = 16384, *, chat: bool = False, **settings: Any
+) -> ModelGenerator:
+    settings = {"max_tokens": 16, "batch": 2, **settings}
+    model = tiny_model() if model is None else model
+    return ModelGenerator(model, tiny_tokenizer(chat_template=chat), AuxiliarySettings(**settings), window)
+
+
+def replies(made: Any, temperature: float = 0.0, seed: int = 0) -> list[str | None]:
+    return list(made.generate(REQUESTS, temperature=temperature, seed=seed))
+
+
+def test_sampling_depends_on_the_seed_alone() -> None:
+    model = tiny_model()
+    torch.manual_seed(1)
+    first = replies(generator(model), 1.0, seed=7)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert replies(generator(model), 1.0, seed=7) == first
+    assert torch.equal(torch.get_rng_state(), state)
+    assert replies(generator(model), 1.0, seed=8) != first
+
+
+def test_greedy_replies_do_not_depend_on_the_batch() -> None:
+    model = tiny_model()
+    assert replies(generator(model, batch=1)) == replies(generator(model, batch=3))
+
+
+@pytest.mark.parametrize(
+    "adapter", [LoraSettings(rank=4, alpha=8), PissaSettings(rank=4)], ids=["lora", "pissa"]
+)
+def test_pairs_come_from_the_base_whatever_the_adapter_has_learned(adapter: Any) -> None:
+    expected = replies(generator())
+    model = attach(tiny_model(), adapter, seed=0)
+    initial = AdapterState.capture(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    made = generator(model)
+    assert replies(made) != expected
+    made.base = partial(unadapted, model, initial)
+    learned = AdapterState.capture(model)
+    assert replies(made) == expected
+    now = AdapterState.capture(model)
+    assert all(torch.equal(now.tensors[name], tensor) for name, tensor in learned.tensors.items())
+
+
+def test_a_request_that_does_not_fit_has_no_reply_and_the_others_have() -> None:
+    short, long, other = replies(generator(window=40))
+    assert (long, type(short), type(other)) == (None, str, str)
+
+
+def test_the_chat_template_is_used_where_there_is_one() -> None:
+    model = tiny_model()
+    plain = replies(generator(model))
+    assert replies(generator(model, chat=True)) != plain
+    assert replies(generator(model, chat=True, chat_template=False)) == plain
+
+
+def test_another_checkpoint_is_loaded_at_the_first_request_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_checkpoint(tmp_path / "other", seed=5)
+    settings = AuxiliarySettings(max_tokens=16, batch=2, generator=f"local:{folder}")
+    made = LocalGenerator(str(folder), settings, PrecisionSettings(), torch.device("cpu"))
+    assert replies(made) == replies(generator(tiny_model(seed=5)))
+    for path in folder.iterdir():
+        path.unlink()
+    assert replies(made) == replies(generator(tiny_model(seed=5)))
+
+
+def test_a_rewritten_checkpoint_is_another_generator(tmp_path: Path) -> None:
+    def identity() -> str:
+        return LocalGenerator(
+            str(tmp_path), AuxiliarySettings(), PrecisionSettings(), torch.device("cpu")
+        ).identity
+
+    save_checkpoint(tmp_path)
+    before = identity()
+    assert identity() == before
+    (tmp_path / "config.json").write_text("{}")
+    assert identity() != before
+
+
+def test_a_checkpoint_that_is_not_there_ends_in_one_line(tmp_path: Path) -> None:
+    name = str(tmp_path / "nowhere")
+    made = LocalGenerator(name, AuxiliarySettings(), PrecisionSettings(), torch.device("cpu"))
+    with pytest.raises(GeneratorError, match=r"local:.*nowhere") as caught:
+        replies(made)
+    assert "\n" not in str(caught.value)

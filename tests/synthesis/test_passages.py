@@ -1,0 +1,95 @@
+"""What a generator is asked about."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError, RecipeError
+from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.passages import Passage, choose_passages, split_paragraphs
+
+SENTENCES = [f"Sentence {number} is about the mill." for number in range(40)]
+DOCUMENT = Document(" ".join(SENTENCES), "The mill")
+BARE = "{{ passage }}"
+
+
+def chosen(document: Document = DOCUMENT, seed: int = 0, **group: object) -> list[Passage]:
+    return choose_passages(document, AuxiliarySettings(**group), torch.Generator().manual_seed(seed))
+
+
+@settings(deadline=None)  # the first sentence waits for an import
+@given(st.integers(0, 2**60), st.integers(1, 60))
+def test_a_passage_is_consecutive_sentences(seed: int, count: int) -> None:
+    for passage in chosen(seed=seed, strategy="passages", pairs=3, request=BARE, passage_sentences=count):
+        assert passage.text in DOCUMENT.text
+        first = SENTENCES.index(passage.text.split(" is ")[0] + " is about the mill.")
+        assert passage.text == " ".join(SENTENCES[first : first + count])
+        assert passage.text.count("mill.") == min(count, 40)
+        assert passage.request == passage.text
+
+
+def test_a_passage_has_16_sentences_and_lies_anywhere() -> None:
+    passages = chosen(strategy="passages", pairs=200)
+    assert {passage.text.count("mill.") for passage in passages} == {16}
+    assert {passage.text.split()[1] for passage in passages} == {str(place) for place in range(25)}
+
+
+def test_the_seed_decides_the_places() -> None:
+    assert chosen(seed=5, strategy="passages") == chosen(seed=5, strategy="passages")
+    assert chosen(seed=5, strategy="passages") != chosen(seed=6, strategy="passages")
+
+
+def test_each_sentence_comes_with_the_text_before_it() -> None:
+    template = "[{{ title }}|{{ context }}|{{ sentence }}]"
+    document = Document("One is here. Two is here. Three is here.", "T")
+    requests = [passage.request for passage in chosen(document, strategy="sentences", request=template)]
+    assert requests == [
+        "[T||One is here.]",
+        "[T|One is here.|Two is here.]",
+        "[T|One is here. Two is here.|Three is here.]",
+    ]
+
+
+def test_context_is_whole_sentences_within_its_limit() -> None:
+    passages = chosen(strategy="sentences", request="{{ context }}", context_characters=100)
+    assert passages[0].request == ""
+    assert [len(passage.request) <= 100 for passage in passages] == [True] * 40
+    assert passages[-1].request == " ".join(SENTENCES[36:39])
+    assert all(
+        passage.request == ""
+        for passage in chosen(strategy="sentences", request="{{ context }}", context_characters=0)
+    )
+
+
+PARAGRAPHS = Document("\n\n".join(f"Paragraph {k}: Text number {k}.\nSee Paragraph 1." for k in range(1, 31)))
+
+
+def test_paragraphs_are_found_by_their_names() -> None:
+    found = split_paragraphs(PARAGRAPHS.text, "Paragraph {{ number }}")
+    assert [name for name, _ in found] == [f"Paragraph {k}" for k in range(1, 31)]
+    assert found[9][1] == "Paragraph 10: Text number 10.\nSee Paragraph 1."
+    assert "\n\n".join(text for _, text in found) == PARAGRAPHS.text
+
+
+def test_each_paragraph_is_asked_about_before_any_is_again() -> None:
+    answers = [passage.answer for passage in chosen(PARAGRAPHS, strategy="paragraphs", pairs=60)]
+    assert len(set(answers[:30])) == len(set(answers[30:])) == 30
+
+
+def test_a_document_without_paragraphs_is_refused() -> None:
+    with pytest.raises(DocumentError, match="no line begins with 'Paragraph 1'"):
+        chosen(strategy="paragraphs")
+
+
+def test_a_template_that_fails_says_so() -> None:
+    with pytest.raises(RecipeError, match="template fails"):
+        chosen(strategy="passages", request="{{ passage.missing.more }}")
+
+
+def test_a_template_cannot_reach_out() -> None:
+    with pytest.raises(RecipeError, match="template fails"):
+        chosen(strategy="passages", request="{{ passage.__class__.__mro__ }}")
