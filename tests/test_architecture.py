@@ -19,7 +19,7 @@ PACKAGE = Path(lift_eval.__file__).parent
 
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
-    {"_autoload", "errors"},
+    {"errors"},
     {"document", "files", "record", "tiny"},
     {"distribution", "recipe", "results", "store"},
     {"adapters", "models", "prompts", "reporting"},
@@ -28,7 +28,7 @@ LAYERS = [
     {"memory"},
     {"lifter"},
     {"benchmarks", "harness"},
-    {"cli"},
+    {"_autoload", "cli"},
 ]
 MAY_IMPORT_LM_EVAL = {"_autoload", "benchmarks", "cli", "harness", "judging"}
 NO_TORCH = {"__init__", "_autoload", "document", "errors", "files", "recipe", "reporting", "results"}
