@@ -12,7 +12,7 @@ PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check reports bench soak clean
+.PHONY: help setup lock demo test check reports bench soak clean
 
 help: ## say what each target does
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -23,6 +23,10 @@ $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	touch $@
+
+lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml, keeping the versions that still fit
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-annotate --no-emit-package pip \
+		pyproject.toml --output-file requirements.lock
 
 demo: $(STAMP) ## run the demonstration experiment and print its tables
 	rm -rf reports/demo # what is shipped there is a run already, and would not be run again
