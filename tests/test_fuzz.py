@@ -23,9 +23,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lift_eval.benchmarks import longbench, loogle, metrics, niah, tiny
+from lift_eval.benchmarks import longbench, loogle, niah, tiny
 from lift_eval.benchmarks.data import Options, parse_jsonl, read_options, read_zipped_jsonl
 from lift_eval.benchmarks.fetch import FetchedFile, _write_manifest
+from lift_eval.benchmarks.metrics import choice, cloze, timeline
+from lift_eval.benchmarks.metrics.longbench import classification_score, retrieval_score
 from lift_eval.distribution.cluster import cluster_settings
 from lift_eval.document import find_document
 from lift_eval.errors import LiftEvalError
@@ -480,13 +482,13 @@ def test_replies_of_generators(reply: str, strategy: Any) -> None:
 )
 def test_answers_that_are_scored(answer: str) -> None:
     """Metrics never raise: a bad answer is a wrong one."""
-    metrics.read_mapping(answer)
-    metrics.cloze_matches(answer, {"<mask-0>": "Ada"})
-    metrics.read_order(answer, [1, 2, 3])
-    metrics.read_choice(answer, metrics.read_options("Which?\nA. Lyon\nB. Oran"))
+    cloze.read_mapping(answer)
+    cloze.cloze_matches(answer, {"<mask-0>": "Ada"})
+    timeline.read_order(answer, [1, 2, 3])
+    choice.read_choice(answer, choice.read_options("Which?\nA. Lyon\nB. Oran"))
     scores = loogle.text_scores(answer, "Lyon")
-    scores["retrieval"] = metrics.retrieval_score(answer, ["Paragraph 3"])
-    scores["classification"] = metrics.classification_score(answer, ["Lyon"], ["Lyon", "Oran"])
+    scores["retrieval"] = retrieval_score(answer, ["Paragraph 3"])
+    scores["classification"] = classification_score(answer, ["Lyon"], ["Lyon", "Oran"])
     assert all(math.isfinite(score) and 0 <= score <= 1 for score in scores.values())
 
 

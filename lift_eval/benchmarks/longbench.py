@@ -13,7 +13,6 @@ from typing import Any
 
 import datasets
 
-from lift_eval.benchmarks import metrics
 from lift_eval.benchmarks.data import (
     Line,
     Options,
@@ -25,6 +24,12 @@ from lift_eval.benchmarks.data import (
     read_options,
     read_zipped_jsonl,
     withhold_text,
+)
+from lift_eval.benchmarks.metrics.longbench import (
+    classification_score,
+    qa_f1,
+    retrieval_score,
+    rouge_l_best,
 )
 
 REPOSITORY = "THUDM/LongBench"
@@ -103,20 +108,20 @@ def _scores(row: dict[str, Any], score: float) -> dict[str, Any]:
 
 def score_qa(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Token F1 x 100, the best over the answers; lm-eval's ``process_results``."""
-    return _scores(row, metrics.qa_f1(results[0], row["answers"]))
+    return _scores(row, qa_f1(results[0], row["answers"]))
 
 
 def score_summary(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """ROUGE-L F1 x 100, the best over the references."""
-    return _scores(row, metrics.rouge_l_best(results[0], row["answers"]))
+    return _scores(row, rouge_l_best(results[0], row["answers"]))
 
 
 def score_retrieval(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Share of the output's numbers that are the right paragraph's, x 100."""
-    return _scores(row, metrics.retrieval_score(results[0], row["answers"]))
+    return _scores(row, retrieval_score(results[0], row["answers"]))
 
 
 def score_classification(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """LongBench's classification score of the output's first line, x 100."""
     first_line = results[0].lstrip("\n").split("\n")[0]
-    return _scores(row, metrics.classification_score(first_line, row["answers"], row["all_classes"]))
+    return _scores(row, classification_score(first_line, row["answers"], row["all_classes"]))

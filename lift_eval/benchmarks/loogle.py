@@ -16,7 +16,6 @@ from typing import Any
 
 import datasets
 
-from lift_eval.benchmarks import metrics
 from lift_eval.benchmarks.data import (
     Line,
     Options,
@@ -29,6 +28,7 @@ from lift_eval.benchmarks.data import (
     type_name,
     withhold_text,
 )
+from lift_eval.benchmarks.metrics import choice, cloze, overlap, squad, timeline
 from lift_eval.judging import judge
 from lift_eval.results.full_sizes import LOOGLE_TYPES
 
@@ -273,18 +273,18 @@ def short_scores(prediction: str, reference: str) -> dict[str, float]:
 
 def text_scores(prediction: str, reference: str) -> dict[str, float]:
     """The scores of a free answer that need no judge; see `lift_eval.benchmarks.metrics` for each."""
-    _, rouge_l_recall, rouge_l = metrics.rouge_l(prediction, reference)
+    _, rouge_l_recall, rouge_l = overlap.rouge_l(prediction, reference)
     return {
-        "exact_match": metrics.exact_match(prediction, reference),
-        "token_f1": metrics.token_f1(prediction, reference),
+        "exact_match": squad.exact_match(prediction, reference),
+        "token_f1": squad.token_f1(prediction, reference),
         "rouge_l": rouge_l,
-        "rouge_1_recall": metrics.rouge_n_recall(prediction, reference, 1),
-        "rouge_2_recall": metrics.rouge_n_recall(prediction, reference, 2),
+        "rouge_1_recall": overlap.rouge_n_recall(prediction, reference, 1),
+        "rouge_2_recall": overlap.rouge_n_recall(prediction, reference, 2),
         "rouge_l_recall": rouge_l_recall,
-        "bleu_1": metrics.bleu_1(prediction, reference),
-        "bleu_4": metrics.bleu_4(prediction, reference),
-        "bleu_4gram_published": metrics.bleu_4gram_published(prediction, reference),
-        "meteor_exact_stem": metrics.meteor_exact_stem(prediction, reference),
+        "bleu_1": overlap.bleu_1(prediction, reference),
+        "bleu_4": overlap.bleu_4(prediction, reference),
+        "bleu_4gram_published": overlap.bleu_4gram_published(prediction, reference),
+        "meteor_exact_stem": overlap.meteor_exact_stem(prediction, reference),
     }
 
 
@@ -323,30 +323,30 @@ def score_typed_answer(row: dict[str, Any], results: Sequence[str]) -> dict[str,
     scores |= by_type(scores, ("token_f1", "rouge_l"), row["type"])
     if row["type"] == "timeline_reorder":
         return scores | _timeline_scores(prediction, reference)
-    choice = metrics.choice_accuracy(prediction, reference, metrics.read_options(row["question"]))
-    return scores if choice is None else scores | {"choice_accuracy": choice}
+    accuracy = choice.choice_accuracy(prediction, reference, choice.read_options(row["question"]))
+    return scores if accuracy is None else scores | {"choice_accuracy": accuracy}
 
 
 def _timeline_scores(prediction: str, reference: str) -> dict[str, float]:
-    right = metrics.reference_order(reference)
+    right = timeline.reference_order(reference)
     if right is None:
         return {}
-    order = metrics.read_order(prediction, right)
+    order = timeline.read_order(prediction, right)
     return {
         "timeline_readable": float(order is not None),
         "timeline_exact": float(order == right),
-        **{f"timeline_{name}": v for name, v in metrics.timeline_deviations(order, right).items()},
+        **{f"timeline_{name}": v for name, v in timeline.timeline_deviations(order, right).items()},
     }
 
 
 def score_cloze(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a cloze: pairs (matches, masks), to be averaged over all masks of the run."""
     reference: dict[str, str] = json.loads(row["answer"])
-    exact, partial = metrics.cloze_matches(results[0], reference)
+    exact, partial = cloze.cloze_matches(results[0], reference)
     withhold_text(row)
     return {
         "documents": row["doc_id"],
         "cloze_exact": (exact, len(reference)),
         "cloze_partial": (partial, len(reference)),
-        "cloze_readable": float(metrics.read_mapping(results[0]) is not None),
+        "cloze_readable": float(cloze.read_mapping(results[0]) is not None),
     }

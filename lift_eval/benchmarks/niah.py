@@ -21,7 +21,6 @@ from typing import Annotated, Any
 import datasets
 from pydantic import Field, StringConstraints
 
-from lift_eval.benchmarks import metrics
 from lift_eval.benchmarks.data import (
     Options,
     as_dataset,
@@ -30,6 +29,7 @@ from lift_eval.benchmarks.data import (
     read_options,
     withhold_text,
 )
+from lift_eval.benchmarks.metrics import needle
 from lift_eval.errors import DocumentError
 from lift_eval.files import cache_folder
 from lift_eval.tiny import world
@@ -264,6 +264,6 @@ def cell_name(length: int, depth: float) -> str:
 
 def score(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Share of the key words found, over all cells and in the row's own; lm-eval's ``process_results``."""
-    share = metrics.keyword_share(results[0], row["keywords"])
+    share = needle.keyword_share(results[0], row["keywords"])
     withhold_text(row)
     return {"score": share, cell_name(row["length"], row["depth"]): share}

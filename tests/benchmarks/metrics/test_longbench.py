@@ -1,0 +1,25 @@
+"""LongBench. Expected values are worked out by hand beside each case."""
+
+from __future__ import annotations
+
+from lift_eval.benchmarks.metrics.longbench import classification_score, qa_f1, retrieval_score
+
+
+def test_qa_f1_takes_the_best_answer() -> None:
+    assert qa_f1("the red ship", ["a blue tower", "red ship"]) == 1
+    assert qa_f1("", ["the"]) == 0  # as published, though both have no words left
+
+
+def test_retrieval_is_the_share_of_right_numbers() -> None:
+    assert retrieval_score("Paragraph 7", ["Paragraph 7"]) == 1
+    assert retrieval_score("7 or 17 or 7 or 2", ["Paragraph 7"]) == 0.5
+    assert retrieval_score("the seventh", ["Paragraph 7"]) == 0
+
+
+def test_classification_shares_the_point_among_the_named_classes() -> None:
+    classes = ["Location", "Other location", "City", "Date"]
+    assert classification_score("City", ["City"], classes) == 1
+    assert classification_score("City or Date", ["City"], classes) == 0.5
+    # "location" alone is part of the right name and does not count
+    assert classification_score("Other location", ["Other location"], ["location", *classes]) == 1
+    assert classification_score("Date", ["City"], classes) == 0
