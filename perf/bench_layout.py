@@ -23,7 +23,7 @@ from common.setting import Setting, document_of, pairs_of_lengths, print_table, 
 
 from lift_eval import load_recipe
 from lift_eval.adapters import attach
-from lift_eval.memory.predict import MOST_TOKENS
+from lift_eval.memory.workload import MOST_TOKENS
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import LoraSettings
 from lift_eval.training.batching import MicroBatch, micro_batches

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lift_eval import Recipe, load_recipe
 from lift_eval.adapters import attach
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.memory.predict import MOST_TOKENS
+from lift_eval.memory.workload import MOST_TOKENS
 from lift_eval.models.loading import attends_fully, quantization_config
 from lift_eval.tiny.blank import train_tokenizer
 from lift_eval.training.batching import micro_batches

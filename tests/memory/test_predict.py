@@ -13,19 +13,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lift_eval.adapters import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.cli import main
-from lift_eval.memory.predict import (
-    ANSWER_TOKENS,
-    QUESTION_TOKENS,
-    Part,
-    Prediction,
-    Work,
-    _Ledger,
-    answering_bytes,
-    chosen_compute,
-    gradient_bytes,
-    predict,
-    shadow,
-)
+from lift_eval.memory.fake_model import fake_model
+from lift_eval.memory.predict import MemoryPart, Prediction, chosen_compute, predict
+from lift_eval.memory.simulate import _Ledger, answering_bytes, gradient_bytes
+from lift_eval.memory.workload import ANSWER_TOKENS, QUESTION_TOKENS, Workload
 from lift_eval.models.loading import quantization_config
 from lift_eval.recipe import ComputeSettings, PrecisionSettings, Recipe, load_recipe
 from lift_eval.training.batching import micro_batches
@@ -60,7 +51,10 @@ def predicted(config: Any, recipe: Recipe, free: int = 2**40, tokens: int = 5000
 def test_a_gradient_takes_what_was_predicted(architecture: str, adapter: str, checkpointing: bool) -> None:
     recipe, batch = recipe_with(adapter), batch_of(300, 2)
     expected = gradient_bytes(
-        shadow(tiny_config(architecture), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
+        fake_model(tiny_config(architecture), recipe, CPU),
+        batch,
+        checkpointing=checkpointing,
+        accumulated=False,
     )
     model = attach(tiny_model(architecture), recipe.adapter, seed=0).train()
     if checkpointing:
@@ -82,7 +76,7 @@ def test_rows_behind_a_trunk_take_what_was_predicted(adapter: str, checkpointing
     batch = max(batches, key=lambda batch: batch.tokens)
     assert batch.trunk is not None
     expected = gradient_bytes(
-        shadow(tiny_config("llama"), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
+        fake_model(tiny_config("llama"), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
     )
     model = attach(tiny_model(), recipe.adapter, seed=0).train()
     if checkpointing:
@@ -94,17 +88,17 @@ def test_rows_behind_a_trunk_take_what_was_predicted(adapter: str, checkpointing
 
 def test_the_longest_rows_and_the_longest_behind_a_trunk_are_predicted() -> None:
     recipe = recipe_with("lora")
-    model = shadow(tiny_config("llama"), recipe, CPU)
+    model = fake_model(tiny_config("llama"), recipe, CPU)
     alike = [
         Sample(torch.tensor([0] * 300 + [number] * 9), torch.ones(3, dtype=torch.int64))
         for number in range(4)
     ]
     other = Sample(torch.tensor([9] * 10), torch.ones(40, dtype=torch.int64))
-    trunks, apart = Work(model, [alike]), Work(model, [alike[:1]])
+    trunks, apart = Workload(model, [alike]), Workload(model, [alike[:1]])
     assert trunks.gradient(64, checkpointing=False) == pytest.approx(
         apart.gradient(64, checkpointing=False), rel=0.3
     )
-    assert Work(model, [[*alike, other]]).gradient(64, checkpointing=False) >= trunks.gradient(
+    assert Workload(model, [[*alike, other]]).gradient(64, checkpointing=False) >= trunks.gradient(
         64, checkpointing=False
     )
 
@@ -127,8 +121,8 @@ def test_what_is_read_once_without_a_gradient_takes_what_was_predicted(adapter: 
     batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
     with _Ledger() as ledger:
         step_gradient(model, batches, 1)
-    made = shadow(tiny_config("llama"), recipe, CPU)
-    assert Work(made, [samples]).gradient(64, checkpointing=False) == pytest.approx(ledger.peak, rel=0.15)
+    made = fake_model(tiny_config("llama"), recipe, CPU)
+    assert Workload(made, [samples]).gradient(64, checkpointing=False) == pytest.approx(ledger.peak, rel=0.15)
 
 
 def test_windows_and_documents_of_pairs_are_read_once_where_the_recipe_freezes_them() -> None:
@@ -137,10 +131,10 @@ def test_windows_and_documents_of_pairs_are_read_once_where_the_recipe_freezes_t
         "prompt.max_tokens": 1200, "auxiliary.prompts": ["test", "closed_book"], "precision.quantization": "none",
     }  # fmt: skip
     recipe = load_recipe("fast", changes)
-    model = shadow(tiny_config("llama"), recipe, CPU)
+    model = fake_model(tiny_config("llama"), recipe, CPU)
     context, test, closed_book = (
         {(len(sample.prefix), len(sample.target)) for sample in samples}
-        for samples in Work.of(recipe, model, document_tokens=5000, window=16384).steps
+        for samples in Workload.of(recipe, model, document_tokens=5000, window=16384).steps
     )
     assert context == {(1024, 256)}
     assert test == {(1024, 256), (1200 - QUESTION_TOKENS, ANSWER_TOKENS)}
@@ -156,7 +150,7 @@ def test_a_quantized_base_takes_what_was_predicted(quantization: str) -> None:
     base = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     real = attach(base, recipe.adapter, seed=0, quantization=settings)
     weights = sum(tensor.nbytes for tensor in real.state_dict().values() if isinstance(tensor, torch.Tensor))
-    made = shadow(config, recipe, CPU)
+    made = fake_model(config, recipe, CPU)
     assert sum(tensor.nbytes for tensor in made.state_dict().values()) == pytest.approx(weights, rel=0.05)
     batch = batch_of(300, 2)
     with _Ledger() as ledger:
@@ -170,7 +164,7 @@ def test_a_quantized_base_takes_what_was_predicted(quantization: str) -> None:
 def test_answering_takes_what_was_predicted(architecture: str, shared: int) -> None:
     prompts = [[1] * shared + [2 + number] * (300 - shared) for number in range(4)]
     expected = answering_bytes(
-        shadow(tiny_config(architecture), recipe_with("lora"), CPU), prompts, Decoding(6), batch=4
+        fake_model(tiny_config(architecture), recipe_with("lora"), CPU), prompts, Decoding(6), batch=4
     )
     model = attach(tiny_model(architecture), recipe_with("lora").adapter, seed=0).eval()
     with _Ledger() as ledger:
@@ -178,19 +172,19 @@ def test_answering_takes_what_was_predicted(architecture: str, shared: int) -> N
     assert expected == pytest.approx(ledger.peak, rel=0.1)
 
 
-def test_the_shadow_of_a_large_model_holds_no_data() -> None:
+def test_the_fake_of_a_large_model_holds_no_data() -> None:
     config = tiny_config("llama")
     config.hidden_size, config.intermediate_size, config.num_attention_heads = 8192, 28672, 64
     before = psutil.Process().memory_info().rss
-    model = shadow(config, recipe_with("lora", precision__dtype="bfloat16"), CPU)
+    model = fake_model(config, recipe_with("lora", precision__dtype="bfloat16"), CPU)
     assert sum(tensor.nbytes for tensor in model.parameters()) > 2**31
     assert psutil.Process().memory_info().rss - before < 2**29
 
 
 def test_little_memory_means_smaller_micro_batches_and_then_checkpointing() -> None:
     recipe = recipe_with("lora", training__segment_tokens=256, training__stride_tokens=256)
-    model = shadow(tiny_config("llama"), recipe, CPU)
-    work = Work.of(recipe, model, document_tokens=5000, window=16384)
+    model = fake_model(tiny_config("llama"), recipe, CPU)
+    work = Workload.of(recipe, model, document_tokens=5000, window=16384)
     plenty = work.choose(recipe.compute, 2**40)
     assert (plenty.micro_batch_tokens, plenty.gradient_checkpointing) == (2048, False)
     needed = work.optimizer + work.gradient(2048, checkpointing=False)
@@ -255,7 +249,12 @@ def test_every_phase_of_every_shipped_strategy_is_predicted() -> None:
 
 
 def test_the_peak_is_the_largest_phase_and_what_lasts() -> None:
-    parts = [Part("a", 5), Part("b", 1, phase="x"), Part("c", 2, phase="x"), Part("d", 2, phase="y")]
+    parts = [
+        MemoryPart("a", 5),
+        MemoryPart("b", 1, phase="x"),
+        MemoryPart("c", 2, phase="x"),
+        MemoryPart("d", 2, phase="y"),
+    ]
     prediction = Prediction(parts, ComputeSettings())
     assert (prediction.peak, prediction.largest_phase) == (8, "x")
 

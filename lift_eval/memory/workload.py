@@ -1,0 +1,231 @@
+"""The largest batches that a recipe makes of a document, as far as its length tells them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lift_eval.memory.fake_model import bytes_of, trained_parameters
+from lift_eval.memory.simulate import gradient_bytes
+from lift_eval.models.loading import attends_fully
+from lift_eval.recipe import ComputeSettings, Recipe
+from lift_eval.training.batching import MicroBatch, micro_batches
+from lift_eval.training.finetune import column_cost_of
+from lift_eval.training.prefix_cache import PrefixError
+from lift_eval.training.samples import Sample
+
+MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
+"""Of a micro-batch, by type of device: larger ones take more memory and hardly less time."""
+
+
+SAFE_SHARE = 0.8
+"""Of the free memory; the rest is for what is not foreseen, such as memory that is free in small pieces only."""
+
+
+QUESTION_TOKENS, ANSWER_TOKENS, SENTENCE_TOKENS, PARAGRAPH_TOKENS = 48, 24, 24, 400
+"""Lengths that no recipe tells."""
+
+
+CHARACTERS_PER_TOKEN = 4
+
+
+_ENOUGH_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The training of one document, as the largest optimizer step of each kind of epoch.
+
+    Attributes:
+        model: From `fake_model`.
+        steps: Samples of the largest optimizer step of each kind of epoch.
+    """
+
+    model: Any
+    steps: Sequence[Sequence[Sample]]
+    _known: dict[object, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, model: Any, *, document_tokens: int, window: int) -> Workload:  # noqa: ANN401
+        """What a recipe makes of a document, as far as it is known without its text.
+
+        Args:
+            recipe: What is done.
+            model: From `fake_model`.
+            document_tokens: Tokens of the document.
+            window: Most tokens of a prompt with its answer.
+        """
+        return cls(model, list(largest_steps(recipe, document_tokens, window)))
+
+    @property
+    def optimizer(self) -> int:
+        """Bytes of the optimizer's state."""
+        return 2 * bytes_of(trained_parameters(self.model))
+
+    def gradient(self, micro_batch_tokens: int, checkpointing: bool) -> int:
+        """Most bytes that making a step's gradient takes, in micro-batches of so many tokens."""
+        try:
+            return self._gradient(micro_batch_tokens, checkpointing, trunks=True)
+        except PrefixError:
+            return self._gradient(micro_batch_tokens, checkpointing, trunks=False)
+
+    def _gradient(self, micro_batch_tokens: int, checkpointing: bool, *, trunks: bool) -> int:
+        share, cost = attends_fully(self.model), column_cost_of(self.model)
+        most = 0
+        for step in self.steps:
+            samples = step if share and trunks else [sample.whole() for sample in step]
+            batches = micro_batches(
+                samples, micro_batch_tokens, share_prefixes=share, trunks=trunks, column_cost=cost
+            )
+            kinds: dict[object, list[MicroBatch]] = defaultdict(list)
+            for batch in batches:
+                kinds[_kind(batch)].append(batch)
+            for batch in (max(kind, key=lambda batch: batch.tokens) for kind in kinds.values()):
+                several = len(batches) > 1
+                path = (
+                    tuple((len(trunk.ids), trunk.frozen) for trunk in batch.trunk.path) if batch.trunk else ()
+                )
+                case = (batch.input_ids.shape, batch.branches is None, path, several, checkpointing)
+                if case not in self._known:
+                    self._known[case] = gradient_bytes(
+                        self.model, batch, checkpointing=checkpointing, accumulated=several
+                    )
+                most = max(most, self._known[case])
+        return most
+
+    def choose(self, compute: ComputeSettings, free: int) -> ComputeSettings:
+        """Decide what the recipe leaves open: the largest micro-batches that fit, and checkpointing only if it must be.
+
+        Args:
+            compute: The recipe's compute group.
+            free: Bytes that are free with the model in memory.
+
+        Returns:
+            The group without ``auto``. Where nothing fits, it is what takes least.
+        """
+        tokens, checkpointing = compute.micro_batch_tokens, compute.gradient_checkpointing
+        chosen = compute
+        if "auto" not in (tokens, checkpointing):
+            return chosen
+        for checkpointed in (False, True) if checkpointing == "auto" else (checkpointing,):
+            for size in self._sizes() if tokens == "auto" else (tokens,):
+                chosen = compute.model_copy(
+                    update={"micro_batch_tokens": size, "gradient_checkpointing": checkpointed}
+                )
+                if self.optimizer + self.gradient(size, checkpointed) <= SAFE_SHARE * free:
+                    return chosen
+        return chosen
+
+    def _sizes(self) -> Iterator[int]:
+        """Sizes of micro-batches worth trying, down to that of the longest sample."""
+        longest = _longest(self.steps)
+        size = MOST_TOKENS.get(self.model.device.type, max(MOST_TOKENS.values()))
+        yield size
+        while size > longest:
+            size //= 2
+            yield size
+
+
+def _kind(batch: MicroBatch) -> object:
+    """What tells micro-batches apart of which the one with most tokens takes most memory."""
+    if batch.trunk is None:
+        return "whole"
+    # A batch counts what stands before it among its tokens only where that has a gradient.
+    return batch.trunk.end if batch.trunk.frozen else "behind a trunk"
+
+
+def _longest(steps: Iterable[Iterable[Sample]]) -> int:
+    return max(sample.tokens for samples in steps for sample in samples)
+
+
+def longest_inlined(steps: Iterable[Iterable[Sample]]) -> int:
+    """Tokens of the longest sample, its prefix included."""
+    return _longest((sample.whole() for sample in samples) for samples in steps)
+
+
+def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[Sample]]:
+    """The samples of the largest optimizer step of each kind of epoch."""
+    training, auxiliary = recipe.training, recipe.auxiliary
+    length = max(min(training.segment_tokens, document_tokens), 2)
+    count = 1 + max(math.ceil((document_tokens - length) / training.stride_tokens), 0)
+    instruction = len(training.recite_instruction) // CHARACTERS_PER_TOKEN
+    windows = min(training.window_tokens, document_tokens) + instruction if training.contextualized else 0
+    if training.freezes_context:
+        # The same windows for all segments are read once, and so is the document of a pair.
+        segment = sample([0] * windows, length, frozen=windows - max(instruction, 1))
+        segments = [segment] * min(count, _ENOUGH_SAMPLES)
+    else:
+        segments = [sample(context, length) for context in alike(count, windows, 0)]
+    if training.context_epochs:
+        yield _largest(segments, training.samples_per_step)
+    if not training.joint_epochs:
+        return
+    joint = segments if training.joint_segments else []
+    if auxiliary.strategy == "none":
+        yield _largest(joint, training.samples_per_step)
+        return
+    asked = document_tokens // SENTENCE_TOKENS if auxiliary.strategy == "sentences" else 1
+    for kind in auxiliary.prompts:
+        closed_book = kind == "closed_book"
+        prompt = _prompt(recipe, document_tokens, window, closed_book=closed_book)
+        frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
+        contexts = alike(auxiliary.pairs * asked, *prompt)
+        pairs = [sample(context, ANSWER_TOKENS, frozen=max(frozen, 0)) for context in contexts]
+        yield _largest([*joint, *pairs], training.samples_per_step)
+
+
+def _largest(samples: list[Sample], per_step: int | str) -> list[Sample]:
+    most = _ENOUGH_SAMPLES if per_step == "all" else min(int(per_step), _ENOUGH_SAMPLES)
+    return sorted(samples, key=lambda sample: -sample.tokens)[:most]
+
+
+def sample(context: Sequence[int], target: int, *, frozen: int = 0) -> Sample:
+    """A sample of any tokens, of whose context so many are a frozen prefix."""
+    ids = torch.tensor(context, dtype=torch.int64)
+    return Sample(ids[frozen:], torch.zeros(target, dtype=torch.int64), ids[:frozen])
+
+
+def alike(count: int, length: int, shared: int) -> list[list[int]]:
+    """Token ids that begin alike; as many as are asked for, or enough of them."""
+    return [[0] * shared + [1 + number] * (length - shared) for number in range(min(count, _ENOUGH_SAMPLES))]
+
+
+def _prompt(recipe: Recipe, document_tokens: int, window: int, *, closed_book: bool) -> tuple[int, int]:
+    """Tokens of a prompt about the document, and how many of them all its prompts begin with."""
+    if closed_book:
+        return QUESTION_TOKENS, QUESTION_TOKENS // 2
+    whole = document_tokens + QUESTION_TOKENS
+    most = min(recipe.prompt.max_tokens, window - recipe.decoding.max_new_tokens)
+    length = max(min(whole, most), 2)
+    # Where all of the prompt is cut, each question moves the cut.
+    moves = whole > most and recipe.prompt.truncate == "prompt"
+    return length, length // 2 if moves else max(length - QUESTION_TOKENS, 0)
+
+
+def largest_questions(recipe: Recipe, document_tokens: int, window: int) -> list[list[int]]:
+    """Prompts of as many questions as are decoded at once."""
+    closed_book = recipe.prompt.document == "none"
+    return alike(
+        recipe.compute.answer_batch, *_prompt(recipe, document_tokens, window, closed_book=closed_book)
+    )
+
+
+def largest_requests(recipe: Recipe, document_tokens: int) -> list[list[int]]:
+    """One batch of requests for question-answer pairs."""
+    settings = recipe.auxiliary
+    context = settings.context_characters if "context" in settings.request_template else 0
+    shown, asked = {
+        "passages": (settings.passage_sentences * SENTENCE_TOKENS, settings.pairs),
+        "sentences": (
+            SENTENCE_TOKENS + context // CHARACTERS_PER_TOKEN,
+            document_tokens // SENTENCE_TOKENS + 1,
+        ),
+        "paragraphs": (PARAGRAPH_TOKENS, settings.pairs),
+    }[settings.strategy]
+    length = min(shown, document_tokens) + len(settings.request_template) // CHARACTERS_PER_TOKEN
+    return alike(min(asked, settings.batch), length, 0)
