@@ -17,6 +17,7 @@ from lift_eval.adapters.on_demand import nothing_quantized
 from lift_eval.adapters.quantization import quantize, quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
+from lift_eval.models.loading import keep_quantized_weights
 from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, NoAdapter, PissaSettings
 
 
@@ -37,7 +38,9 @@ def attach(
 
     Raises:
         AdapterError: If the adapter does not fit the model.
+        CheckpointError: If bitsandbytes has changed the model's 4-bit weights since they were loaded.
     """
+    keep_quantized_weights(model)
     if isinstance(adapter, NoAdapter):
         adapted = model
     else:

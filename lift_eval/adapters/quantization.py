@@ -10,6 +10,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from lift_eval.models.loading import keep_quantized_weights
+
 
 def quantize(model: nn.Module, config: BitsAndBytesConfig) -> None:
     """Quantize the base's linear layers in place, as loading with this configuration would have.
@@ -23,6 +25,7 @@ def quantize(model: nn.Module, config: BitsAndBytesConfig) -> None:
     """
     for parent, name, layer in list(quantizable(model)):
         setattr(parent, name, _quantized(layer, config))
+    keep_quantized_weights(model)
     base = _base(model)
     base.is_loaded_in_4bit, base.is_loaded_in_8bit = config.load_in_4bit, config.load_in_8bit
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
@@ -71,6 +72,29 @@ def quantization_config(settings: PrecisionSettings, dtype: torch.dtype) -> Bits
             bnb_4bit_compute_dtype=dtype,
         )
     return BitsAndBytesConfig(load_in_8bit=True) if settings.quantization == "int8" else None
+
+
+def keep_quantized_weights(model: nn.Module) -> None:
+    """Let 4-bit weights stay as they were quantized, whatever the processor.
+
+    On a CPU with AVX512-BF16, bitsandbytes would pack them anew in the first pass in evaluation mode and round their
+    scales for good: what the model computes would depend on what it was asked before, and on the machine.
+
+    Args:
+        model: A model that bitsandbytes may have quantized; others stay as they are.
+
+    Raises:
+        CheckpointError: If that has happened already.
+    """
+    layers: Iterator[Any] = model.modules()
+    for layer in layers:
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+            if getattr(layer.weight.quant_state, "packing_format_for_cpu", False):
+                raise CheckpointError(
+                    "4-bit weights must be as they were loaded, but bitsandbytes has packed them anew for this CPU in "
+                    "an evaluation pass; load the model again and do not run it before it is handed over"
+                )
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -154,6 +178,7 @@ def load_model(
         )
     if device_map is None and quantized is None:
         model.to(device)
+    keep_quantized_weights(model)
     model.requires_grad_(False)
     return model.eval()
 

@@ -8,13 +8,14 @@ import bitsandbytes as bnb
 import pytest
 import torch
 from peft.utils.integrations import dequantize_bnb_weight
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from lift_eval.adapters import AdapterState, attach, quantize, unadapted
-from lift_eval.errors import AdapterError
-from lift_eval.recipe import LoraSettings, PissaSettings
+from lift_eval.errors import AdapterError, CheckpointError
+from lift_eval.models.loading import load_model
+from lift_eval.recipe import LoraSettings, NoAdapter, PissaSettings, PrecisionSettings
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens, train, trainable
-from tests.tiny_models import ARCHITECTURES, save_checkpoint, tiny_model
+from tests.tiny_models import ARCHITECTURES, save_checkpoint, tiny_config, tiny_model
 
 CONFIGS = {
     "nf4": BitsAndBytesConfig(
@@ -33,6 +34,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:MatMul8bitLt")
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(params=[False, True], ids=["any CPU", "AVX512-BF16"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bitsandbytes takes the processor for: it packs 4-bit weights anew on those with AVX512-BF16."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: request.param)
+
+
+def wide_model(width: int) -> PreTrainedModel:
+    config = tiny_config("llama")
+    config.hidden_size, config.head_dim = width, width // 4
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config)
 
 
 def loaded(checkpoint: Path, bits: str):
@@ -86,6 +100,38 @@ def test_every_base_linear_layer_but_the_output_embedding_is_quantized(bits: str
     quantize(bare, CONFIGS[bits])
     assert sum(isinstance(module, QUANTIZED) for module in bare.modules()) == 2 * 7
     assert type(bare.lm_head) is torch.nn.Linear
+
+
+@pytest.mark.parametrize("width", [32, 64, 576])
+@pytest.mark.parametrize(
+    "way", ["loaded quantized", "quantized afterwards", "handed over", "without an adapter"]
+)
+def test_an_evaluation_pass_changes_nothing(way: str, width: int, processor: None, tmp_path: Path) -> None:
+    if way == "quantized afterwards":
+        model = attach(wide_model(width), settings("lora"), seed=0, quantization=CONFIGS["nf4"])
+    else:
+        wide_model(width).save_pretrained(tmp_path)
+        if way == "loaded quantized":
+            model = load_model(
+                str(tmp_path), PrecisionSettings(quantization="nf4"), device=torch.device("cpu")
+            )
+        else:
+            adapter = NoAdapter() if way == "without an adapter" else settings("lora")
+            model = attach(loaded(tmp_path, "nf4"), adapter, seed=0)
+    inputs = tokens()
+    trained = logits(model.train(), inputs)
+    evaluated = logits(model.eval(), inputs)
+    assert torch.equal(evaluated, trained), "training and answering see the same weights"
+    assert torch.equal(logits(model.train(), inputs), trained)
+
+
+def test_weights_that_an_evaluation_pass_has_changed_are_refused(tmp_path: Path) -> None:
+    wide_model(64).save_pretrained(tmp_path)
+    model = loaded(tmp_path, "nf4")
+    weight = model.model.layers[0].mlp.up_proj.weight
+    bnb.functional._convert_weight_packed_for_cpu(weight.data, weight.quant_state)  # what that pass does
+    with pytest.raises(CheckpointError, match="load the model again"):
+        attach(model, settings("lora"), seed=0)
 
 
 def test_pissa_quantizes_the_residual() -> None:
