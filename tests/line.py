@@ -90,7 +90,6 @@ def run(
     tasks: tuple[str, ...] = tuple(TASKS),
     *,
     model: Any = "lift",
-    use_cache: str | None = None,
     **arguments: Any,
 ) -> dict[str, Any] | None:
     """Run tasks with the model class, or with one derived from it.
@@ -110,7 +109,6 @@ def run(
         device="cpu",
         batch_size=4,
         log_samples=True,
-        use_cache=use_cache,
         bootstrap_iters=0,
     )
     return None if done is None else outcome(done)

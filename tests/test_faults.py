@@ -158,20 +158,6 @@ def test_the_order_of_documents_changes_nothing(folder: Path, whole: dict[str, A
     assert line.trainings(done) == line.trainings(whole)
 
 
-def test_lm_evals_cache_does_not_keep_what_was_given_up(
-    folder: Path, whole: dict[str, Any], training: Any, tmp_path: Path
-) -> None:
-    training(fails(FAULTS[0], 2))
-    cache = str(tmp_path / "cache")
-    first = line.run(folder, ("answers",), store="off", use_cache=cache)
-    assert first is not None
-    assert first["answers"]["answers"][1] == [1, [[""]]]
-    second = line.run(folder, ("answers",), store="off", use_cache=cache)
-    assert second is not None
-    assert second["answers"]["answers"] == whole["answers"]["answers"]
-    assert second["record"]["totals"]["documents"] == 1  # the others came from the cache
-
-
 # --- signals ----------------------------------------------------------------------------------------------------
 
 

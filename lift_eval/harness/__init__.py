@@ -1,1 +1,1 @@
-"""lm-evaluation-harness meets the core here: the model ``lift``, its arguments, answer cache, exit status."""
+"""lm-evaluation-harness meets the core here: the model ``lift``, its arguments, exit status."""

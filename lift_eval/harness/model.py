@@ -31,7 +31,6 @@ from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
 from lift_eval.document import Document, find_document
 from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
-from lift_eval.harness import answer_cache
 from lift_eval.harness.arguments import HF_ARGUMENTS, JUDGE_VARIABLE, recipe_from_arguments
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
@@ -262,19 +261,14 @@ class LiftLM(HFLM):  # type: ignore[misc]
             # Of a document that was given up there are none.
             for place, result in zip(group.places, outcome.results, strict=False):
                 results[place] = result
-                self.cache_hook.add_partial(kind, requests[place].args, result)
             if group.document is not None:
                 known[group.document.digest] = outcome.record
-            if not outcome.results and self.cache_hook.dbdict is not None:
-                given_up_here = [requests[place].args for place in group.places]
-                answer_cache.note_given_up(self.cache_hook.dbdict, kind, given_up_here)
         self.record.documents = list(known.values())
         self.record.peak_memory_bytes = self.dispatcher.peak_memory_bytes
         self.record.wall_seconds += time.perf_counter() - began
         # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
         self._rank = self.dispatcher.processes.rank
-        if self.cache_hook.dbdict is None:  # lm-eval's cache of answers would know the prompts no more
-            self._answered.append((requests, groups))
+        self._answered.append((requests, groups))
         if self._rank == 0:
             note_given_up([record.summary() for record in self.record.documents if record.failure])
         return results
@@ -421,22 +415,19 @@ class LiftLM(HFLM):  # type: ignore[misc]
         return self._rank
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Accept lm-eval's answer cache only if it is empty or of this model and recipe.
+        """Refuse lm-eval's cache of answers, ``--use_cache``.
+
+        It knows a request by its prompt alone. The document that a closed-book prompt does not hold, the weights, the
+        tokenizer and the recipe decide the answer too; the store knows answers by all of these.
 
         Raises:
-            StoreError: If the cache belongs to something else, or several processes share the run.
+            StoreError: If there is a cache.
         """
-        cache = getattr(cache_hook, "dbdict", None)
-        if cache is not None:
-            count = self.dispatcher.processes.count
-            if count > 1:
-                raise StoreError(
-                    f"--use_cache is for a single process, and this run has {count}; leave it out: the store keeps "
-                    "adapters and answers for all of them"
-                )
-            # All that decides an answer to a prompt and is not in the prompt.
-            model, given = f"{self.pretrained}@{self.revision}", f"{self._max_length} {self.document_field}"
-            answer_cache.claim(cache, f"{model} {self.recipe.digest} {given}")
+        if cache_hook.dbdict is not None:
+            raise StoreError(
+                "--use_cache knows an answer by its prompt alone, so one document or model would be given the answers "
+                "of another; leave it out: the store keeps adapters and answers by all that decides them"
+            )
         super().set_cache_hook(cache_hook)
 
     def get_model_info(self) -> dict[str, Any]:

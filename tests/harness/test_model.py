@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def lift(checkpoint: Path, **arguments: Any) -> LiftLM:
-    return LiftLM(str(checkpoint), device="cpu", store="off", **{"recipe": "icl", **arguments})
+    return LiftLM(str(checkpoint), device="cpu", **{"recipe": "icl", "store": "off", **arguments})
 
 
 @pytest.fixture(scope="module")
@@ -279,16 +279,27 @@ def test_the_results_hold_recipe_versions_and_costs_as_plain_json(checkpoint):
     assert [document["questions"] for document in info["documents"]] == [2, 1]
 
 
-def test_the_answer_cache_is_refused_to_another_recipe(checkpoint, tmp_path):
-    cache = str(tmp_path / "answers.db")
-    requests = [about(LAMP, "Who?")]
-    first = CachingLM(lift(checkpoint), cache).generate_until(requests)
-    again = lift(checkpoint)
-    assert CachingLM(again, cache).generate_until(requests) == first
-    assert again.record.documents == []  # from the cache
-    for other in (TRAINED, {"seed": 1}, {"max_length": 999}, {"document_field": "body"}):
-        with pytest.raises(StoreError, match="give each model and recipe a cache of its own"):
-            CachingLM(lift(checkpoint, **other), cache)
+def test_lm_evals_cache_of_answers_is_refused_before_anything_is_trained(checkpoint, tmp_path):
+    """It knows a request by its prompt: two documents with one closed-book question would share an answer."""
+    lm = lift(checkpoint, **TRAINED)
+    with pytest.raises(StoreError, match="leave it out: the store keeps adapters and answers"):
+        CachingLM(lm, str(tmp_path / "answers.db"))
+    assert lm.record.documents == []
+
+
+def test_one_closed_book_question_about_two_documents_has_two_answers_again_from_the_store(
+    checkpoint, tmp_path
+):
+    asked = [
+        generation("Who was there?", {"context": text}, row=row) for row, text in enumerate((LAMP, BOAT))
+    ]
+    store = str(tmp_path / "store")
+    first = lift(checkpoint, **TRAINED, store=store)
+    answers = first.generate_until(asked, disable_tqdm=True)
+    again = lift(checkpoint, **TRAINED, store=store)
+    assert again.generate_until(asked[::-1], disable_tqdm=True) == answers[::-1]
+    assert [record.reused for record in again.record.documents] == [["adapter", "answers"]] * 2
+    assert answers[0] != answers[1]
 
 
 def test_all_wrong_arguments_are_told_at_once_before_anything_is_loaded():
