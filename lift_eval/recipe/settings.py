@@ -105,6 +105,9 @@ class TrainingSettings(Settings):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up; over the whole run, both stages."""
     warmup_steps: NonNegativeInt = 0
+    warmup: Literal["run", "per_stage"] = "run"
+    """Whether the rate rises once in a run, or in each of the two stages, as in the first implementation: there the
+    first step of a stage has rate 0."""
     context_epochs: NonNegativeInt = 8
     """Epochs of stage 1, on the document's segments."""
     joint_epochs: NonNegativeInt = 0
@@ -135,6 +138,15 @@ class TrainingSettings(Settings):
                 f"segments is lost, got {stride}"
             )
         return stride
+
+    @model_validator(mode="after")
+    def _stages_are_known(self) -> TrainingSettings:
+        if self.warmup == "per_stage" and (self.schedule != "constant" or self.window_draw == "step"):
+            raise ValueError(
+                "'training.warmup: per_stage' needs 'training.schedule: constant' and a 'training.window_draw' other "
+                f"than step, got '{self.schedule}' and '{self.window_draw}'"
+            )
+        return self
 
     @property
     def epochs(self) -> int:

@@ -57,19 +57,22 @@ def steps_of(count: int, samples_per_step: int | str) -> int:
     return min(count, 1) if samples_per_step == "all" else math.ceil(count / int(samples_per_step))
 
 
-def learning_rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
+def learning_rate_factor(step: int, total: int, settings: TrainingSettings, *, stage_start: int = 0) -> float:
     """Factor on the learning rate at a step: linear warm-up, then the schedule over what is left of the run.
 
-    The schedule spans both stages: restarting it would leave the first step of each stage at rate 0.
+    The schedule spans both stages, unless the recipe asks for a warm-up in each.
 
     Args:
         step: Number of the step, from 0.
         total: Steps of the whole run.
         settings: The recipe's training group.
+        stage_start: Number of the first step of the stage that the step belongs to.
 
     Returns:
-        A factor above 0 and at most 1.
+        A factor above 0 and at most 1; 0 at the first step of a stage with a warm-up of its own.
     """
+    if settings.warmup == "per_stage":
+        return min((step - stage_start) / settings.warmup_steps, 1.0) if settings.warmup_steps else 1.0
     if step < settings.warmup_steps:
         return (step + 1) / (settings.warmup_steps + 1)
     left = max(total - settings.warmup_steps, 1)
@@ -96,8 +99,9 @@ def finetune(
 
     Args:
         model: The model with its adapter; left in evaluation mode.
-        epochs: The samples of each epoch. A list of lists is known beforehand; an iterator is asked for an epoch
-            when it begins, and an epoch that is an iterator is taken in its order, step by step as samples come.
+        epochs: The samples of each epoch, those of stage 1 first. A list of lists is known beforehand; an iterator is
+            asked for an epoch when it begins, and an epoch that is an iterator is taken in its order, step by step as
+            samples come.
         settings: The recipe's training group.
         compute: The recipe's compute group.
         share_prefixes: Whether the model can take the mask of a tree of samples that begin alike.
@@ -127,24 +131,36 @@ def finetune(
         column_cost_of(model) if column_cost is None else column_cost,
     )
     with _training_mode(model, optimizer, layout):
-        for samples in epochs:
-            for chunk in step_samples(samples, settings.samples_per_step, generator):
-                rate = settings.learning_rate * learning_rate_factor(len(report.losses), total, settings)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                mean_loss = _accumulate(model, chunk, layout)
-                norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-                loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                report.losses.append(loss)
-                report.tokens += tokens_read(layout.laid_out(chunk))
-                report.supervised += sum(sample.supervised for sample in chunk)
-                if on_step is not None:
-                    on_step(len(report.losses), max(total, len(report.losses)), loss)
+        for rate, chunk in _steps(epochs, settings, total, generator):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            mean_loss = _accumulate(model, chunk, layout)
+            norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+            loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            report.losses.append(loss)
+            report.tokens += tokens_read(layout.laid_out(chunk))
+            report.supervised += sum(sample.supervised for sample in chunk)
+            if on_step is not None:
+                on_step(len(report.losses), max(total, len(report.losses)), loss)
     report.micro_batch_tokens, report.gradient_checkpointing = layout.max_tokens, layout.checkpointing
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _steps(
+    epochs: Iterable[Iterable[Sample]], settings: TrainingSettings, total: int, generator: torch.Generator
+) -> Iterator[tuple[float, Sequence[Sample]]]:
+    """The learning rate of each step and its samples."""
+    step = stage_start = 0
+    for epoch, samples in enumerate(epochs):
+        if epoch == settings.context_epochs:
+            stage_start = step
+        for chunk in step_samples(samples, settings.samples_per_step, generator):
+            factor = learning_rate_factor(step, total, settings, stage_start=stage_start)
+            yield settings.learning_rate * factor, chunk
+            step += 1
 
 
 def optimizer_of(parameters: Sequence[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:

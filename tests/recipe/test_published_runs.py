@@ -81,8 +81,18 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
         pairs,
     )
     assert (*found, training.warmup_steps) == PUBLISHED[name]
-    assert (training.betas, training.eps, training.weight_decay) == ((0.9, 0.98), 1e-8, 1e-4)
+    assert (training.eps, training.max_grad_norm) == (1e-8, 1.0)
     assert (training.segment_tokens, training.stride_tokens, training.window_tokens) == (2048, 768, 4096)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("v2")])
+def test_optimizer_and_schedule_of_the_first_implementation(name: str) -> None:
+    training = load_recipe(name).training
+    quick_start = name.startswith("lora")
+    assert (training.betas, training.samples_per_step) == ((0.9, 0.98), "all")
+    assert training.weight_decay == (0 if quick_start else 1e-4)
+    assert training.schedule == ("linear" if quick_start else "constant")
+    assert training.warmup == ("per_stage" if training.warmup_steps else "run")
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith(("llama3", "gemma2"))])

@@ -62,7 +62,7 @@ def test_the_quick_start_and_its_baseline_hold_the_published_settings():
     training = lora.training
     assert (training.segment_tokens, training.stride_tokens, training.samples_per_step) == (2048, 768, "all")
     assert (training.learning_rate, training.betas, training.eps) == (2e-4, (0.9, 0.98), 1e-8)
-    assert (training.weight_decay, training.max_grad_norm, training.schedule) == (1e-4, 1.0, "constant")
+    assert (training.weight_decay, training.max_grad_norm, training.schedule) == (0.0, 1.0, "linear")
     assert (training.context_epochs, training.joint_epochs, training.warmup_steps) == (8, 0, 0)
     assert lora.trains
     assert not icl.trains
@@ -226,6 +226,7 @@ def test_one_fault_is_told_once_by_the_key_that_a_person_wrote(write, text, told
             },
             "'auxiliary.strategy: paragraphs' trains whole paragraphs",
         ),
+        ({"training.warmup": "per_stage"}, "'training.warmup: per_stage' needs 'training.schedule: constant'"),
     ],
 )  # fmt: skip
 def test_parts_must_agree_and_another_fault_does_not_hide_that(overrides, told):

@@ -23,6 +23,7 @@ from tests.tiny_models import tiny_model, tiny_tokenizer
 COMMON: dict[str, Any] = {
     "adapter.rank": 4,
     "training.learning_rate": 1e-3,
+    "training.schedule": "constant",
     "training.context_epochs": 0,
     "training.joint_epochs": 2,
     "training.joint_segments": False,

@@ -160,6 +160,26 @@ def test_the_schedule_spans_the_run_and_no_step_has_rate_zero(schedule):
     assert falling == pytest.approx(expected[schedule], rel=1e-5)
 
 
+def test_a_warm_up_in_each_stage_is_that_of_the_first_implementation():
+    """Rates of the published LongBench runs: 3 + 5 gathered epochs at 2e-3, a warm-up of 4 steps in each stage."""
+    warmup = {"learning_rate": 2.0, "warmup_steps": 4, "context_epochs": 3, "joint_epochs": 5}
+    sums = {}
+    for kind in ("per_stage", "run"):
+        with optimizer_steps() as steps:
+            run(moved_model(), [mixed_samples()[:2]] * 8, warmup=kind, **warmup)
+        sums[kind] = [step["lr"] for step in steps]
+    assert sums["per_stage"] == pytest.approx([0, 0.5, 1, 0, 0.5, 1, 1.5, 2])
+    assert sum(sums["run"]) / sum(sums["per_stage"]) == pytest.approx(12 / 6.5)
+
+
+def test_a_step_at_rate_zero_moves_no_weight_but_adams_moments():
+    model = moved_model()
+    before = {name: tensor.detach().clone() for name, tensor in trainable(model).items()}
+    losses = run(model, [mixed_samples()], warmup="per_stage", warmup_steps=1, context_epochs=1).losses
+    assert len(losses) == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainable(model).items())
+
+
 def test_one_optimizer_serves_both_stages():
     """AdamW's moments are kept: the second epoch's first step is not a first step."""
     counts = []

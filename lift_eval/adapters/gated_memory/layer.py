@@ -80,7 +80,7 @@ class MemoryCell(nn.Module):
             heads: Number of query heads.
             head_dim: Dimension d of a head.
             expansion: Hidden width of the memory in units of d.
-            bias: Whether the four linear maps have biases.
+            bias: Whether the linear maps have biases, all but the gate's last.
         """
         super().__init__()
         widths = {
@@ -94,8 +94,9 @@ class MemoryCell(nn.Module):
             # Over the 3-D tensor, as published, so that the fan-in is in * out.
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
             self.register_parameter(name, weight)
+            has_bias = bias and name != "gate_out"
             self.register_parameter(
-                f"{name}_bias", nn.Parameter(torch.zeros(heads, width_out)) if bias else None
+                f"{name}_bias", nn.Parameter(torch.zeros(heads, width_out)) if has_bias else None
             )
 
     def forward(self, query: Tensor) -> tuple[Tensor, Tensor]:
