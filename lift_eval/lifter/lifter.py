@@ -41,6 +41,7 @@ from lift_eval.store import (
     answers_key,
     base_identity,
     entry_key,
+    open_store,
     run_identity,
 )
 from lift_eval.synthesis.generators import make_generator
@@ -68,13 +69,15 @@ class Lifter:
         tokenizer: Its fast tokenizer.
         recipe: What to do.
         window: Most tokens of a prompt with its answer; none for the model's own.
-        store: Where adapters and answers are kept and found again; none to keep nothing.
+        store: Where adapters and answers are kept and found again: a store or the path of its folder. None to keep
+            nothing.
 
     Raises:
         AdapterError: If the adapter does not fit the model.
         CheckpointError: If the tokenizer does not fit the recipe.
         GeneratorError: If the recipe names a server that the environment does not say how to reach.
         RecipeError: If the recipe's samples are longer than the model's window.
+        StoreError: If the store's folder is no path or cannot be made.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Lifter:
         recipe: Recipe,
         *,
         window: int | None = None,
-        store: Store | None = None,
+        store: Store | str | Path | None = None,
     ) -> None:
         self.recipe = recipe
         self.compute = recipe.compute
@@ -92,7 +95,8 @@ class Lifter:
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
         self._check_window()
-        self.store, self._base = self._open(store, model)  # before the adapter changes the base
+        kept = None if store is None else open_store(store)
+        self.store, self._base = self._open(kept, model)  # before the adapter changes the base
         quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
         self.model = attach(model, recipe.adapter, seed=recipe.seed, quantization=quantization).eval()
         self._initial = AdapterState.capture(self.model)
@@ -110,7 +114,7 @@ class Lifter:
         revision: str | None = None,
         trust_remote_code: bool = False,
         attn_implementation: str | None = None,
-        store: Store | None = None,
+        store: Store | str | Path | None = None,
     ) -> Lifter:
         """Load a model and its tokenizer.
 
@@ -122,7 +126,8 @@ class Lifter:
             revision: Branch, tag or commit on the Hub.
             trust_remote_code: Whether code of the checkpoint may run.
             attn_implementation: transformers' own.
-            store: Where adapters and answers are kept and found again; none to keep nothing.
+            store: Where adapters and answers are kept and found again: a store or the path of its folder. None to keep
+            nothing.
 
         Raises:
             LiftEvalError: As `load_model`, `load_recipe` and the constructor do.
@@ -130,6 +135,7 @@ class Lifter:
         recipe = recipe or ("tiny" if name is None else "lora")
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         source = str(name or BUNDLED)
+        kept = None if store is None else open_store(store)  # before the weights are loaded
         bos = resolved.prompt.bos
         tokenizer = load_tokenizer(source, revision, trust_remote_code=trust_remote_code, bos=bos)
         model = load_model(
@@ -142,7 +148,7 @@ class Lifter:
             trust_remote_code=trust_remote_code,
             attn_implementation=attn_implementation,
         )
-        return cls(model, tokenizer, resolved, store=store)
+        return cls(model, tokenizer, resolved, store=kept)
 
     @contextmanager
     def lift(self, document: Document, on_step: OnStep | None = None) -> Iterator[LiftedDocument]:

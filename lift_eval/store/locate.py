@@ -14,24 +14,35 @@ logger = logging.getLogger(__name__)
 ENVIRONMENT_VARIABLE = "LIFT_EVAL_STORE"
 
 
-def open_store(where: str | Path | bool | None = None) -> Store | None:
+def open_store(where: Store | str | Path | bool | None = None) -> Store | None:
     """The store that a user means.
 
     Args:
-        where: A folder; ``off`` (or false) for no store; none for the folder in the environment variable
-            LIFT_EVAL_STORE, else for the default one.
+        where: A store; the path of a folder, as text with a separator in it; ``off`` for no store (YAML makes false of
+            it); None for the folder in the environment variable LIFT_EVAL_STORE, else for the default one.
 
     Returns:
-        The store, or none where there shall be none, or where the default one cannot be made.
+        The store. None where there shall be none, or where the default one cannot be made.
 
     Raises:
-        StoreError: If a folder that was named cannot be made.
+        StoreError: If something else is named, or a folder that cannot be made.
     """
-    named = os.environ.get(ENVIRONMENT_VARIABLE) or None if where is None or where is True else where
-    if named is False or str(named).lower() in ("off", "false"):
+    named = os.environ.get(ENVIRONMENT_VARIABLE) or None if where is None else where
+    if isinstance(named, Store):
+        return named
+    if named is False or str(named).lower() == "off":
         return None
-    if named is not None:
-        return Store(Path(str(named)))
+    if named is None:
+        return _default_store()
+    if not isinstance(named, Path) and not {"/", os.sep} & set(str(named)):
+        raise StoreError(
+            f"{'store' if where is named else ENVIRONMENT_VARIABLE}='{named}' must be 'off' or the path of a folder; "
+            f"write './{named}' for a folder of that name, or leave it out for the usual one"
+        )
+    return Store(Path(str(named)))
+
+
+def _default_store() -> Store | None:
     try:
         return Store(default_folder())
     except (StoreError, RuntimeError) as error:  # a user without a home has no default

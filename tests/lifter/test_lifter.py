@@ -10,7 +10,7 @@ import torch
 from lift_eval.adapters import AdapterState
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.document import Document
-from lift_eval.errors import CheckpointError, DocumentError, RecipeError
+from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
 from lift_eval.lifter.lifter import Lifter, document_seed
 from lift_eval.recipe import Recipe
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens
@@ -276,3 +276,8 @@ def test_the_record_holds_the_mean_gate_of_each_layer_over_all_answers() -> None
         assert lifted.record.gates == pytest.approx(first)
     assert len(first) == 2
     assert all(0 < gate < 0.5 for gate in first)
+
+
+def test_a_store_that_is_no_path_is_told_before_anything_is_loaded():
+    with pytest.raises(StoreError, match="store='st' must be 'off' or the path of a folder"):
+        Lifter.from_pretrained("/no/such/folder", store="st")

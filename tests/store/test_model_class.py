@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from lift_eval.errors import StoreError
-from lift_eval.store import Store
 from tests.store.runs import DOCUMENTS
 from tests.tiny_models import save_checkpoint
 
@@ -93,6 +92,6 @@ def test_the_library_and_the_model_class_share_their_adapters(checkpoint, tmp_pa
 
     lift = model(checkpoint, tmp_path / "store")
     lift.generate_until(requests("generate_until"), disable_tqdm=True)
-    library = Lifter.from_pretrained(checkpoint, lift.recipe, device="cpu", store=Store(tmp_path / "store"))
+    library = Lifter.from_pretrained(checkpoint, lift.recipe, device="cpu", store=str(tmp_path / "store"))
     with library.lift(DOCUMENTS[0]) as lifted:
         assert lifted.record.reused == ["adapter"]

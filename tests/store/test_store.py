@@ -175,7 +175,7 @@ def test_by_default_the_store_is_in_the_cache_folder(tmp_path, monkeypatch):
     assert default_folder() == tmp_path / "home" / ".cache" / "lift_eval"
 
 
-@pytest.mark.parametrize("where", ["off", "OFF", False, "false"])
+@pytest.mark.parametrize("where", ["off", "OFF", False])
 def test_off_means_no_store(where, monkeypatch, tmp_path):
     monkeypatch.setenv("LIFT_EVAL_STORE", str(tmp_path))
     assert open_store(where) is None
@@ -189,9 +189,21 @@ def test_the_environment_names_a_store_unless_the_argument_does(tmp_path, monkey
     assert open_store() is None
 
 
+@pytest.mark.parametrize("word", ["on", "none", "no", "5", 5, True, "default", "st"])
+def test_a_word_is_no_folder(word, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=f"store='{word}' must be 'off' or the path of a folder"):
+        open_store(word)
+    monkeypatch.setenv("LIFT_EVAL_STORE", str(word))
+    with pytest.raises(StoreError, match=f"LIFT_EVAL_STORE='{word}' must be 'off' or"):
+        open_store()
+    assert list(tmp_path.iterdir()) == []
+    assert open_store(f"./{word}").folder == open_store(Path(str(word))).folder == tmp_path / str(word)
+
+
 def test_a_named_store_that_cannot_be_made_is_an_error_of_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    for where in (tmp_path / "file", tmp_path / "file" / "below", "nul\0character"):
+    for where in (tmp_path / "file", tmp_path / "file" / "below", "./nul\0character"):
         with pytest.raises(StoreError, match="or use store=off") as caught:
             open_store(where)
         assert "\n" not in str(caught.value)
