@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lift_eval.reporting import statistics
-from lift_eval.reporting.conditions import conditions, describe_differences
+from lift_eval.reporting.conditions import conditions, describe_differences, describe_forms
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.planning import PlannedRun, plan, runs_of_rows
 from lift_eval.reporting.published import PublishedRow, published_rows
@@ -335,13 +335,13 @@ def _condition_notes(
     notes: list[str] = []
     for task in column.task:
         mine, theirs = (
-            [conditions(s.run, s.task, s.samples) for s in some if s.task.name == task]
-            for some in (own, base)
+            [conditions(source) for source in some if source.task.name == task] for some in (own, base)
         )
         if baseline and mine and theirs:
             notes += describe_differences(mine[0], theirs[0], baseline)
         for seed_conditions in mine[1:]:
             notes += describe_differences(seed_conditions, mine[0], "the first seed")
+    notes += [note for run in _runs(own) for note in describe_forms(run)]
     for total, note in TROUBLES.items():
         count = sum(int(run.lift.get("totals", {}).get(total, 0)) for run in _runs(own))
         if count:

@@ -1,38 +1,56 @@
-"""Under which conditions a score came about, so that two scores are not compared as if they were alike."""
+"""Under which conditions a score came about, so that two scores are not compared as if they were alike.
+
+Every key of a recipe, every flag of ``lm_eval run`` and every model argument is one of three: it decides a condition
+(`CONDITIONS`), it is what a report compares (`COMPARED`), or it changes no answer and no score (`NEUTRAL`). A test
+walks all of them, so that a new one cannot be forgotten.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from lift_eval.results.reading import Run, Sample, TaskResult
+from lift_eval.reporting.planning import PLACES
+from lift_eval.reporting.scores import Source
+from lift_eval.results.reading import Run, TaskResult
 
 Conditions: TypeAlias = Mapping[str, str | None]
-"""Name of a condition to its value in words; None where the run does not say, which is compared with nothing."""
+"""Name of a condition to its value in words. None means that the run does not say; it is compared with nothing."""
+
+LONGEST_VALUE = 60
+"""Characters of a value that a note shows in full."""
+NOT_SET = "not set"
 
 
-def conditions(run: Run, task: TaskResult, samples: Sequence[Sample]) -> Conditions:
+@dataclass(frozen=True)
+class Condition:
+    """Something that two scores must share to be compared.
+
+    Attributes:
+        name: What notes call it.
+        value: Its value in words, or None where the run does not say.
+        settings: What decides it: keys of a recipe (``prompt.bos``), flags of lm-eval (``--limit``), model arguments
+            (``tokenizer=``).
+    """
+
+    name: str
+    value: Callable[[Source], str | None]
+    settings: tuple[str, ...]
+
+
+def conditions(source: Source) -> Conditions:
     """What decides a score besides the method itself.
 
     Args:
-        run: The run.
-        task: Its task.
-        samples: The task's samples; prompt style and judge stand there.
+        source: The task of a run that the score is of.
     """
-    return {
-        "prompt style": _only({sample.prompt_style for sample in samples}),
-        "document in the prompt": _recipe_prompt(run, "document"),
-        "most prompt tokens": _recipe_prompt(run, "max_tokens"),
-        "chat template": _chat_template(run),
-        "few-shot examples": str(task.shots),
-        "decoding": _decoding(task),
-        "precision": _precision(run),
-        "judge": _only({sample.judge for sample in samples}),
-        "limit": _known(run.config.get("limit")) or "none",
-        "task version": task.version,
-        "lm-eval": _known(run.facts.get("lm_eval_version")),
-    }
+    return {condition.name: condition.value(source) for condition in CONDITIONS} | dict(
+        _task_settings(source.task)
+    )
 
 
 def describe_differences(own: Conditions, other: Conditions, whose: str) -> list[str]:
@@ -43,35 +61,150 @@ def describe_differences(own: Conditions, other: Conditions, whose: str) -> list
         other: Of the score it stands beside.
         whose: Name of the other.
     """
+    values = (
+        (name, own.get(name, NOT_SET), other.get(name, NOT_SET)) for name in dict.fromkeys([*own, *other])
+    )
     return [
-        f"{name}: {own[name]} ({whose}: {other[name]})"
-        for name in own
-        if own[name] is not None and other[name] is not None and own[name] != other[name]
+        f"{name}: {mine} ({whose}: {theirs})"
+        for name, mine, theirs in values
+        if mine is not None and theirs is not None and mine != theirs
     ]
 
 
-def _only(values: set[str]) -> str | None:
-    named = sorted(value for value in values if value)
-    if not values:
-        return None
-    return " and ".join(named) or "none"
+def describe_forms(run: Run) -> list[str]:
+    """Say whether a run trained its pairs in another form than its questions were put in."""
+    pairs, questions = _trained_form(run), _asked_form(run)
+    if pairs is None or pairs == questions:
+        return []
+    return [f"pairs were trained {pairs}, questions were put {questions}"]
+
+
+# ------------------------------------------------------------------------------------------------------ their values
+
+
+def _prompt(source: Source) -> Mapping[str, Any]:
+    """The recipe's group ``prompt``; empty for other model classes."""
+    return source.run.recipe.get("prompt") or {}
 
 
 def _known(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _recipe_prompt(run: Run, name: str) -> str | None:
-    return _known((run.recipe.get("prompt") or {}).get(name))
+def _short(value: object) -> str:
+    """A value on one line; a long one by its beginning and its hash."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    text = " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())  # where in memory lm-eval had a function
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE // 2]}… (hash {_hash(text)})"
 
 
-def _chat_template(run: Run) -> str:
-    own = (run.recipe.get("prompt") or {}).get("chat_template")
-    return "on" if own or run.facts.get("chat_template") else "off"
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
 
 
-def _decoding(task: TaskResult) -> str:
-    settings: Mapping[str, Any] = task.config.get("generation_kwargs") or {}
+def _of_prompt(key: str) -> Callable[[Source], str | None]:
+    return lambda source: _known(_prompt(source).get(key))
+
+
+def _of_arguments(name: str) -> Callable[[Source], str | None]:
+    return lambda source: _short(source.run.model_args.get(name, NOT_SET))
+
+
+def _of_samples(name: str) -> Callable[[Source], str | None]:
+    """A field of the samples, else of the metadata that the task was given."""
+
+    def value(source: Source) -> str | None:
+        values = {getattr(sample, name) for sample in source.samples}
+        if values:
+            return " and ".join(sorted(filter(None, values))) or "none"
+        return _known(source.task.metadata.get(name))
+
+    return value
+
+
+def _base_model(source: Source) -> str | None:
+    arguments = source.run.model_args
+    name = source.run.lift.get("pretrained") or arguments.get("pretrained") or arguments.get("model")
+    return f"{name}/{arguments['subfolder']}" if arguments.get("subfolder") else _known(name)
+
+
+def _revision(source: Source) -> str | None:
+    config = source.run.config
+    return _known(config.get("model_sha") or config.get("model_revision"))
+
+
+def _most_prompt_tokens(source: Source) -> str | None:
+    """The smaller of the recipe's limit and the model's window."""
+    limits = (
+        _prompt(source).get("max_tokens"),
+        source.run.lift.get("window") or source.run.facts.get("max_length"),
+    )
+    known = [limit for limit in limits if isinstance(limit, int)]
+    return str(min(known)) if known else None
+
+
+def _truncation(source: Source) -> str | None:
+    prompt = _prompt(source)
+    if "truncate" not in prompt:
+        return None
+    words = f"in the middle of the {prompt['truncate']}, {_short(prompt.get('ellipsis'))!r} in its place"
+    if prompt["truncate"] == "document":
+        words += f", {prompt.get('question_tokens')} tokens kept for the question"
+    return words
+
+
+def _bos(source: Source) -> str:
+    asked = _prompt(source).get("bos") if source.run.recipe else source.run.model_args.get("add_bos_token")
+    return "as the tokenizer has it" if asked is None else str(asked)
+
+
+def _chat_template(source: Source) -> str:
+    template = source.run.facts.get("chat_template")
+    return f"on (hash {_hash(str(template))})" if template else "off"
+
+
+def _thinking(source: Source) -> str | None:
+    """What the chat template of the questions was given."""
+    if not source.run.facts.get("chat_template"):
+        return None
+    names = ("chat_template_args", "enable_thinking")
+    given = {name: source.run.model_args[name] for name in names if name in source.run.model_args}
+    return _short(given) if given else NOT_SET
+
+
+def _system_message(source: Source) -> str:
+    return _short(source.run.facts.get("system_instruction") or "none")
+
+
+def _form(template: object, system: object) -> str:
+    words = "through the chat template" if template else "as plain text"
+    return f"{words} with the system message {_short(str(system))!r}" if system else words
+
+
+def _asked_form(run: Run) -> str:
+    return _form(run.facts.get("chat_template"), run.facts.get("system_instruction"))
+
+
+def _trained_form(run: Run) -> str | None:
+    """None means that the run trains no pairs."""
+    groups = {name: run.recipe.get(name) or {} for name in ("adapter", "auxiliary", "prompt")}
+    if "none" in (groups["adapter"].get("type", "none"), groups["auxiliary"].get("strategy", "none")):
+        return None
+    return _form(groups["prompt"].get("chat_template"), groups["prompt"].get("system"))
+
+
+def _wording(source: Source) -> str | None:
+    """What stands around question and answer of a trained pair."""
+    words = [_prompt(source).get(key.removeprefix("prompt.")) for key in WORDING]
+    return _hash(json.dumps(words)) if _trained_form(source.run) else None
+
+
+def _with_examples(value: Callable[[Source], str | None]) -> Callable[[Source], str | None]:
+    return lambda source: value(source) if source.task.shots else None
+
+
+def _decoding(source: Source) -> str:
+    settings: Mapping[str, Any] = source.task.config.get("generation_kwargs") or {}
     words = []
     for name, value in sorted(settings.items()):
         if name == "until":
@@ -85,7 +218,8 @@ def _decoding(task: TaskResult) -> str:
     return ", ".join(words) or "none"
 
 
-def _precision(run: Run) -> str | None:
+def _precision(source: Source) -> str | None:
+    run = source.run
     dtype = run.lift.get("dtype") or run.config.get("model_dtype") or run.model_args.get("dtype")
     if dtype is None:
         return None
@@ -95,3 +229,97 @@ def _precision(run: Run) -> str | None:
             quantization = argument
     name = str(dtype).removeprefix("torch.")
     return name if quantization == "none" else f"{name} with {quantization} weights"
+
+
+ROWS_OF_TASK = (
+    "task", "task_alias", "tag", "dataset_path", "dataset_name", "custom_dataset", "training_split",
+    "validation_split", "test_split", "process_docs", "unsafe_code",
+)  # fmt: skip
+"""Settings of a task that name it or say which rows it has: scores are paired by what the rows hold."""
+ELSEWHERE = ("metadata", "num_fewshot", "generation_kwargs")
+"""Settings of a task that conditions of their own are about."""
+
+
+def _task_settings(task: TaskResult) -> Iterator[tuple[str, str]]:
+    """All that a task's file, or another one in its place, and ``--metadata`` may change."""
+    for name, value in task.config.items():
+        of_examples = name.startswith("fewshot")
+        if name in (*ROWS_OF_TASK, *ELSEWHERE) or (of_examples and not task.shots):
+            continue
+        if isinstance(value, Mapping):
+            value = {key: part for key, part in value.items() if key not in PLACES}
+        if value not in (None, "", {}, []):
+            yield f"{name} of the task", _short(value)
+    for name, value in task.metadata.items():
+        if name not in (*PLACES, "prompt_style", "judge"):
+            yield f"metadata {name}", _short(value)
+
+
+WORDING = (
+    "prompt.template", "prompt.closed_book_template", "prompt.answer_prefix", "prompt.eos_after_answer",
+)  # fmt: skip
+
+# -------------------------------------------------------------------------------------------- what each setting does
+
+CONDITIONS = (
+    Condition("base model", _base_model, ("pretrained=", "subfolder=")),
+    Condition("revision", _revision, ("revision=",)),
+    Condition("tokenizer", _of_arguments("tokenizer"), ("tokenizer=",)),
+    Condition("document field", _of_arguments("document_field"), ("document_field=",)),
+    Condition("prompt style", _of_samples("prompt_style"), ("--metadata",)),
+    Condition("document in the prompt", _of_prompt("document"), ("prompt.document",)),
+    Condition("most prompt tokens", _most_prompt_tokens, ("prompt.max_tokens", "max_length=")),
+    Condition("truncation", _truncation, ("prompt.truncate", "prompt.ellipsis", "prompt.question_tokens")),
+    Condition("beginning-of-sequence token", _bos, ("prompt.bos",)),
+    Condition("prefix token", _of_arguments("prefix_token_id"), ("prefix_token_id=",)),
+    Condition("chat template of the questions", _chat_template, ("--apply_chat_template",)),
+    Condition("chat template's arguments", _thinking, ("chat_template_args=", "enable_thinking=")),
+    Condition("system message of the questions", _system_message, ("--system_instruction",)),
+    Condition(
+        "form of the trained pairs",
+        lambda source: _trained_form(source.run),
+        ("prompt.chat_template", "prompt.system"),
+    ),
+    Condition("wording of the trained pairs", _wording, WORDING),
+    Condition("few-shot examples", lambda source: str(source.task.shots), ("--num_fewshot",)),
+    Condition(
+        "examples as turns",
+        _with_examples(lambda source: str(bool(source.run.facts.get("fewshot_as_multiturn")))),
+        ("--fewshot_as_multiturn",),
+    ),
+    Condition(
+        "seed of the examples",
+        _with_examples(lambda source: _known(source.run.config.get("fewshot_seed"))),
+        ("--seed",),
+    ),
+    Condition("decoding", _decoding, ("--gen_kwargs",)),
+    Condition("precision", _precision, ("precision.dtype", "precision.quantization")),
+    Condition("precision of the scores", _of_arguments("softmax_dtype"), ("softmax_dtype=",)),
+    Condition("judge", _of_samples("judge"), ("judge=",)),
+    Condition("limit", lambda source: _known(source.run.config.get("limit")) or "none", ("--limit",)),
+    Condition("task version", lambda source: source.task.version, ("--include_path",)),
+    Condition("lift-eval", lambda source: _known(source.run.lift.get("versions", {}).get("lift-eval")), ()),
+    Condition("lm-eval", lambda source: _known(source.run.facts.get("lm_eval_version")), ()),
+)  # fmt: skip
+"""What two scores must share, apart from what their task's own settings say (`_task_settings`)."""
+
+COMPARED = (
+    "adapter", "training", "auxiliary", "recipe=", "--model",  # rows
+    "--tasks",  # columns
+    "seed", "seed=",  # pooled
+    "--samples",  # questions: compared on those that both rows answered
+)  # fmt: skip
+"""What a report compares: what makes rows, columns, seeds and questions differ. A group stands for its keys."""
+
+NEUTRAL = (
+    "name", "description", "reproduces",
+    "decoding",  # the library's; lm-eval's tasks and --gen_kwargs say how they are decoded
+    "compute", "workers", "batch_size=", "max_batch_size=", "device=", "device_map=", "attn_implementation=",
+    "workers=", "store=", "logits_cache=", "trust_remote_code=",
+    "--config", "--model_args",  # hold other settings
+    "--batch_size", "--max_batch_size", "--device", "--use_cache", "--cache_requests",
+    "--trust_remote_code", "--confirm_run_unsafe_code", "--check_integrity",
+    "--output_path", "--log_samples", "--predict_only", "--write_out", "--show_config", "--verbosity",
+    "--wandb_args", "--wandb_config_args", "--trackio_args", "--hf_hub_log_args",
+)  # fmt: skip
+"""What changes no answer and no score but for rounding. A group stands for its keys."""

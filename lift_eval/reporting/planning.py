@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lift_eval.reporting.experiment import Experiment, Row, Scalar
-from lift_eval.results.reading import Run, read_runs, results_files
+from lift_eval.results.reading import Run, TaskResult, read_runs, results_files
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
 """Model arguments that say where and how often a row is run, not what it is; so do the groups in the next one."""
 NOT_IDENTITY_GROUPS = ("compute.", "workers.")
+PLACES = ("data_dir", "data_files")
+"""Settings of a task that say where its rows lie, not what they are."""
 
 
 def identity(model: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -63,10 +65,35 @@ def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> d
 
 
 def made_as_asked(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
-    """Whether a run is that of a row on a task, by model class and arguments."""
+    """Whether a run is that of a row on a task: by model class, arguments, and the options that tell rows apart."""
     if row.results:
         return True
-    return identity(run.model, run.model_args) == identity(row.model, experiment.arguments(row, task))
+    if identity(run.model, run.model_args) != identity(row.model, experiment.arguments(row, task)):
+        return False
+    asked, given = experiment.row_options(row), _options(run, run.tasks[task]) if task in run.tasks else {}
+    telling = {name for other in experiment.rows for name in other.options.model_fields_set}
+    return all(_same_option(getattr(asked, name), given[name]) for name in telling & set(given))
+
+
+def _options(run: Run, task: TaskResult) -> dict[str, Any]:
+    """The options of lm-eval that a task was run with, as far as the results say, by their names in `Options`."""
+    return {
+        "metadata": task.metadata,
+        "gen_kwargs": run.config.get("gen_kwargs") or {},
+        "limit": run.config.get("limit"),
+        "apply_chat_template": bool(run.facts.get("chat_template")),
+        "system_instruction": run.facts.get("system_instruction"),
+    }
+
+
+def _same_option(asked: object, given: object) -> bool:
+    if isinstance(asked, Mapping) and isinstance(given, Mapping):
+        mine, theirs = (
+            {key: _canonical(value) for key, value in some.items() if key not in PLACES}
+            for some in (asked, given)
+        )
+        return mine == theirs
+    return _canonical(asked or None) == _canonical(given or None)
 
 
 @dataclass(frozen=True)

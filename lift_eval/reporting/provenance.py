@@ -139,29 +139,25 @@ def command(run: Run) -> str:
     if run.model_args:
         words += ["--model_args", key_values(run.model_args)]
     words += ["--tasks", ",".join(run.tasks)]
-    metadata = _metadata(run)
+    metadata = {key: value for task in run.tasks.values() for key, value in task.metadata.items()}
     if metadata:
-        words += ["--metadata", metadata]
+        words += ["--metadata", json.dumps(metadata)]
     for option in ("limit", "batch_size"):
         value = run.config.get(option)
         if value is not None and (option, value) != ("batch_size", 1):
             words += [f"--{option}", str(value)]
     if run.config.get("gen_kwargs"):
         words += ["--gen_kwargs", key_values(run.config["gen_kwargs"])]
+    shots = {task.shots for task in run.tasks.values()}
+    if len(shots) == 1 and shots != {0}:
+        words += ["--num_fewshot", str(*shots)]
+    if run.facts.get("chat_template"):
+        words.append("--apply_chat_template")
+    if run.facts.get("system_instruction"):
+        words += ["--system_instruction", str(run.facts["system_instruction"])]
     if run.model != "lift":
         words += ["--seed", str(run.seed)]
     return shlex.join([*words, "--output_path", "DIR", "--log_samples"])
-
-
-def _metadata(run: Run) -> str:
-    """The metadata of the run: what the tasks' metadata holds beyond the model's arguments and the task's own."""
-    found = {
-        key: value
-        for task in run.tasks.values()
-        for key, value in (task.config.get("metadata") or {}).items()
-        if key not in run.model_args and key not in ("version", "config_source")
-    }
-    return json.dumps(found) if found else ""
 
 
 def recipe_differences(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:

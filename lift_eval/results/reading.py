@@ -32,6 +32,7 @@ SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")
 
 SETTING_FIELDS = ("prompt_style", "prompt_template", "judge", "judged_as")
 """Fields that our tasks add to a row: they tell how it was asked, and are no part of the question."""
+TASKS_OWN_METADATA = ("version", "config_source")
 WITHHELD = "sha256:"
 """What our tasks put before the document's hash where they leave out its text."""
 LONGEST_QUESTION = 4_000
@@ -81,6 +82,7 @@ class TaskResult:
         name: The task.
         version: The task's version.
         config: lm-eval's configuration of the task.
+        metadata: What the run's ``--metadata`` gave the task, without the model's arguments.
         aggregates: Aggregated scores and standard errors by (metric, filter); the error is None where lm-eval has none.
         unfinished: Metrics that the run has no value of, e.g. since a judge did not answer.
         higher_is_better: By metric; None for what is no score.
@@ -92,6 +94,7 @@ class TaskResult:
     name: str
     version: str
     config: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     aggregates: Mapping[tuple[str, str], tuple[float, float | None]]
     unfinished: frozenset[str]
     higher_is_better: Mapping[str, bool | None]
@@ -233,7 +236,7 @@ def read_run(path: Path) -> Run:
         date=_date(data.get("date")),
         config=config,
         lift=lift,
-        tasks={name: _task(path, data, name) for name in sorted(data["configs"])},
+        tasks={name: _task(path, data, name, model_args) for name in sorted(data["configs"])},
         facts=data,
     )
 
@@ -259,7 +262,7 @@ def _arguments(value: object) -> dict[str, Any]:
     return {key.strip(): text.strip() for key, _, text in pairs}
 
 
-def _task(path: Path, data: Mapping[str, Any], name: str) -> TaskResult:
+def _task(path: Path, data: Mapping[str, Any], name: str, model_args: Mapping[str, Any]) -> TaskResult:
     values: dict[tuple[str, str], tuple[float, float | None]] = {}
     unfinished: set[str] = set()
     entries = data["results"].get(name, {})
@@ -281,6 +284,11 @@ def _task(path: Path, data: Mapping[str, Any], name: str) -> TaskResult:
         name=name,
         version=str(data.get("versions", {}).get(name, "")),
         config=data["configs"][name],
+        metadata={
+            key: value
+            for key, value in (data["configs"][name].get("metadata") or {}).items()
+            if key not in model_args and key not in TASKS_OWN_METADATA
+        },
         aggregates=values,
         unfinished=frozenset(unfinished),
         higher_is_better={metric: better.get(metric) for metric, _ in values},

@@ -168,7 +168,10 @@ def test_disjoint_sets_are_not_compared(tmp_path: Path) -> None:
         ),
         ({"versions": {"task": 2.0}}, "task version: 2.0 (ICL: 1.0)"),
         ({"lm_eval_version": "0.5.0"}, "lm-eval: 0.5.0 (ICL: 0.4.13)"),
-        ({"chat_template": "{{ messages }}"}, "chat template: on (ICL: off)"),
+        (
+            {"chat_template": "{{ messages }}"},
+            "chat template of the questions: on (hash f24189f0) (ICL: off)",
+        ),
         ({"n-shot": {"task": 3}}, "few-shot examples: 3 (ICL: 0)"),
         ({"documents": [document_record("doc0", failure="OutOfMemoryError")]}, "1 documents failed"),
     ],

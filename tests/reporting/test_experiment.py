@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lift_eval.recipe import shipped_recipes
 from lift_eval.reporting.experiment import Experiment, load_experiment
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import identity, missing_runs, runs_of_rows
+from lift_eval.reporting.provenance import command
 from lift_eval.reporting.published import published_rows
 from lift_eval.results.reading import read_runs
 from tests.conftest import ROOT
@@ -180,6 +182,28 @@ def test_a_row_may_name_runs_made_elsewhere(tmp_path: Path) -> None:
     assert [planned.row for planned in missing_runs(experiment)] == ["ICL"]
 
 
+@pytest.mark.parametrize(
+    ("option", "recorded"),
+    [
+        ({"apply_chat_template": True}, {"chat_template": "{{ messages }}"}),
+        ({"system_instruction": "Be brief."}, {"system_instruction": "Be brief."}),
+        ({"metadata": {"prompt_style": "lift_v1"}}, {"configs": {"task": {"metadata": {"prompt_style": "lift_v1"}}}}),
+    ],
+)  # fmt: skip
+def test_rows_may_differ_in_an_option_of_lm_eval_alone(
+    tmp_path: Path, option: dict[str, Any], recorded: dict[str, Any]
+) -> None:
+    arguments = {"recipe": "lora"}
+    some = [
+        {"name": "ICL", "model_args": {"recipe": "lora"}},
+        {"name": "LIFT", "model_args": {"recipe": "lora"}, "options": option},
+    ]
+    write_run(tmp_path / "results" / "a", {"task": [0.0]}, rows(1, 1), model_args=arguments)
+    write_run(tmp_path / "results" / "b", {"task": [1.0]}, rows(1, 1), model_args=arguments, **recorded)
+    runs = runs_of_rows(load_experiment(write_experiment(tmp_path, rows=some)))
+    assert [[run.path.parent.name for run in runs[name]] for name in ("ICL", "LIFT")] == [["a"], ["b"]]
+
+
 def parsed(argv: tuple[str, ...]) -> argparse.Namespace:
     """The command as lm-eval itself reads it."""
     from lm_eval._cli.harness import HarnessCLI
@@ -210,6 +234,15 @@ def test_missing_runs_are_commands_that_lm_eval_understands(tmp_path: Path) -> N
     assert options.metadata == {"documents": 3}
     assert (options.limit, options.device, options.log_samples) == (5.0, "cpu", True)
     assert len({run.output for run in planned}) == 3
+
+
+def test_the_command_of_a_run_asks_as_the_run_did(tmp_path: Path) -> None:
+    recorded = {"chat_template": "{{ messages }}", "system_instruction": "Be brief.", "n-shot": {"task": 3}}
+    path = write_run(tmp_path, {"task": [1.0]}, rows(1, 1), model_args={"recipe": "lora"}, **recorded)
+    options = parsed((sys.executable, *shlex.split(command(*read_runs([path])))[1:]))
+    assert options.model_args == {"recipe": "lora"}
+    assert (options.apply_chat_template, options.system_instruction) == (True, "Be brief.")
+    assert options.num_fewshot == 3
 
 
 def test_a_planned_run_fills_its_cell(tmp_path: Path) -> None:
