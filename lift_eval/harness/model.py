@@ -93,6 +93,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.record = RunRecord()
         self._chat_template_used = False
         self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
+        self._longest_scored = self._longest_searched = self._found_batch_size = 0
         self._bundled = pretrained is None
         self._device_map = device_map
         self._attn_implementation = attn_implementation
@@ -235,18 +236,34 @@ class LiftLM(HFLM):  # type: ignore[misc]
             scores = []
             with lifted.scoring([float(text.stop > text.start) for text in texts]):
                 for request in group.requests:
-                    windows = utils.get_rolling_token_windows(
-                        token_list=self.tok_encode(request.arguments[0]),
-                        prefix_token=self.prefix_token_id,
-                        max_seq_len=self.max_length,
-                        context_len=1,
-                    )
-                    encoded = [(None, *utils.make_disjoint_window(window)) for window in windows]
+                    encoded = [(None, *window) for window in self._windows(request)]
                     parts = self._loglikelihood_tokens(encoded, disable_tqdm=True)
                     scores.append(sum(score for score, _ in parts))
             return scores
 
         return respond
+
+    def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
+        """The batch size that ``--batch_size auto`` stands for, searched once a run for its longest request.
+
+        HFLM calls this in every scoring, which it takes for that of a whole run, with the longest request first.
+        """
+        _, context, continuation = n_reordered_requests[0]
+        longest = len(context) + len(continuation)
+        if longest > self._longest_searched:
+            self._longest_searched = max(longest, self._longest_scored)
+            self._found_batch_size = self._detect_batch_size([(None, [0] * self._longest_searched, [])])
+        return self._found_batch_size
+
+    def _longest_of(self, kind: str, groups: Sequence[Group]) -> int:
+        """Tokens of the longest request to be scored, its continuation included."""
+        requests = [(request, group.document) for group in groups for request in group.requests]
+        if kind == "loglikelihood_rolling":
+            encoded = [window for request, _ in requests for window in self._windows(request)]
+        else:
+            pairs = (self._encode_scored(request, document) for request, document in requests)
+            encoded = [(context.ids, ids) for context, ids in pairs]
+        return max((len(context) + len(ids) for context, ids in encoded), default=0)
 
     # --- documents ---------------------------------------------------------------------------------------------
 
@@ -254,6 +271,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """Do all requests of one kind, and put what comes of it on the record."""
         began = time.perf_counter()
         groups = self._groups(kind, requests)
+        if self.batch_size == "auto" and kind != "generate_until" and self._cluster is None:
+            self._longest_scored = self._longest_of(kind, groups)
         known = {record.digest: record for record in self.record.documents}
         results = [given_up] * len(requests)
         outcomes = self.dispatcher.outcomes(kind, groups, known, quiet=quiet)
@@ -383,6 +402,16 @@ class LiftLM(HFLM):  # type: ignore[misc]
         if closed_book or len(context_ids) > limit:
             return self._encode(request, prompt, len(ids)), ids
         return EncodedPrompt(context_ids, float(prompt.stop > prompt.start)), ids
+
+    def _windows(self, request: Request) -> list[tuple[list[int], list[int]]]:
+        """Token ids of a text in disjoint windows, each as a context and what is scored behind it."""
+        windows = utils.get_rolling_token_windows(
+            token_list=self.tok_encode(request.arguments[0]),
+            prefix_token=self.prefix_token_id,
+            max_seq_len=self.max_length,
+            context_len=1,
+        )
+        return [utils.make_disjoint_window(window) for window in windows]
 
     def _decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
         options = dict(normalize_gen_kwargs(gen_kwargs, self.max_gen_toks))

@@ -207,6 +207,25 @@ def test_scored_questions_count_what_their_prompt_keeps_of_the_document(checkpoi
     assert 0.1 < record.kept < 0.4  # about half of the document for one, nothing for the other
 
 
+def test_an_automatic_batch_size_is_searched_once_a_run(checkpoint, monkeypatch):
+    searched: list[int] = []
+    search = LiftLM._detect_batch_size
+
+    def counted(lm: LiftLM, requests: Any, pos: int = 0) -> int:
+        searched.append(len(requests[pos][1]))
+        return search(lm, requests, pos)
+
+    monkeypatch.setattr(LiftLM, "_detect_batch_size", counted)
+    texts = {"context": LAMP}, {"context": BOAT}, {"context": LAMP * 2}  # the longest document comes last
+    asked = [scoring(f"{doc['context']}\nBy", f" {name}", doc) for doc in texts for name in ("Ann", "Bob")]
+    auto, one = (lift(checkpoint, batch_size=size, max_batch_size=4) for size in ("auto", 1))
+    scores = auto.loglikelihood(asked, disable_tqdm=True)
+    assert_close(scores, one.loglikelihood(asked, disable_tqdm=True))
+    shorter = [rolling(doc["context"], doc) for doc in texts[:2]]
+    assert auto.loglikelihood_rolling(shorter) == pytest.approx(one.loglikelihood_rolling(shorter), rel=1e-5)
+    assert searched == [len(LAMP * 2) + len("\nBy Ann") + 1]  # a byte each, and the BOS
+
+
 def test_a_long_context_is_cut_in_the_middle_for_log_likelihoods_too(checkpoint, hf):
     """And the space at its end goes to the continuation once, as in lm-eval."""
     lm = lift(checkpoint, **{"prompt.max_tokens": 150})
