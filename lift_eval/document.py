@@ -48,6 +48,11 @@ class Document:
         return hashlib.sha256(f"{self.title}\0{self.text}".encode()).hexdigest()
 
     @property
+    def name(self) -> str:
+        """What people call it: its title, or the beginning of its digest."""
+        return self.title or self.digest[:12]
+
+    @property
     def training_text(self) -> str:
         """What is fine-tuned: title, newline, text (METHOD: as published for LooGLE)."""
         return f"{self.title}\n{self.text}" if self.title else self.text

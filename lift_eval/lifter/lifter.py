@@ -528,7 +528,7 @@ class LiftedDocument:
     def _about(self) -> dict[str, str]:
         lifter = self._lifter
         return {
-            "document": self.document.title or self.document.digest[:12],
+            "document": self.document.name,
             "recipe": lifter.recipe.name,
             "model": str(lifter.model.config._name_or_path),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.sentences import split_sentences
+
+logger = logging.getLogger(__name__)
+
+FEW_SENTENCES = 1000
+"""Characters per sentence from which on a document has next to no sentences; English ones have some 120."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ def choose_passages(
 def _random_passages(
     document: Document, settings: AuxiliarySettings, generator: torch.Generator
 ) -> Iterator[Passage]:
-    spans = split_sentences(document.text)
+    spans = _sentences(document)
     places = max(len(spans) - settings.passage_sentences, 0) + 1
     for first in torch.randint(places, (settings.pairs,), generator=generator).tolist():
         chosen = spans[first : first + settings.passage_sentences]
@@ -69,7 +75,7 @@ def _random_passages(
 def _each_sentence(
     document: Document, settings: AuxiliarySettings, generator: torch.Generator
 ) -> Iterator[Passage]:
-    spans = split_sentences(document.text)
+    spans = _sentences(document)
     starts = [start for start, _ in spans]
     first = 0
     for start, end in spans:
@@ -81,6 +87,21 @@ def _each_sentence(
             settings, document, document.text[starts[first] : end], context=context, sentence=sentence
         )
         yield Passage(request, sentence)
+
+
+def _sentences(document: Document) -> list[tuple[int, int]]:
+    """The document's sentences, with a warning where it has next to none."""
+    spans = split_sentences(document.text)
+    if len(document.text) > FEW_SENTENCES * len(spans):
+        logger.warning(
+            "document '%s': only %d sentence%s found in %d characters, and pairs are made from sentences; a text "
+            "without full stops, such as a table, code or Thai, needs blank lines between its parts",
+            document.name,
+            len(spans),
+            "" if len(spans) == 1 else "s",
+            len(document.text),
+        )
+    return spans
 
 
 def _random_paragraphs(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
+
+import regex
 
 # What ends in a period within a sentence. Punkt can learn such words from a text, but then a sentence's end would
 # depend on the rest of the document.
@@ -22,12 +25,24 @@ _NUMBERED = re.compile(
 _NUMBER = re.compile(r"[(\[]?\d")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n\s*")
 
+# The marks of all other scripts, after the rules of Unicode (UAX 29, section 5): a mark, with what closes behind it,
+# ends a sentence unless a comma or a small letter follows, or a Japanese particle follows a quotation. ASCII's own two
+# end one here only where no space follows; Punkt has seen to the others.
+_MARK = regex.compile(
+    r"""(?: (?: [\p{SB=STerm}--[!?]] | ．(?!\p{N}) | [!?](?=[!?]*["']*\p{Lo}) )++ [\p{Pe}\p{Pf}"']*+ )++
+    (?! \s*[\p{SB=SContinue}\p{Ll}] | (?<=[\p{Pe}\p{Pf}"'])\p{Hiragana} )""",
+    regex.VERBOSE | regex.VERSION1,
+)
+_LATIN_WORD = regex.compile(r"\p{Latin}+")
+_OTHER_LETTER = regex.compile(r"[\p{L}--\p{Latin}]", regex.VERSION1)
+
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
     """Find the sentences of a text.
 
     A blank line always ends a sentence; inside a block of text NLTK's Punkt decides, with a fixed list of English
-    abbreviations and nothing learned or downloaded.
+    abbreviations and nothing learned or downloaded. Where a text is not in Latin letters, the marks of its own script
+    end sentences too, as Unicode has them.
 
     Args:
         text: Any text.
@@ -36,6 +51,11 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
         Start and end of each sentence, ascending, without white space around it. Only white space lies between
         them.
     """
+    return [part for span in _punkt_sentences(text) for part in _parts(text, *span)]
+
+
+def _punkt_sentences(text: str) -> list[tuple[int, int]]:
+    """The sentences of English, and of whatever ends sentences as English does."""
     spans: list[tuple[int, int]] = []
     block = 0
     for end, next_block in [*(gap.span() for gap in _BLANK_LINE.finditer(text)), (len(text), len(text))]:
@@ -48,6 +68,22 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
                 spans.append((start, stop))
         block = next_block
     return spans
+
+
+def _parts(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The sentences in what Punkt takes for one: several where it knows no mark of the script."""
+    if not _is_latin(text[start:stop]):
+        for mark in _MARK.finditer(text, start, stop):
+            yield _stripped(text, start, mark.end())
+            start = mark.end()
+    start, stop = _stripped(text, start, stop)
+    if start < stop:
+        yield start, stop
+
+
+def _is_latin(text: str) -> bool:
+    """Whether a text has at least as many words in Latin letters as other letters, so that quotations do not count."""
+    return text.isascii() or len(_LATIN_WORD.findall(text)) >= len(_OTHER_LETTER.findall(text))
 
 
 def _stripped(text: str, start: int, stop: int) -> tuple[int, int]:

@@ -110,7 +110,7 @@ class Synthesizer:
 
     def _keep(self, document: Document, seed: int, made: PairYield) -> None:
         if self.store is not None:
-            about = {"document": document.title or document.digest[:12], "generator": self.settings.generator}
+            about = {"document": document.name, "generator": self.settings.generator}
             self.store.save(self._key(document, seed), Pairs.model_validate(made.as_json()), about)
 
     def _key(self, document: Document, seed: int) -> str:

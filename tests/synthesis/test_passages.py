@@ -38,6 +38,25 @@ def test_a_passage_has_16_sentences_and_lies_anywhere() -> None:
     assert {passage.text.split()[1] for passage in passages} == {str(place) for place in range(25)}
 
 
+@pytest.mark.parametrize(
+    "text", ["灯塔建于1842年。没有人知道谁点亮了它。", "जहाज़ 1842 में बना था। माल नमक था। "]
+)
+def test_documents_of_other_scripts_have_as_many_passages_as_sentences(text: str) -> None:
+    assert len(chosen(Document(text * 40), strategy="sentences")) == 80
+
+
+@pytest.mark.parametrize("strategy", ["passages", "sentences"])
+def test_a_document_with_next_to_no_sentences_is_told(
+    strategy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen(Document("กาลครั้งหนึ่งมีเรือลำหนึ่ง " * 100, "เรือ"), strategy=strategy)
+    assert "document 'เรือ': only 1 sentence found in 2700 characters" in caplog.text
+    caplog.clear()
+    chosen(Document("A short note without an end"), strategy=strategy)
+    chosen(DOCUMENT, strategy=strategy)
+    assert caplog.text == ""
+
+
 def test_the_seed_decides_the_places() -> None:
     assert chosen(seed=5, strategy="passages") == chosen(seed=5, strategy="passages")
     assert chosen(seed=5, strategy="passages") != chosen(seed=6, strategy="passages")

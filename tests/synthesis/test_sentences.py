@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.synthesis.sentences import split_sentences
+from lift_eval.synthesis.sentences import _punkt_sentences, split_sentences
 
 # A bar stands where a sentence ends.
 CASES = [
@@ -34,8 +37,45 @@ def test_sentences_end_where_a_reader_ends_them(case: str) -> None:
     assert [text[start:end] for start, end in split_sentences(text)] == expected
 
 
+def test_english_documents_are_split_by_punkt_alone(loogle_dir: Path) -> None:
+    rows = [
+        json.loads(line) for path in loogle_dir.glob("*.jsonl") for line in path.read_bytes().splitlines()
+    ]
+    for text in {row.get("context") or row["input"] for row in rows}:
+        assert split_sentences(text) == _punkt_sentences(text)
+
+
+# The same, with the white space of the text itself.
+OTHER_SCRIPTS = [
+    "这座灯塔建于1842年，高32.5米！|谁点亮了它？|没有人知道。",
+    "王芳问：“船什么时候来？”|李明说：“明天。”|大家都笑了。",
+    "第一章\n\n|真的吗?|我不信!|价格是3．5元。",
+    "他在 OpenAI 使用 PyTorch 2.1 训练 Llama 模型。|结果很好。",
+    "灯台は1842年に建てられた。|高さは３２．５メートル！？|「はい。」と彼は答えた。",
+    "सिल्वर हेरोन जहाज़ 1842 में बना था।| उसका पहला माल नमक था।| क्या कोई जानता है?| नाविक जानता है॥",
+    "متى بُنيت السفينة؟| بُنيت عام 1842.| كانت حمولتها الأولى ملحًا!",
+    "جہاز کب بنا؟| یہ 1842 میں بنا۔",
+    "መርከቡ በ1842 ተሠራ።| ጭነቱ ጨው ነበር።",
+    "Նավը կառուցվել է 1842 թվականին։| Այն տեղափոխում էր աղ։",
+    "Корабль построен в 1842 году.| Кто его построил?| Никто не знает!",
+]
+
+
+@pytest.mark.parametrize("case", OTHER_SCRIPTS)
+def test_every_script_has_its_marks(case: str) -> None:
+    text = case.replace("|", "")
+    assert [text[start:end] for start, end in split_sentences(text)] == [
+        part.strip() for part in case.split("|")
+    ]
+
+
+def test_a_quotation_in_another_script_does_not_split_an_english_sentence() -> None:
+    text = "The old poem that hangs in the hall reads 花は桜。人は武士。 and nothing more than that. It is short."
+    assert [text[start:end] for start, end in split_sentences(text)] == [text[:-13], "It is short."]
+
+
 @settings(deadline=None)  # the first sentence waits for an import
-@given(st.text(alphabet="aB.!?\"'() \n\t1é。", max_size=80))
+@given(st.text(alphabet="aB.!?\"'() \n\t1é。।，灯と」", max_size=80))
 def test_only_white_space_lies_between_sentences(text: str) -> None:
     end = 0
     for start, stop in split_sentences(text):
