@@ -78,6 +78,9 @@ class Lifter:
         GeneratorError: If the recipe names a server that the environment does not say how to reach.
         RecipeError: If the recipe's samples are longer than the model's window.
         StoreError: If the store's folder is no path or cannot be made.
+
+    Attributes:
+        lifted: The document that is lifted; None where none is.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Lifter:
         store: Store | str | Path | None = None,
     ) -> None:
         self.recipe = recipe
+        self.lifted: LiftedDocument | None = None
         self.compute = recipe.compute
         self.tokenizer = tokenizer
         self.window = window or context_window(model.config, tokenizer)
@@ -159,7 +163,10 @@ class Lifter:
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
 
         Yields:
-            The lifted document, to be asked.
+            The lifted document, to be asked inside the context.
+
+        Raises:
+            DocumentError: If another document is lifted already.
         """
         with self.lifting(document) as lifted:
             lifted.train(on_step)
@@ -175,17 +182,40 @@ class Lifter:
 
         Yields:
             The document.
+
+        Raises:
+            DocumentError: If another document is lifted already.
         """
-        try:
-            yield LiftedDocument(self, document, record)
-        finally:
-            self._initial.restore(self.model)
+        with self._only(LiftedDocument(self, document, record)) as lifted:
+            try:
+                yield lifted
+            finally:
+                self._initial.restore(self.model)
 
     @contextmanager
     def unlifted(self) -> Iterator[LiftedDocument]:
-        """The base model, for questions about no document."""
-        with unadapted(self.model, self._initial):
-            yield LiftedDocument(self, Document("(no document)"))
+        """The base model, for questions about no document.
+
+        Raises:
+            DocumentError: If a document is lifted.
+        """
+        base = LiftedDocument(self, Document("(no document)"))
+        with self._only(base), unadapted(self.model, self._initial):
+            yield base
+
+    @contextmanager
+    def _only(self, lifted: LiftedDocument) -> Iterator[LiftedDocument]:
+        """Let a document be the one that the model is adapted to, or about to be."""
+        if self.lifted is not None:
+            raise DocumentError(
+                f"a model holds one document at a time, and {self.lifted.document.name!r} is lifted; leave its 'with' "
+                f"block before {lifted.document.name!r} is lifted"
+            )
+        self.lifted = lifted
+        try:
+            yield lifted
+        finally:
+            self.lifted = None
 
     def check(self, document: Document) -> None:
         """Refuse a document that cannot be trained on, before anything is trained.
@@ -296,6 +326,7 @@ class LiftedDocument:
             GeneratorError: If the making of question-answer pairs fails.
             TrainingError: If the training diverges, and at a tenth of the learning rate too.
         """
+        self._check_lifted()
         if not self._lifter.recipe.trains:
             return
         self._lifter.check(self.document)
@@ -394,8 +425,13 @@ class LiftedDocument:
             Their answers, in order, without white space around them.
 
         Raises:
-            DocumentError: If a question leaves no room in the model's window.
+            DocumentError: If a question leaves no room in the model's window, if one text stands for the list of
+                questions, or if the document is not lifted any more.
         """
+        if isinstance(questions, str):
+            raise DocumentError(
+                f"questions must be a list, got the text {questions!r}; for one question write answer([question])"
+            )
         recipe = self._lifter.recipe
         closed_book = recipe.prompt.document == "none"
         sampling = {"do_sample": True, "temperature": recipe.decoding.temperature}
@@ -414,7 +450,12 @@ class LiftedDocument:
         return self._lifter.encoder.encode(prompt, decoding.max_new_tokens)
 
     def decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
-        """Decode answers to prompts, or take them from the store, and add them to the record."""
+        """Decode answers to prompts, or take them from the store, and add them to the record.
+
+        Raises:
+            DocumentError: If the document is not lifted any more.
+        """
+        self._check_lifted()
         began = time.perf_counter()
         record = self.record
         kept = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
@@ -456,6 +497,13 @@ class LiftedDocument:
             lifter.store.save(self._answers_key(prompts, decoding), kept, self._about)
         return kept
 
+    def _check_lifted(self) -> None:
+        if self._lifter.lifted is not self:
+            raise DocumentError(
+                f"document {self.document.name!r} is not lifted any more, so the base model would answer; ask inside "
+                "its 'with' block"
+            )
+
     def _count(self, kept: Sequence[float]) -> None:
         """Put questions on the record, with what their prompts hold of the document."""
         record = self.record
@@ -469,7 +517,11 @@ class LiftedDocument:
 
         Args:
             kept: For each question, the share of the document that its prompt holds.
+
+        Raises:
+            DocumentError: If the document is not lifted any more.
         """
+        self._check_lifted()
         began = time.perf_counter()
         model = self._lifter.model
         watched = watch(self.record.memory, "answer")

@@ -197,6 +197,37 @@ def test_unlifted_is_the_base_model(adapter):
         torch.testing.assert_close(logits(tool.model, tokens()), base, rtol=1e-4, atol=1e-4)
 
 
+def test_a_document_answers_inside_its_block_alone():
+    tool = lifter()
+    with tool.lift(LAMP) as lamp:
+        inside = lamp.answer(QUESTIONS)
+    for use in (lambda: lamp.answer(QUESTIONS), lamp.train, lambda: lamp.scoring([1.0]).__enter__()):
+        with pytest.raises(DocumentError, match="document 'Lamp' is not lifted any more"):
+            use()
+    with tool.lift(BOAT), pytest.raises(DocumentError, match="document 'Lamp' is not lifted any more"):
+        lamp.answer(QUESTIONS)
+    assert answers(tool, LAMP) == inside
+
+
+def test_a_model_holds_one_document_at_a_time():
+    tool = lifter()
+    alone = answers(tool, LAMP)
+    with tool.lift(LAMP) as lamp:
+        with pytest.raises(DocumentError, match="'Lamp' is lifted; leave its 'with' block before 'Boat' is"):
+            answers(tool, BOAT)
+        with pytest.raises(DocumentError, match="leave its 'with' block"), tool.unlifted():
+            pass
+        assert lamp.answer(QUESTIONS) == alone
+
+
+def test_one_text_is_no_list_of_questions():
+    with (
+        lifter("none").lift(LAMP) as lamp,
+        pytest.raises(DocumentError, match=r"write answer\(\[question\]\)"),
+    ):
+        lamp.answer("Who?")
+
+
 def test_the_document_may_be_left_out_of_the_prompt():
     tool = lifter(prompt={"document": "none"})
     with tool.lift(LAMP) as lifted:
