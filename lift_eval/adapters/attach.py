@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from peft import PeftConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
@@ -37,9 +38,13 @@ def attach(
         The adapted model in evaluation mode, adapter trainable in float32; the model itself with `NoAdapter`.
 
     Raises:
-        AdapterError: If the adapter does not fit the model.
+        AdapterError: If the adapter does not fit the model, or the model has an adapter already.
         CheckpointError: If bitsandbytes has changed the model's 4-bit weights since they were loaded.
     """
+    if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        raise AdapterError(
+            "the model has an adapter already, which another Lifter may train; give each Lifter a model of its own"
+        )
     keep_quantized_weights(model)
     if isinstance(adapter, NoAdapter):
         adapted = model

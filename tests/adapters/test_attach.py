@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lift_eval.adapters import AdapterState, attach, unadapted
+from lift_eval.errors import AdapterError
 from lift_eval.recipe import NoAdapter, PissaSettings
-from tests.adapters.helpers import ADAPTERS, adapted_model, logits, tokens, train, trainable
+from tests.adapters.helpers import ADAPTERS, adapted_model, logits, settings, tokens, train, trainable
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
 
@@ -64,6 +65,16 @@ def test_no_adapter_is_the_model_itself() -> None:
     assert attach(model, NoAdapter(), seed=0) is model
     with unadapted(model, AdapterState.capture(model)):
         pass
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("second", [NoAdapter(), PissaSettings(targets=("q_proj",))], ids=lambda it: it.type)
+def test_a_model_takes_one_adapter(kind: str, second: NoAdapter | PissaSettings) -> None:
+    """Else a second Lifter on the same model would answer from what the first one learns."""
+    model = tiny_model()
+    attach(model, settings(kind), seed=0)
+    with pytest.raises(AdapterError, match="has an adapter already"):
+        attach(model, second, seed=0)
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
