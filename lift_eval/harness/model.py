@@ -398,7 +398,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             context.rstrip(), document
         )  # lm-eval moves the space at its end to the continuation
         closed_book = self.recipe.prompt.document == "none" and document is not None
-        limit = min(self.recipe.prompt.max_tokens, self.max_length - len(ids))
+        limit = self.lifter.encoder.limit(len(ids))
         if closed_book or len(context_ids) > limit:
             return self._encode(request, prompt, len(ids)), ids
         return EncodedPrompt(context_ids, float(prompt.stop > prompt.start)), ids

@@ -48,7 +48,7 @@ from lift_eval.synthesis.generators import make_generator
 from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis, Synthesizer
 from lift_eval.training.finetune import column_cost_of, finetune
 from lift_eval.training.pair_samples import PairSamples
-from lift_eval.training.stages import build_epochs, overlaps
+from lift_eval.training.stages import build_epochs, document_ids, overlaps, trained_text
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ class Lifter:
         Raises:
             DocumentError: If it has one token, so that there is nothing to predict.
         """
-        start = document.training_text[:200]  # enough to tell one token from many
+        start = trained_text(document, self.recipe)[:200]  # enough to tell one token from many
         if self.recipe.trains and len(self.encoder.plain_ids(start)) < 2:
             raise DocumentError(
                 f"document {start!r} has less than two tokens, and fine-tuning predicts each token from those before "
@@ -311,7 +311,7 @@ class LiftedDocument:
         self._adapted = False
         self.document = document
         self.record = record or DocumentRecord(
-            document.digest, document.title, tokens=len(lifter.encoder.plain_ids(document.training_text))
+            document.digest, document.title, tokens=len(document_ids(document, lifter.recipe, lifter.encoder))
         )
 
     def train(self, on_step: OnStep | None = None, following: Document | None = None) -> None:

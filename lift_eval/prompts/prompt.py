@@ -56,12 +56,19 @@ class EncodedPrompt:
         cut: Range of characters of the document that were cut out, (0, 0) where nothing was.
         before_question: How many ids come before what differs between the questions about a document: those up to
             the document's end, or up to the cut where the whole prompt is cut; 0 for a closed-book prompt.
+        shortened: How many ids fewer there are than before truncation.
     """
 
     ids: list[int]
     kept: float
     cut: tuple[int, int] = (0, 0)
     before_question: int = 0
+    shortened: int = 0
+
+    @property
+    def untruncated(self) -> int:
+        """How many ids there were before truncation."""
+        return len(self.ids) + self.shortened
 
 
 def truncate_middle(
@@ -134,21 +141,43 @@ class PromptEncoder:
         """Token ids of a text without special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
-    def render(self, document: Document, question: str, *, closed_book: bool = False) -> Prompt:
+    def limit(self, reserve: int) -> int:
+        """Most tokens of a prompt.
+
+        Args:
+            reserve: Tokens of the answer.
+        """
+        answer = reserve if self.settings.max_tokens_with_answer else 0
+        return min(self.settings.max_tokens - answer, self.window - reserve)
+
+    def render(
+        self,
+        document: Document,
+        question: str,
+        template: str | None = None,
+        *,
+        closed_book: bool = False,
+        system: str | None = None,
+        answer: str | None = None,
+    ) -> Prompt:
         """Put a question about a document in the recipe's own words.
 
         Args:
             document: The document.
             question: The question.
-            closed_book: Whether to leave the document out.
+            template: Jinja template of the prompt; None means the recipe's.
+            closed_book: Whether the recipe's is the one that leaves the document out.
+            system: As in `in_chat`.
+            answer: The answer that ends the text; None to ask for one.
 
         Returns:
             The prompt, through the chat template where the recipe asks for it.
 
         Raises:
-            RecipeError: If the recipe's template fails, or reaches for what its sandbox does not give.
+            RecipeError: If the template fails, or reaches for what its sandbox does not give.
         """
-        template = self.settings.closed_book_template if closed_book else self.settings.template
+        if template is None:
+            template = self.settings.closed_book_template if closed_book else self.settings.template
         try:
             text = self._environment.from_string(template).render(
                 title=document.title, document=_SLOT, question=question
@@ -156,15 +185,32 @@ class PromptEncoder:
         except (TemplateError, TypeError, ArithmeticError) as error:
             raise RecipeError("group 'prompt'", [f"a template fails on this document: {error}"]) from error
         if self.settings.chat_template:
-            system = [{"role": "system", "content": self.settings.system}] if self.settings.system else []
-            text = self.tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-            )
+            text = self.in_chat(text, system=system, answer=answer)
+        else:
+            text += answer or ""
         before, slot, after = text.partition(_SLOT)
         if not slot:
             return Prompt(text)
         after = after.replace(_SLOT, document.text)
         return Prompt(before + document.text + after, len(before), len(before) + len(document.text))
+
+    def in_chat(self, text: str, *, system: str | None = None, answer: str | None = None) -> str:
+        """Put a text through the tokenizer's chat template, as the user's message.
+
+        Args:
+            text: The text.
+            system: System message, empty for none; None means the recipe's.
+            answer: The assistant's message; None to ask for one.
+        """
+        system = self.settings.system if system is None else system
+        messages = [
+            {"role": role, "content": content}
+            for role, content in (("system", system or None), ("user", text), ("assistant", answer))
+            if content is not None
+        ]
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+        )
 
     def encode(self, prompt: Prompt, reserve: int) -> EncodedPrompt:
         """Encode a prompt and cut its middle where it is too long.
@@ -174,7 +220,7 @@ class PromptEncoder:
             reserve: Tokens to leave free in the window for the answer.
 
         Returns:
-            At most min(settings.max_tokens, window - reserve) token ids.
+            At most `limit` token ids.
 
         Raises:
             DocumentError: If that does not even hold the prompt without its document.
@@ -183,7 +229,7 @@ class PromptEncoder:
             prompt.text, shared=prompt.stop, special=self._adds_special_tokens(prompt.text)
         )
         ids, offsets = encoding.ids, encoding.spans
-        limit = min(self.settings.max_tokens, self.window - reserve)
+        limit = self.limit(reserve)
         first = next((i for i, (_, end) in enumerate(offsets) if end > prompt.start), len(ids))
         last = next((i for i in range(len(ids), 0, -1) if _begins_before(offsets[i - 1], prompt.stop)), first)
         rest = len(ids) - (last - first)
@@ -195,10 +241,11 @@ class PromptEncoder:
             return EncodedPrompt(ids, whole, before_question=last if whole else 0)
         self._refuse_without_room(rest, limit, reserve)
         within = (first, last) if self.settings.truncate == "document" else None
-        behind = len(ids) - last
+        behind, untruncated = len(ids) - last, len(ids)
         ids, cut = truncate_middle(ids, limit, self._ellipsis, within)
         before = (len(ids) - behind if within else min(cut[0], last)) if whole else 0
-        return EncodedPrompt(ids, *_kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1]), before)
+        kept = _kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1])
+        return EncodedPrompt(ids, *kept, before, untruncated - len(ids))
 
     def check_room(self, prompt: Prompt, reserve: int) -> None:
         """Refuse early, without encoding the document, what `encode` would refuse.
@@ -210,7 +257,7 @@ class PromptEncoder:
         Raises:
             DocumentError: If the prompt without its document does not fit.
         """
-        limit = min(self.settings.max_tokens, self.window - reserve)
+        limit = self.limit(reserve)
         text = prompt.without_document().text
         special = self._adds_special_tokens(text)
         rest = len(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])

@@ -127,6 +127,8 @@ class TrainingSettings(Settings):
     With ``step`` all segments of the step stand behind the same windows, which are read once and without a gradient;
     so is the document in the prompts of its pairs."""
     recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
+    title_line: bool = True
+    """Whether the document's title, where it has one, is trained on as a line before its text."""
 
     @field_validator("stride_tokens")
     @classmethod
@@ -211,6 +213,8 @@ class AuxiliarySettings(Settings):
     """Whether a pair needs evidence that stands verbatim in its passage; none for the strategy's own rule."""
     paragraph_name: str = "Paragraph {{ number }}"
     """What a paragraph of the document starts with, and the answer to its summary (strategy ``paragraphs``)."""
+    paragraph_draw: Literal["permutation", "replacement"] = "permutation"
+    """How paragraphs are drawn: each one once before any comes again, or independently of each other, as published."""
     passage_sentences: PositiveInt = 16
     """Consecutive sentences in a passage (strategy ``passages``)."""
     context_characters: NonNegativeInt = 2048
@@ -230,12 +234,25 @@ class AuxiliarySettings(Settings):
     """Longest wait for a server in one try; a request takes at most this times one more than ``retries``."""
     prompts: Annotated[tuple[Literal["test", "closed_book"], ...], Field(min_length=1)] = ("test",)
     """Prompts in which a pair is trained: with the truncated document, without it, or taking turns by epoch."""
+    template: str | None = None
+    """Jinja template of the prompt in which a pair is trained in place of the test prompt; variables title, document,
+    question. None means the test prompt, ``prompt.template``."""
+    system: str | None = None
+    """System message of the prompt in which a pair is trained, with the chat template only; empty means no message.
+    None means ``prompt.system``."""
+    encoding: Literal["separate", "joint"] = "separate"
+    """How prompt and answer of a pair become one sample. ``separate``: they are encoded apart, and the prompt is
+    truncated to leave the answer whole. ``joint``, as published: they are one text, or the turns of one conversation
+    with the chat template (whose end of turn is learned too), which is encoded and truncated as a whole."""
 
     @model_validator(mode="after")
     def _templates_fit(self) -> AuxiliarySettings:
         known = {"title", "passage", "context", "sentence", "pairs"}
         _check_variables("auxiliary.request", self.request_template, known)
         _check_variables("auxiliary.paragraph_name", self.paragraph_name, {"number"}, {"number"})
+        if self.template is not None:
+            variables = {"title", "document", "question"}
+            _check_variables("auxiliary.template", self.template, variables, {"question"})
         return self
 
     @model_validator(mode="after")
@@ -284,7 +301,11 @@ class PromptSettings(Settings):
     """How a question is put (paper, section 4; published prompt of LooGLE)."""
 
     max_tokens: PositiveInt = 7800
+    """Most tokens of a prompt, special tokens included."""
+    max_tokens_with_answer: bool = False
+    """Whether ``max_tokens`` holds the new tokens of the answer too."""
     ellipsis: str = "..."
+    """What stands where the middle was cut out; may be empty."""
     document: Literal["truncated", "none"] = "truncated"
     """Whether the prompt holds the document; ``none`` asks closed-book."""
     truncate: Literal["prompt", "document"] = "prompt"

@@ -108,12 +108,19 @@ def _random_paragraphs(
     document: Document, settings: AuxiliarySettings, generator: torch.Generator
 ) -> Iterator[Passage]:
     paragraphs = split_paragraphs(document.text, settings.paragraph_name)
+    for index in _draw(len(paragraphs), settings, generator):
+        name, text = paragraphs[index]
+        yield Passage(_render_request(settings, document, text.strip()), text, answer=name)
+
+
+def _draw(count: int, settings: AuxiliarySettings, generator: torch.Generator) -> list[int]:
+    """Draw which of so many paragraphs are asked about."""
+    if settings.paragraph_draw == "replacement":
+        return torch.randint(count, (settings.pairs,), generator=generator).tolist()
     order: list[int] = []
     while len(order) < settings.pairs:  # each paragraph once before any comes again
-        order += torch.randperm(len(paragraphs), generator=generator).tolist()
-    for index in order[: settings.pairs]:
-        name, text = paragraphs[index]
-        yield Passage(_render_request(settings, document, text), text, answer=name)
+        order += torch.randperm(count, generator=generator).tolist()
+    return order[: settings.pairs]
 
 
 def split_paragraphs(text: str, name_template: str) -> list[tuple[str, str]]:
@@ -124,7 +131,8 @@ def split_paragraphs(text: str, name_template: str) -> list[tuple[str, str]]:
         name_template: Jinja template of a paragraph's name; variable number, counted from 1.
 
     Returns:
-        Name and text of each paragraph, the name at the beginning of the text, in order.
+        Name and text of each paragraph, in order. The name begins the text, which holds the white space up to the next
+        paragraph too, as published.
 
     Raises:
         DocumentError: If no line begins with the first paragraph's name.
@@ -146,7 +154,7 @@ def split_paragraphs(text: str, name_template: str) -> list[tuple[str, str]]:
             "set auxiliary.paragraph_name, or use another auxiliary.strategy"
         )
     ends = [*starts[1:], len(text)]
-    return [(name, text[start:end].strip()) for name, start, end in zip(names, starts, ends, strict=True)]
+    return [(name, text[start:end]) for name, start, end in zip(names, starts, ends, strict=True)]
 
 
 def _render_request(

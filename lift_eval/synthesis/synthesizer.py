@@ -14,7 +14,7 @@ from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
 from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.streaming import PairStream
 
-DECIDES_NOTHING = {"prompts", "retries", "timeout_seconds"}
+DECIDES_NOTHING = {"prompts", "template", "system", "encoding", "retries", "timeout_seconds"}
 """Settings that change nothing about the pairs themselves."""
 
 

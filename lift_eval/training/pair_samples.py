@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 
@@ -70,11 +71,27 @@ class PairSamples:
             return ()
 
     def _encode(self, pair: Pair, prompt: str) -> Sample:
-        target = self.encoder.plain_ids(self.encoder.settings.answer_prefix + pair.answer)
-        if self.encoder.settings.eos_after_answer:
-            target.append(self.encoder.tokenizer.eos_token_id)
-        rendered = self.encoder.render(self.document, pair.question, closed_book=prompt == "closed_book")
-        prompt_ids = self.encoder.encode(rendered, reserve=len(target))
-        context = torch.tensor(prompt_ids.ids)
-        frozen = min(prompt_ids.before_question, len(context) - 1) if self.freezes else 0
+        settings, closed_book = self.encoder.settings, prompt == "closed_book"
+        render = partial(
+            self.encoder.render,
+            self.document,
+            pair.question,
+            None if closed_book else self.settings.template,
+            closed_book=closed_book,
+            system=self.settings.system,
+        )
+        answer = settings.answer_prefix + pair.answer
+        end = [self.encoder.tokenizer.eos_token_id] if settings.eos_after_answer else []
+        if self.settings.encoding == "joint":
+            encoded = self.encoder.encode(render(answer=answer), reserve=len(end))
+            learned = encoded.untruncated - self.encoder.encode(render(), reserve=len(end)).untruncated
+            if learned < 1:
+                raise DocumentError(f"the answer {pair.answer!r} has no token of its own behind its prompt")
+            read, target = encoded.ids[:-learned], encoded.ids[-learned:] + end
+        else:
+            target = self.encoder.plain_ids(answer) + end
+            encoded = self.encoder.encode(render(), reserve=len(target))
+            read = encoded.ids
+        context = torch.tensor(read, dtype=torch.int64)
+        frozen = min(encoded.before_question, max(len(context) - 1, 0)) if self.freezes else 0
         return Sample(context[frozen:], torch.tensor(target), context[:frozen])

@@ -27,6 +27,16 @@ def overlaps(recipe: Recipe) -> bool:
     return recipe.auxiliary.in_background and recipe.training.schedule == "constant"
 
 
+def trained_text(document: Document, recipe: Recipe) -> str:
+    """The text that is cut into segments."""
+    return document.training_text if recipe.training.title_line else document.text
+
+
+def document_ids(document: Document, recipe: Recipe, encoder: PromptEncoder) -> torch.Tensor:
+    """Token ids of the text that is cut into segments, shape (n,), int64, without special tokens."""
+    return torch.tensor(encoder.plain_ids(trained_text(document, recipe)), dtype=torch.int64)
+
+
 def build_epochs(
     document: Document,
     recipe: Recipe,
@@ -74,7 +84,7 @@ def _build_steps(
 ) -> Iterator[Iterable[Sample]]:
     """The same, step by step: all segments of a step stand behind the windows that are drawn for it."""
     training = recipe.training
-    ids = torch.tensor(encoder.plain_ids(document.training_text))
+    ids = document_ids(document, recipe, encoder)
     ellipsis, instruction = _around(recipe, encoder)
     parts = segments(ids, training.segment_tokens, training.stride_tokens)
     for epoch in range(training.epochs):
@@ -114,18 +124,18 @@ def _segment_samples(
     if recipe.auxiliary.strategy == "paragraphs":
         # Segments are the paragraphs; one longer than a segment is sliced like a document.
         paragraphs = split_paragraphs(document.text, recipe.auxiliary.paragraph_name)
-        ids = [torch.tensor(encoder.plain_ids(text)) for _, text in paragraphs]
-        return [sample for each in ids for sample in segment_samples(each, length, stride)]
-    document_ids = torch.tensor(encoder.plain_ids(document.training_text))
+        texts = [torch.tensor(encoder.plain_ids(text)) for _, text in paragraphs]
+        return [sample for each in texts for sample in segment_samples(each, length, stride)]
+    ids = document_ids(document, recipe, encoder)
     if not training.contextualized:
-        return segment_samples(document_ids, length, stride)
-    count = len(segments(document_ids, length, stride))
+        return segment_samples(ids, length, stride)
+    count = len(segments(ids, length, stride))
     ellipsis, instruction = _around(recipe, encoder)
     return contextualized_samples(
-        document_ids,
+        ids,
         length,
         stride,
-        windows=[draw_windows(len(document_ids), training.window_tokens, generator) for _ in range(count)],
+        windows=[draw_windows(len(ids), training.window_tokens, generator) for _ in range(count)],
         ellipsis=ellipsis,
         instruction=instruction,
     )

@@ -90,13 +90,26 @@ PARAGRAPHS = Document("\n\n".join(f"Paragraph {k}: Text number {k}.\nSee Paragra
 def test_paragraphs_are_found_by_their_names() -> None:
     found = split_paragraphs(PARAGRAPHS.text, "Paragraph {{ number }}")
     assert [name for name, _ in found] == [f"Paragraph {k}" for k in range(1, 31)]
-    assert found[9][1] == "Paragraph 10: Text number 10.\nSee Paragraph 1."
-    assert "\n\n".join(text for _, text in found) == PARAGRAPHS.text
+    assert found[9][1] == "Paragraph 10: Text number 10.\nSee Paragraph 1.\n\n"
+    assert "".join(text for _, text in found) == PARAGRAPHS.text
 
 
 def test_each_paragraph_is_asked_about_before_any_is_again() -> None:
     answers = [passage.answer for passage in chosen(PARAGRAPHS, strategy="paragraphs", pairs=60)]
     assert len(set(answers[:30])) == len(set(answers[30:])) == 30
+
+
+def test_paragraphs_are_drawn_with_replacement_where_the_recipe_says_so() -> None:
+    group = {"strategy": "paragraphs", "paragraph_draw": "replacement"}
+    answers = [passage.answer for passage in chosen(PARAGRAPHS, pairs=60, **group)]
+    assert len(answers) == 60
+    assert len(set(answers[:30])) < 30
+    assert answers == [passage.answer for passage in chosen(PARAGRAPHS, pairs=60, **group)]
+
+
+def test_a_request_shows_a_paragraph_without_the_blank_line_behind_it() -> None:
+    requests = [p.request for p in chosen(PARAGRAPHS, strategy="paragraphs", request="[{{ passage }}]")]
+    assert all(request.endswith("See Paragraph 1.]") for request in requests)
 
 
 def test_a_document_without_paragraphs_is_refused() -> None:

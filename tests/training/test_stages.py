@@ -141,3 +141,9 @@ def test_steps_on_segments_come_before_pairs_that_are_still_being_made(monkeypat
             assert len(list(epoch)) == len(PAIRS)
     assert seen == [0]
     assert len(asked) == len(PAIRS)
+
+
+@pytest.mark.parametrize(("title_line", "first"), [(True, "Numbers\n0, 1"), (False, "0, 1")])
+def test_the_title_is_trained_on_as_a_line_where_the_recipe_says_so(title_line, first):
+    segments = lists(recipe(contextualized=False, title_line=title_line))[0]
+    assert text(segments[0].target).startswith(first)

@@ -1,0 +1,95 @@
+"""Training samples of pairs: in which prompt, how they are cut, and what of them is supervised."""
+
+from __future__ import annotations
+
+import pytest
+
+from lift_eval.document import Document
+from lift_eval.prompts.prompt import PromptEncoder
+from lift_eval.recipe import load_recipe
+from lift_eval.synthesis.replies import Pair
+from lift_eval.training.pair_samples import PairSamples
+from lift_eval.training.samples import Sample
+from tests.tiny_models import CHAT_TEMPLATE, tiny_tokenizer
+
+DOCUMENT = Document("The mill is by the sea. " * 20, "Mills")
+PAIR = Pair("Where is the mill?", "By the sea")
+SYSTEM = "<|start|>system\nYou are a helpful assistant.<|end|>\n"
+
+
+def samples(recipe: str, pairs: list[Pair], overrides: dict[str, object]) -> PairSamples:
+    settings = load_recipe(recipe, overrides)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return PairSamples(DOCUMENT, pairs, PromptEncoder(tokenizer, settings.prompt, 4096), settings.auxiliary)
+
+
+def sample(recipe: str, pair: Pair = PAIR, **overrides: object) -> Sample:
+    (made,) = samples(recipe, [pair], overrides).epoch(0)
+    return made
+
+
+def texts(made: Sample) -> tuple[str, str]:
+    """What is read and what is learned."""
+    tokenizer = tiny_tokenizer()
+    return str(tokenizer.decode(made.context)), str(tokenizer.decode(made.target))
+
+
+def test_a_loogle_pair_is_one_text_with_the_title_twice_and_a_space_before_the_answer() -> None:
+    read, learned = texts(sample("llama3_loogle"))
+    assert read.startswith(
+        f"The article Mills: \nMills\n{DOCUMENT.text}\nPlease answer the question based on Mills."
+    )
+    assert read.endswith("Question: Where is the mill?\nAnswer: ")
+    assert learned == " By the sea"
+
+
+def test_prompt_and_answer_are_cut_together() -> None:
+    read, learned = texts(sample("llama3_loogle", **{"prompt.max_tokens": 301}))
+    assert learned == " By the sea"
+    assert len(read + learned) == 301
+    whole = "".join(texts(sample("llama3_loogle")))
+    assert read + learned == whole[:147] + "..." + whole[-151:]
+
+
+@pytest.mark.parametrize("recipe", ["llama3_musique", "llama3_narrativeqa"])
+def test_a_longbench_pair_has_a_prompt_of_its_own_and_ends_its_turn(recipe: str) -> None:
+    read, learned = texts(sample(recipe))
+    question = (
+        f"The article: \n{DOCUMENT.text}\nPlease answer the question based on the article.\n"
+        "Question: Where is the mill?\nAnswer: "
+    )
+    assert read == f"<bos>{SYSTEM}<|start|>user\n{question}<|end|>\n<|start|>assistant\n"
+    assert learned == "By the sea<|end|>\n"
+
+
+def test_a_summary_of_a_paragraph_is_trained_in_the_test_prompt_and_ends_its_turn() -> None:
+    read, learned = texts(sample("llama3_passage_retrieval", Pair("A mill is described.", "Paragraph 7")))
+    assert "The following is an abstract.\n\nA mill is described.\n\nPlease enter the number" in read
+    assert learned == "Paragraph 7<|end|>\n"
+
+
+def test_pairs_of_the_second_implementation_are_closed_book_with_the_system_message() -> None:
+    read, learned = texts(sample("v2"))
+    asked = 'Please answer the question based on "Mills".\nQuestion: Where is the mill?\nAnswer:'
+    assert read == f"<bos>{SYSTEM}<|start|>user\n{asked}<|end|>\n<|start|>assistant\n"
+    assert learned == "By the sea<|end|>\n"
+    assert texts(sample("v2", **{"auxiliary.system": ""}))[0] == read.replace(SYSTEM, "")
+
+
+def test_the_latency_setting_trains_on_the_bare_question() -> None:
+    read, _ = texts(sample("v2_fast"))
+    assert read == f"<bos>{SYSTEM}<|start|>user\nWhere is the mill?<|end|>\n<|start|>assistant\n"
+
+
+def test_separate_encoding_leaves_the_answer_whole() -> None:
+    overrides = {"auxiliary.encoding": "separate", "prompt.max_tokens": 101}
+    read, learned = texts(sample("llama3_loogle", Pair("Who?", "x" * 300), **overrides))
+    assert learned == " " + "x" * 300
+    assert len(read) == 101
+
+
+def test_an_answer_without_a_token_of_its_own_is_counted_and_left_out() -> None:
+    made = samples("llama3_loogle", [Pair("Who?", ""), PAIR], {"prompt.answer_prefix": ""})
+    assert [texts(one)[1] for one in made.epoch(0)] == ["By the sea"]
+    assert made.untrainable == 1
