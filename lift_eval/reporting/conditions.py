@@ -140,7 +140,8 @@ def _most_prompt_tokens(source: Source) -> str | None:
         source.run.lift.get("window") or source.run.facts.get("max_length"),
     )
     known = [limit for limit in limits if isinstance(limit, int)]
-    return str(min(known)) if known else None
+    counted = " with the answer" if _prompt(source).get("max_tokens_with_answer") else ""
+    return f"{min(known)}{counted}" if known else None
 
 
 def _truncation(source: Source) -> str | None:
@@ -190,7 +191,10 @@ def _trained_form(run: Run) -> str | None:
     groups = {name: run.recipe.get(name) or {} for name in ("adapter", "auxiliary", "prompt")}
     if "none" in (groups["adapter"].get("type", "none"), groups["auxiliary"].get("strategy", "none")):
         return None
-    return _form(groups["prompt"].get("chat_template"), groups["prompt"].get("system"))
+    own = groups["auxiliary"].get("system")
+    return _form(
+        groups["prompt"].get("chat_template"), groups["prompt"].get("system") if own is None else own
+    )
 
 
 def _wording(source: Source) -> str | None:
@@ -268,7 +272,11 @@ CONDITIONS = (
     Condition("document field", _of_arguments("document_field"), ("document_field=",)),
     Condition("prompt style", _of_samples("prompt_style"), ("--metadata",)),
     Condition("document in the prompt", _of_prompt("document"), ("prompt.document",)),
-    Condition("most prompt tokens", _most_prompt_tokens, ("prompt.max_tokens", "max_length=")),
+    Condition(
+        "most prompt tokens",
+        _most_prompt_tokens,
+        ("prompt.max_tokens", "prompt.max_tokens_with_answer", "max_length="),
+    ),
     Condition("truncation", _truncation, ("prompt.truncate", "prompt.ellipsis", "prompt.question_tokens")),
     Condition("beginning-of-sequence token", _bos, ("prompt.bos",)),
     Condition("prefix token", _of_arguments("prefix_token_id"), ("prefix_token_id=",)),
