@@ -263,7 +263,11 @@ def cell_name(length: int, depth: float) -> str:
 
 
 def score(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Share of the key words found, over all cells and in the row's own; lm-eval's ``process_results``."""
+    """Share of the key words found, over all cells and in the row's own, and whether all were found.
+
+    It is lm-eval's ``process_results``.
+    """
     share = needle.keyword_share(results[0], row["keywords"])
+    every = needle.all_keywords(results[0], row["keywords"])
     withhold_text(row)
-    return {"score": share, cell_name(row["length"], row["depth"]): share}
+    return {"score": share, "all_keywords": every, cell_name(row["length"], row["depth"]): share}

@@ -165,5 +165,5 @@ def test_the_embedded_world_is_a_haystack_of_its_own() -> None:
 def test_scores_name_their_cell() -> None:
     (row,) = grid(lengths=[400], depths=[0.2], samples=1)
     scores = niah.score(row, ["Eat a sandwich in the SUNNY garden."])
-    assert scores == {"score": 2 / 3, "score_400_20": 2 / 3}
+    assert scores == {"score": 2 / 3, "all_keywords": 0, "score_400_20": 2 / 3}
     assert str(row["context"]).startswith("sha256:")

@@ -51,10 +51,38 @@ def test_true_false_and_nonsense(server: JudgeServer, tmp_path: Path) -> None:
     ]
     server.reply = lambda user: replies[number(user)]
     judged = Judge("m", tmp_path).judge(answers(len(replies)))
-    assert judged.values == (1, 0, 1, 0, 0, 0, 0, 0, 0, 0)
-    assert judged.unclear == 6
+    assert judged.values == (1, 0, 1, 0, 0, 0, 1, 0, 0, 0)
+    assert judged.unclear == 5
     assert judged.failed == 0
-    assert judged.score == pytest.approx(0.2)
+    assert judged.score == pytest.approx(0.3)
+
+
+ASKED = Answer("Where?", "Oran", "in Oran")
+AROUND = st.text(" \n\t'\"`*“”", max_size=4)
+
+
+@pytest.mark.parametrize("reply", ["'True' .", "true", "**TRUE**", "“True”.", "'True'\n"])
+def test_a_verdict_in_the_form_that_the_prompt_shows_is_clear(reply: str) -> None:
+    assert ASKED.read(reply) == 1
+
+
+@given(AROUND, st.sampled_from(["True", "False", "true", "FALSE"]), AROUND, st.sampled_from(["", ".", " ."]))
+def test_quotes_and_case_do_not_change_a_verdict(before: str, word: str, behind: str, stop: str) -> None:
+    assert ASKED.read(before + word + behind + stop) == (word.lower() == "true")
+
+
+@given(st.text())
+def test_any_reply_is_a_verdict_or_unclear(reply: str) -> None:
+    value = ASKED.read(reply)
+    assert value in (0, 1, None)
+    assert value is None or reply.lower().count("true") + reply.lower().count("false") == 1
+    mark = Answer("", "A yard was founded.", "A yard.", "summary").read(reply)
+    assert mark is None or 0 <= mark <= 100
+
+
+def test_kept_replies_are_read_by_the_rules_of_today(tmp_path: Path) -> None:
+    VerdictStore("m", tmp_path).add(ASKED, Verdict("'True' .", None))  # unclear to an earlier version
+    assert VerdictStore("m", tmp_path).get(ASKED) == Verdict("'True' .", 1.0)
 
 
 def test_the_request_is_loogles_at_temperature_0(server: JudgeServer, tmp_path: Path) -> None:
@@ -71,13 +99,13 @@ def test_the_request_is_loogles_at_temperature_0(server: JudgeServer, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("reply", "value"), [("87", 87), ("100", 100), ("0", 0), ("101", 0), ("8.5", 0), ("good", 0)]
+    ("reply", "value"), [("87", 87), ("100", 100), ("0", 0), ("101", 0), ("8.5", 0), (".5", 0), ("good", 0)]
 )
 def test_summaries_get_0_to_100(server: JudgeServer, tmp_path: Path, reply: str, value: float) -> None:
     server.reply = lambda user: reply
     judged = Judge("m", tmp_path).judge([Answer("", "A yard was founded.", "A yard.", "summary")])
     assert judged.values == (value,)
-    assert judged.unclear == (reply in ("101", "8.5", "good"))
+    assert judged.unclear == (reply in ("101", "8.5", ".5", "good"))
 
 
 def test_an_empty_prediction_is_wrong_and_nobody_is_asked(server: JudgeServer, tmp_path: Path) -> None:

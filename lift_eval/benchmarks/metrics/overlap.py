@@ -81,18 +81,13 @@ def _longest_common_subsequence(left: Sequence[str], right: Sequence[str]) -> se
     return words
 
 
-def _has_words(text: str) -> bool:
-    return bool(text.replace(".", " ").split())
-
-
 def rouge_n_recall(prediction: str, reference: str, n: int) -> float:
     """ROUGE-N recall over sets of word n-grams (Lin 2004, by the package ``rouge``), as LooGLE publishes it.
 
-    0 by rule where a side has no words (the package raises; LooGLE's code scores the word "None" instead).
+    Texts without a word are scored as `rouge_l` says.
     """
-    if not _has_words(prediction) or not _has_words(reference):
-        return 0.0
-    return float(rouge_n(_sentences(prediction), _sentences(reference), n=n)["r"])
+    predicted, expected = _sentences(prediction), _sentences(reference)
+    return float(rouge_n(predicted, expected, n=n)["r"]) if predicted and expected else 0.0
 
 
 def rouge_l(prediction: str, reference: str) -> tuple[float, float, float]:
@@ -101,14 +96,17 @@ def rouge_l(prediction: str, reference: str) -> tuple[float, float, float]:
     The union of the longest common subsequences of every reference sentence with every predicted sentence, counted
     as distinct words, over the distinct words of the prediction (precision) and of the reference (recall).
 
+    Texts without a word: where a side is empty or holds full stops alone, the scores are 0 by rule. (The package
+    raises an exception. LongBench's code makes it a 0, LooGLE's scores the word "None" instead.) White space alone is
+    one empty word to the package, so that two such texts are alike.
+
     Returns:
-        Precision, recall and F1. All 0 by rule where a side has no words. The package's F1 has 1e-8 in its
-        denominator, so that a perfect score is 0.999999995.
+        Precision, recall and F1. The package's F1 has 1e-8 in its denominator, so that a perfect score is 0.999999995.
     """
-    if not _has_words(prediction) or not _has_words(reference):
-        return 0.0, 0.0, 0.0
     predicted = [sentence.split(" ") for sentence in _sentences(prediction)]
     expected = [sentence.split(" ") for sentence in _sentences(reference)]
+    if not predicted or not expected:
+        return 0.0, 0.0, 0.0
     union: set[str] = set()
     for sentence in expected:
         for candidate in predicted:

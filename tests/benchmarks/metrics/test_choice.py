@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lift_eval.benchmarks.metrics.choice import choice_accuracy, read_choice, read_options
 
@@ -39,6 +41,18 @@ def test_an_article_is_no_label() -> None:
     options = read_options(LETTERS)
     assert read_choice("A tower, that is the tower", options) == "B"
     assert read_choice("C", options) == "C"
+
+
+@given(st.text())
+def test_any_answer_picks_an_option_or_none(answer: str) -> None:
+    assert read_choice(answer, read_options(QUESTION)) in (*read_options(QUESTION), None)
+
+
+@given(
+    st.sampled_from("1234"), st.sampled_from(["{}", "({})", "{}.", "{})", "The answer is {}.", "Answer: {}"])
+)
+def test_a_label_is_read_in_any_usual_form(label: str, form: str) -> None:
+    assert read_choice(form.format(label), read_options(QUESTION)) == label
 
 
 def test_choice_accuracy_needs_a_multiple_choice_question() -> None:

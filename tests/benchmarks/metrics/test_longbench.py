@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
-from lift_eval.benchmarks.metrics.longbench import classification_score, qa_f1, retrieval_score
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lift_eval.benchmarks.metrics.longbench import classification_score, qa_f1, retrieval_score, rouge_l_best
+from tests.benchmarks.metrics.texts import WORDS
+
+PARAGRAPHS = st.integers(1, 30).map("Paragraph {}".format)
+CLASSES = ["City", "Date", "Location", "Other location"]
+
+
+@pytest.mark.parametrize(
+    ("score", "right"),
+    [
+        (qa_f1, WORDS),
+        (rouge_l_best, WORDS),
+        (retrieval_score, PARAGRAPHS),
+        (
+            lambda prediction, answers: classification_score(prediction, answers, CLASSES),
+            st.sampled_from(CLASSES),
+        ),
+    ],
+)
+@given(data=st.data())
+def test_a_score_is_that_of_the_best_answer(
+    score: Callable[[str, list[str]], float], right: st.SearchStrategy[str], data: st.DataObject
+) -> None:
+    answers = data.draw(st.lists(right, min_size=1, max_size=3))
+    prediction = data.draw(st.text() | WORDS | right)
+    assert score(prediction, answers) == max(score(prediction, [answer]) for answer in answers)
+    assert 0 <= score(prediction, answers) <= 1
+    assert score("", answers) == 0
 
 
 def test_qa_f1_takes_the_best_answer() -> None:
