@@ -16,6 +16,7 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from lift_eval.benchmarks import longbench, loogle
 from lift_eval.benchmarks.data import HUB_ERRORS, first_line
 from lift_eval.errors import DocumentError, nearest
+from lift_eval.files import write_whole
 
 MANIFEST = "fetched.json"
 BLOCK = 1 << 20
@@ -164,6 +165,4 @@ def _write_manifest(path: Path, fetched: Iterable[FetchedFile]) -> None:
             f"{path} is no manifest of downloads; delete it and fetch again: files stay as they are"
         )
     entries |= {file.path: asdict(file) for file in fetched}
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, f"{json.dumps(entries, indent=2)}\n".encode())

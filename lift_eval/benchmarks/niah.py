@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import random
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,7 @@ from lift_eval.benchmarks.data import (
 )
 from lift_eval.benchmarks.metrics import needle
 from lift_eval.errors import DocumentError
-from lift_eval.files import cache_folder
+from lift_eval.files import cache_folder, writing_whole
 from lift_eval.tiny import world
 
 FORMAT = 1
@@ -246,14 +244,9 @@ def kept_grid(options: NiahOptions, haystack: str, tokens: TokenCounter) -> list
     path = cache_folder("niah") / f"{hashlib.sha256(key.encode()).hexdigest()}.jsonl"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                for row in build_grid(options, haystack, tokens):
-                    stream.write(json.dumps(row) + "\n")
-            Path(partial).replace(path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with writing_whole(path) as stream:
+            for row in build_grid(options, haystack, tokens):
+                stream.write(f"{json.dumps(row)}\n".encode())
     return [dict(line.fields) for line in read_jsonl(path)]
 
 

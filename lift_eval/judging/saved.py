@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter
 
 from lift_eval.errors import JudgeError
+from lift_eval.files import write_whole
 from lift_eval.judging.judge import (
     PROMPT_VERSION,
     Answer,
@@ -262,7 +263,7 @@ def _add_to_samples(
         sample.update(scores)
         sample["metrics"] = list(dict.fromkeys([*sample["metrics"], *scores]))
     content = _encoded("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
-    _replace(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    write_whole(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _add_to_results(path: Path, task: JudgedTask, sample: dict[str, Any]) -> None:
@@ -303,18 +304,11 @@ def _judged_name(path: Path, judge: Judge) -> str:
 
 
 def _write_json(path: Path, content: object) -> None:
-    _replace(path, _encoded(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
+    write_whole(path, _encoded(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
 
 
 def _encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")  # of half a character it makes what JSON makes of it
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def summary_lines(tasks: Iterable[JudgedTask]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from lift_eval.document import find_document
 from lift_eval.errors import ResultsError
+from lift_eval.files import writing_whole
 from lift_eval.results.schema import check_results, read_as_sample
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
@@ -462,15 +463,16 @@ def compact_samples(folder: str | Path) -> int:
         if not SAMPLES_NAME.fullmatch(path.name):
             continue
         target = path.with_suffix(".jsonl.gz")
-        partial = target.with_suffix(".part")
-        with partial.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as stream:
+        with (
+            writing_whole(target) as raw,
+            gzip.GzipFile("", "wb", 9, raw, mtime=0) as stream,
+        ):
             for number, record in enumerate(_lines(path), start=1):
                 with read_as_sample(f"{path}: line {number}"):
                     line = json.dumps(_compact(record), ensure_ascii=False) + "\n"
                     # Half a character, as JSON escapes it.
                     stream.write(line.encode(errors="backslashreplace"))
-        saved += path.stat().st_size - partial.stat().st_size
-        partial.replace(target)
+        saved += path.stat().st_size - target.stat().st_size
         path.unlink()
     return saved
 

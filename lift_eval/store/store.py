@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from lift_eval.errors import StoreError
+from lift_eval.files import TEMPORARY, NotAFileError, read_regular, write_whole
 from lift_eval.store.entries import (
     MAX_TEXT_BYTES,
     Answers,
@@ -29,7 +30,6 @@ from lift_eval.store.entries import (
     read_text_entry,
     text_entry,
 )
-from lift_eval.store.files import TEMPORARY, NotAFileError, read_regular, write_whole
 
 logger = logging.getLogger(__name__)
 
