@@ -29,7 +29,7 @@ from peers import stacked
 from torch.profiler import ProfilerActivity, profile
 
 from lift_eval import Document, load_recipe
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.lifter.lifter import Lifter, document_seed
 from lift_eval.models.loading import BUNDLED, attends_fully
 from lift_eval.synthesis.generators import ModelGenerator
@@ -283,7 +283,7 @@ def _compare_training(
 def _compare_writing(where: Setting, lifter: Lifter, requests: Sequence[list[str]]) -> list[str]:
     """The first round of requests alone, which is greedy: sampling would need a random state for each document."""
 
-    def write(asked: list[str]) -> list[str | None]:
+    def write(asked: list[str]) -> list[Answer | None]:
         settings = lifter.recipe.auxiliary.model_copy(update={"batch": len(asked)})
         writer = ModelGenerator(lifter.model, lifter.tokenizer, settings, lifter.window)
         with lifter.model.disable_adapter():
@@ -327,7 +327,7 @@ def _steps(lifter: Lifter, made: world.Document) -> list[Sequence[Sample]]:
 def _requests(lifter: Lifter, made: world.Document) -> list[str]:
     document = Document(made.article.text, made.article.title)
     passages = choose_passages(document, lifter.recipe.auxiliary, torch.Generator())
-    return [passage.request for passage in passages]
+    return [passage.request() for passage in passages]
 
 
 # --- processes ---------------------------------------------------------------------------------------------------

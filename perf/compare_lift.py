@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.generate import Answer, Decoding
 from lift_eval.document import Document
 from lift_eval.lifter.lifter import LiftedDocument, Lifter
 from lift_eval.models.loading import BUNDLED
@@ -70,16 +70,17 @@ class WorldGenerator:
         self.known = {prompts.GENERATION.format(passage=fact.sentence): fact for _, fact in article.facts}
         self.asked: dict[str, int] = {}
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer]:
         """A different paraphrase at each request about a sentence; see `PairGenerator`."""
         for request in requests:
             fact = self.known.get(request)
             count = self.asked.get(request, 0)
             self.asked[request] = count + 1
             if fact is None or count >= len(fact.questions):
-                yield prompts.NO_PAIR
+                text = prompts.NO_PAIR
             else:
-                yield prompts.PAIR.format(question=fact.questions[count], answer=fact.answer)
+                text = prompts.PAIR.format(question=fact.questions[count], answer=fact.answer)
+            yield Answer(text, complete=True)
 
 
 def _same(answer: str, target: str) -> bool:

@@ -165,7 +165,7 @@ def _synthesis(generator: Any, recipe: Recipe, model: Any, document_tokens: int)
         model = fake_model(generator, recipe.model_copy(update={"adapter": NoAdapter()}), model.device)
         yield MemoryPart("generator", bytes_of(chain(model.parameters(), model.buffers())), "its weights")
     requests = largest_requests(recipe, document_tokens)
-    decoding = Decoding(recipe.auxiliary.max_tokens, options={"do_sample": True})
+    decoding = Decoding(recipe.auxiliary.reply_tokens, options={"do_sample": True})
     yield MemoryPart(
         "pairs",
         answering_bytes(model, requests, decoding, recipe.auxiliary.batch),

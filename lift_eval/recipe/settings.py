@@ -161,6 +161,9 @@ class TrainingSettings(Settings):
         return self.contextualized and self.window_draw == "step"
 
 
+LEAST_REPLY_TOKENS, TOKENS_PER_PAIR = 512, 128
+"""Room for a reply: for any, and for each pair asked for. Of real replies with ten pairs one in five exceeds 512."""
+
 PASSAGES_REQUEST = """\
 {{ passage }}
 
@@ -177,7 +180,10 @@ Title: {{ title }}
 {{ sentence }}
 
 Write at most {{ pairs }} different questions about what the last sentence states ("{{ sentence }}"), each with its \
-answer. Each question must be understandable without the text. Reply with JSON only:
+answer. Each question must be understandable without the text.\
+{% if questions %} None of these may be asked again:
+{% for question in questions %}- {{ question }}
+{% endfor %}{% else %} {% endif %}Reply with JSON only:
 {"pairs": [{"question": "...", "answer": "..."}]}"""
 
 PARAGRAPHS_REQUEST = """\
@@ -196,8 +202,8 @@ class AuxiliarySettings(Settings):
     generator: str = "self"
     """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
     request: str | None = None
-    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs. None for
-    the strategy's own."""
+    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs, and questions:
+    those made already, where a reply was cut off and the rest is asked for. None for the strategy's own."""
     reply: Literal["labels", "json", "text"] | None = None
     """How a reply is read: a labelled pair, JSON, or (``paragraphs``) a summary; none for the strategy's own way.
     With strategy ``sentences`` a JSON reply holds all pairs of a sentence, while labelled pairs are sampled one by
@@ -221,7 +227,8 @@ class AuxiliarySettings(Settings):
     """Preceding text shown with a sentence (strategy ``sentences``)."""
     attempts: PositiveInt = 5
     """Most requests for one passage, sentence or paragraph whose replies cannot be used."""
-    max_tokens: PositiveInt = 512
+    max_tokens: PositiveInt | None = None
+    """Most tokens of a reply; None for as many as the pairs asked for take."""
     temperature: Annotated[float, Field(gt=0)] = 0.7
     """Of requests after the first, which is greedy."""
     chat_template: bool = True
@@ -247,7 +254,7 @@ class AuxiliarySettings(Settings):
 
     @model_validator(mode="after")
     def _templates_fit(self) -> AuxiliarySettings:
-        known = {"title", "passage", "context", "sentence", "pairs"}
+        known = {"title", "passage", "context", "sentence", "pairs", "questions"}
         _check_variables("auxiliary.request", self.request_template, known)
         _check_variables("auxiliary.paragraph_name", self.paragraph_name, {"number"}, {"number"})
         if self.template is not None:
@@ -285,6 +292,16 @@ class AuxiliarySettings(Settings):
         if self.strategy == "sentences":
             return "json"
         return "text" if self.strategy == "paragraphs" else "labels"
+
+    @property
+    def pairs_in_reply(self) -> int:
+        """Pairs that one request asks for."""
+        return self.pairs if self.strategy == "sentences" and self.reply_format == "json" else 1
+
+    @property
+    def reply_tokens(self) -> int:
+        """The recipe's limit on a reply, or one with room for the pairs asked for."""
+        return self.max_tokens or max(LEAST_REPLY_TOKENS, TOKENS_PER_PAIR * self.pairs_in_reply)
 
     @property
     def in_background(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.errors import CheckpointError, GeneratorError
 from lift_eval.models.loading import context_window, load_model, load_tokenizer
 from lift_eval.recipe import AuxiliarySettings, PrecisionSettings
@@ -27,7 +27,7 @@ class PairGenerator(Protocol):
         """Tells this generator from all others whose replies might differ; part of the key of pairs in the store."""
         ...
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
         """Answer requests.
 
         Args:
@@ -72,10 +72,11 @@ class ModelGenerator:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.window, self.base, self.identity = window, base, identity
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
         """See `PairGenerator`; all replies of a call are there at once."""
         prompts = [self._encode(request) for request in requests]
-        fitting = [ids for ids in prompts if len(ids) + self.settings.max_tokens <= self.window]
+        most = self.settings.reply_tokens
+        fitting = [ids for ids in prompts if len(ids) + most <= self.window]
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
         devices = [self.model.device.index or 0] if self.model.device.type == "cuda" else []
         with self.base(), torch.random.fork_rng(devices=devices):
@@ -84,12 +85,12 @@ class ModelGenerator:
                 self.model,
                 self.tokenizer,
                 fitting,
-                Decoding(self.settings.max_tokens, options=sampling),
+                Decoding(most, options=sampling),
                 batch=self.settings.batch,
             )
-        texts = iter(answers)
+        replies = iter(answers)
         for ids in prompts:
-            yield next(texts).text if len(ids) + self.settings.max_tokens <= self.window else None
+            yield next(replies) if len(ids) + most <= self.window else None
 
     def _encode(self, request: str) -> list[int]:
         special = True
@@ -117,7 +118,7 @@ class LocalGenerator:
     ) -> None:
         self.name, self.settings, self.precision, self.device = name, settings, precision, device
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
         """See `PairGenerator`."""
         return self._loaded.generate(requests, temperature=temperature, seed=seed)
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
+from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.passages import Passage, choose_passages
 from lift_eval.synthesis.replies import Pair, read_reply
 
-REASONS = ("no_pair", "unparsed", "empty", "evidence", "duplicate", "surplus", "too_long")
-"""Why a reply, or a pair in it, is refused."""
+REASONS = ("no_pair", "unparsed", "cut", "empty", "evidence", "duplicate", "surplus", "too_long")
+"""Why a reply, a part of it or a pair in it is refused."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class PairYield:
     Attributes:
         pairs: The pairs kept.
         counts: ``asked`` passages, ``requests`` sent for them, pairs ``kept``, and refusals by reason: ``no_pair``
-            (the generator found nothing to ask), ``unparsed``, ``empty`` (question or answer), ``evidence`` (not
-            verbatim in the passage), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the
-            request does not fit the generator's window); ``given_up`` passages that yielded nothing usable.
+            (the generator found nothing to ask), ``unparsed``, ``cut`` (the reply was cut off; its whole pairs are
+            read, and the rest is asked for), ``empty`` (question or answer), ``evidence`` (not verbatim in the
+            passage), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the request does not
+            fit the generator's window); ``given_up`` passages that yielded nothing usable.
         seconds: What it took.
     """
 
@@ -100,26 +102,29 @@ def stream_pairs(
     counts.update(dict.fromkeys(("asked", "requests", "kept", *REASONS, "given_up"), 0), asked=len(passages))
     sampling = settings.strategy == "sentences" and settings.reply_format == "labels"
     check = _Check(settings, counts)
-    waiting = list(passages)
-    useless = set(range(len(passages)))
-    numbers = {id(passage): number for number, passage in enumerate(passages)}
+    made: list[list[str]] = [[] for _ in passages]
+    waiting = list(range(len(passages)))
+    useless = set(waiting)
     for attempt in range(settings.pairs if sampling else settings.attempts):
         if not waiting:
             break
         replies = generator.generate(
-            [passage.request for passage in waiting],
+            [passages[number].request(() if sampling else made[number]) for number in waiting],
             temperature=settings.temperature if attempt else 0.0,
             seed=seed + attempt,
         )
         again = []
-        for passage, reply in zip(waiting, replies, strict=True):
+        for number, reply in zip(waiting, replies, strict=True):
             counts["requests"] += 1
-            pairs, final = check(passage, reply)
+            pairs, final = check(passages[number], reply, len(made[number]))
             counts["kept"] += len(pairs)
+            made[number] += [pair.question for pair in pairs]
             if pairs or final:
-                useless.discard(numbers[id(passage)])
-            if not final and (sampling or not pairs):
-                again.append(passage)
+                useless.discard(number)
+            cut = reply is not None and not reply.complete
+            rest = cut and len(made[number]) < settings.pairs_in_reply
+            if not final and (sampling or not pairs or rest):
+                again.append(number)
             yield from pairs
         waiting = again
     counts["given_up"] = len(useless)
@@ -132,20 +137,23 @@ class _Check:
         self.settings, self.counts = settings, counts
         self.questions: set[str] = set()
 
-    def __call__(self, passage: Passage, reply: str | None) -> tuple[list[Pair], bool]:
-        """The new pairs of a reply, and whether asking again is pointless."""
+    def __call__(self, passage: Passage, reply: Answer | None, made: int) -> tuple[list[Pair], bool]:
+        """The new pairs of a reply, and whether asking again is pointless; so many were made before."""
         if reply is None:
             self.counts["too_long"] += 1
             return [], True
-        if not reply.strip():
-            self.counts["empty"] += 1
+        if not reply.text.strip():
+            self.counts["empty" if reply.complete else "cut"] += 1
             return [], False
         reading = read_reply(reply, self.settings, passage.answer)
-        self.counts["unparsed"] += reading.unparsed
+        if reply.complete:
+            self.counts["unparsed"] += reading.unparsed
+        else:
+            self.counts["cut"] += 1
         self.counts["no_pair"] += reading.no_pair
         pairs: list[Pair] = []
         for pair in reading.pairs:
-            fault = self._fault(pair, passage, len(pairs))
+            fault = self._fault(pair, passage, made + len(pairs))
             if fault:
                 self.counts[fault] += 1
             else:

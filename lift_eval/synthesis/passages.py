@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,14 +28,28 @@ class Passage:
     """One thing to ask a generator about.
 
     Attributes:
-        request: What the generator is asked.
+        settings: The recipe's auxiliary group.
+        variables: What its request says about the document.
         text: The part of the document that a pair is about, verbatim; evidence must stand in it.
         answer: The answer where the strategy knows it beforehand (the paragraph's name), else empty.
     """
 
-    request: str
+    settings: AuxiliarySettings
+    variables: Mapping[str, str]
     text: str
     answer: str = ""
+
+    def request(self, made: Sequence[str] = ()) -> str:
+        """What the generator is asked.
+
+        Args:
+            made: The questions that it has written already, where the rest is asked for.
+
+        Raises:
+            RecipeError: If the recipe's template fails on this document.
+        """
+        left = self.settings.pairs - len(made)
+        return _render(self.settings.request_template, **self.variables, pairs=left, questions=made)
 
 
 def choose_passages(
@@ -53,7 +67,7 @@ def choose_passages(
 
     Raises:
         DocumentError: If strategy ``paragraphs`` finds no numbered paragraphs.
-        RecipeError: If a template of the recipe fails on this document.
+        RecipeError: If the template of a paragraph's name fails.
     """
     choose = {"passages": _random_passages, "sentences": _each_sentence, "paragraphs": _random_paragraphs}
     if settings.strategy == "none":
@@ -69,7 +83,7 @@ def _random_passages(
     for first in torch.randint(places, (settings.pairs,), generator=generator).tolist():
         chosen = spans[first : first + settings.passage_sentences]
         text = document.text[chosen[0][0] : chosen[-1][1]]
-        yield Passage(_render_request(settings, document, text), text)
+        yield _passage(document, settings, text)
 
 
 def _each_sentence(
@@ -83,10 +97,8 @@ def _each_sentence(
             first += 1  # whole sentences only
         sentence = document.text[start:end]
         context = document.text[starts[first] : start].rstrip()
-        request = _render_request(
-            settings, document, document.text[starts[first] : end], context=context, sentence=sentence
-        )
-        yield Passage(request, sentence)
+        shown = {"passage": document.text[starts[first] : end], "context": context, "sentence": sentence}
+        yield _passage(document, settings, sentence, **shown)
 
 
 def _sentences(document: Document) -> list[tuple[int, int]]:
@@ -110,7 +122,7 @@ def _random_paragraphs(
     paragraphs = split_paragraphs(document.text, settings.paragraph_name)
     for index in _draw(len(paragraphs), settings, generator):
         name, text = paragraphs[index]
-        yield Passage(_render_request(settings, document, text.strip()), text, answer=name)
+        yield _passage(document, settings, text, answer=name, passage=text.strip())
 
 
 def _draw(count: int, settings: AuxiliarySettings, generator: torch.Generator) -> list[int]:
@@ -157,20 +169,14 @@ def split_paragraphs(text: str, name_template: str) -> list[tuple[str, str]]:
     return [(name, text[start:end]) for name, start, end in zip(names, starts, ends, strict=True)]
 
 
-def _render_request(
-    settings: AuxiliarySettings, document: Document, passage: str, context: str = "", sentence: str = ""
-) -> str:
-    return _render(
-        settings.request_template,
-        title=document.title,
-        passage=passage,
-        context=context,
-        sentence=sentence,
-        pairs=settings.pairs,
-    )
+def _passage(
+    document: Document, settings: AuxiliarySettings, text: str, answer: str = "", **shown: str
+) -> Passage:
+    variables = {"title": document.title, "passage": text, "context": "", "sentence": "", **shown}
+    return Passage(settings, variables, text, answer)
 
 
-def _render(template: str, **variables: str | int) -> str:
+def _render(template: str, **variables: object) -> str:
     try:
         return _compiled(template).render(**variables)
     except TemplateError as error:

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
+from lift_eval.answering.generate import Answer
 from lift_eval.recipe import AuxiliarySettings
+
+LIST_KEYS = ("pairs", "qa_list")
+"""Where the list of pairs stands in a JSON reply; ``qa_list`` is the second implementation's."""
 
 _DECODER = json.JSONDecoder()
 _OPENING = re.compile(r"[\[{]")
@@ -38,7 +42,7 @@ class Reading:
     """What a reply holds.
 
     Attributes:
-        pairs: The pairs read, not yet checked.
+        pairs: The pairs read, not yet checked. Of a reply that was cut off those that are whole.
         unparsed: Pairs, or whole replies, that could not be read.
         no_pair: Whether the reply says that there is nothing to ask.
     """
@@ -48,42 +52,44 @@ class Reading:
     no_pair: bool = False
 
 
-def read_reply(reply: str, settings: AuxiliarySettings, answer: str = "") -> Reading:
+def read_reply(reply: Answer, settings: AuxiliarySettings, answer: str = "") -> Reading:
     """Read a reply as the recipe says.
 
     Args:
-        reply: What the generator wrote.
+        reply: What the generator wrote, and whether it came to an end.
         settings: The recipe's auxiliary group.
         answer: The answer of a plain text reply, which is the question itself.
 
     Returns:
         The pairs in it, or why there are none.
     """
-    if not _is_text(reply):
+    text = reply.text.strip()
+    if not _is_text(text):
         return Reading(unparsed=1)
-    if reply.strip().casefold() == settings.no_pair.strip().casefold():
+    if text.casefold() == settings.no_pair.strip().casefold():
         return Reading(no_pair=True)
     if settings.reply_format == "text":
-        return Reading((Pair(reply.strip(), answer),))
+        return Reading((Pair(text, answer),)) if reply.complete else Reading(unparsed=1)
     if settings.reply_format == "json":
-        return _read_json(reply, needs_evidence=settings.needs_evidence)
+        return _read_json(text, needs_evidence=settings.needs_evidence)
     return _read_labels(reply, settings)
 
 
-def _read_labels(reply: str, settings: AuxiliarySettings) -> Reading:
+def _read_labels(reply: Answer, settings: AuxiliarySettings) -> Reading:
     """Read the first value of each label.
 
-    A label stands at the beginning of a line, perhaps in bold or in a list; its value ends at the next label or at
-    a blank line.
+    A label stands at the beginning of a line, perhaps in bold or in a list; its value ends at the next label, at a
+    blank line, or with the reply if that is complete.
     """
     labels = settings.labels if settings.needs_evidence else settings.labels[:2]
     either = "|".join(re.escape(label.strip()) for label in settings.labels)
-    marks = list(re.finditer(rf"^[ \t*_#>-]*({either})[ \t*_]*", reply, re.MULTILINE | re.IGNORECASE))
+    marks = list(re.finditer(rf"^[ \t*_#>-]*({either})[ \t*_]*", reply.text, re.MULTILINE | re.IGNORECASE))
     values: dict[str, str] = {}
     for mark, following in zip_longest(marks, marks[1:]):
-        end = following.start() if following else len(reply)
-        value = re.split(r"\n[ \t\r]*\n", reply[mark.end() : end].strip(), maxsplit=1)[0]
-        values.setdefault(mark[1].casefold(), value.strip().strip("*_").strip())
+        end = following.start() if following else len(reply.text)
+        value, *behind = re.split(r"\n[ \t\r]*\n", reply.text[mark.end() : end].strip(), maxsplit=1)
+        if following or behind or reply.complete:
+            values.setdefault(mark[1].casefold(), value.strip().strip("*_").strip())
     try:
         found = [values[label.strip().casefold()] for label in labels]
     except KeyError:
@@ -92,24 +98,30 @@ def _read_labels(reply: str, settings: AuxiliarySettings) -> Reading:
 
 
 def _read_json(reply: str, *, needs_evidence: bool) -> Reading:
-    """The first value in the reply that can hold pairs; fences and words around it do not matter.
+    """The first list of pairs in the reply, or else all pairs in it; fences and words around them do not matter.
 
-    That is {"pairs": [...]}, a list of pairs, or one pair. A pair is an object with strings "question" and "answer",
-    and "evidence" where it is needed.
+    A list of pairs may stand in an object, as in {"pairs": [...]}. It has no end where the reply was cut off: then
+    the pairs in it are read one by one. A pair is an object with strings "question" and "answer", and "evidence" where
+    it is needed.
     """
-    for value in _json_values(reply):
-        items = _json_items(value)
-        if items is not None:
-            pairs = tuple(pair for item in items if (pair := _json_pair(item, needs_evidence=needs_evidence)))
-            return Reading(pairs, unparsed=len(items) - len(pairs), no_pair=not items)
-    return Reading(unparsed=1)
+    values = list(_json_values(reply))
+    lists = (items for value in values if (items := _json_list(value)) is not None)
+    items = next(lists, [value for value in values if _asks(value)] or None)
+    if items is None:
+        return Reading(unparsed=1)
+    pairs = tuple(pair for item in items if (pair := _json_pair(item, needs_evidence=needs_evidence)))
+    return Reading(pairs, unparsed=len(items) - len(pairs), no_pair=not items)
 
 
-def _json_items(value: Any) -> list[Any] | None:  # noqa: ANN401 - any JSON
+def _json_list(value: Any) -> list[Any] | None:  # noqa: ANN401 - any JSON
     if isinstance(value, dict):
-        value = value.get("pairs", [value] if "question" in value else None)
-        return value if isinstance(value, list) else None
+        items = next((value[key] for key in LIST_KEYS if key in value), None)
+        return items if isinstance(items, list) else None
     return value if any(isinstance(item, dict) for item in value) else None  # not the [1] of a citation
+
+
+def _asks(value: Any) -> bool:  # noqa: ANN401 - any JSON
+    return isinstance(value, dict) and "question" in value
 
 
 def _json_values(text: str) -> Iterator[Any]:

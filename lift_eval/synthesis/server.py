@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import openai
 
+from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings
 
@@ -63,7 +64,7 @@ class ServerGenerator:
         self.close = weakref.finalize(self, _close, self._client, self._loop, thread)
         """Ends connections and the thread that holds them; also done when the program ends."""
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str]:
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer]:
         """See `PairGenerator`. Requests still under way are cancelled where the caller stops early."""
         futures = [
             asyncio.run_coroutine_threadsafe(
@@ -78,7 +79,7 @@ class ServerGenerator:
             for future in futures:
                 future.cancel()
 
-    async def _reply(self, request: str, temperature: float, seed: int) -> str:
+    async def _reply(self, request: str, temperature: float, seed: int) -> Answer:
         tries = self.settings.retries + 1
         async with self._slots:
             try:
@@ -86,7 +87,8 @@ class ServerGenerator:
                 completion = await asyncio.wait_for(
                     self._complete(request, temperature, seed), self.settings.timeout_seconds * tries
                 )
-                content = completion.choices[0].message.content
+                choice = completion.choices[0]
+                content, complete = choice.message.content, choice.finish_reason != "length"
             except (openai.APITimeoutError, asyncio.TimeoutError):
                 raise self._error(
                     f"gave no reply in time, {tries} tries of {self.settings.timeout_seconds:g} s; check the server, "
@@ -107,7 +109,7 @@ class ServerGenerator:
                     f"sent no chat completion ({type(error).__name__}); OPENAI_BASE_URL must be an OpenAI-compatible "
                     "server, usually ending in /v1"
                 ) from None
-        return content if isinstance(content, str) else ""  # a refusal has no content
+        return Answer(content if isinstance(content, str) else "", complete)  # a refusal has no content
 
     async def _complete(self, request: str, temperature: float, seed: int) -> Any:  # noqa: ANN401 - may be anything
         create: Any = self._client.chat.completions.create
@@ -115,7 +117,7 @@ class ServerGenerator:
             "model": self.model,
             "messages": [{"role": "user", "content": request}],
             "temperature": temperature,
-            "max_tokens": self.settings.max_tokens,
+            "max_tokens": self.settings.reply_tokens,
             "seed": seed,
         }
         if self._schema is None:

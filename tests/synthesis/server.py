@@ -22,6 +22,7 @@ class Reply:
     body: bytes | None = None
     delay: float = 0.0
     cut: bool = False
+    finish: str = "stop"
     drip: float = 0.0
 
     def content(self) -> bytes:
@@ -35,7 +36,7 @@ class Reply:
             "object": "chat.completion",
             "created": 0,
             "model": "m",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            "choices": [{"index": 0, "message": message, "finish_reason": self.finish}],
         }
         return json.dumps(completion).encode()
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lift_eval.adapters import AdapterState, attach, unadapted
+from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings
 from lift_eval.synthesis.generators import LocalGenerator, ModelGenerator
@@ -26,7 +27,7 @@ def generator(
     return ModelGenerator(model, tiny_tokenizer(chat_template=chat), AuxiliarySettings(**settings), window)
 
 
-def replies(made: Any, temperature: float = 0.0, seed: int = 0) -> list[str | None]:
+def replies(made: Any, temperature: float = 0.0, seed: int = 0) -> list[Answer | None]:
     return list(made.generate(REQUESTS, temperature=temperature, seed=seed))
 
 
@@ -68,7 +69,11 @@ def test_pairs_come_from_the_base_whatever_the_adapter_has_learned(adapter: Any)
 
 def test_a_request_that_does_not_fit_has_no_reply_and_the_others_have() -> None:
     short, long, other = replies(generator(window=40))
-    assert (long, type(short), type(other)) == (None, str, str)
+    assert (long, type(short), type(other)) == (None, Answer, Answer)
+
+
+def test_a_reply_that_was_cut_off_says_so() -> None:
+    assert [reply.complete for reply in replies(generator(max_tokens=4)) if reply] == [False] * 3
 
 
 def test_the_chat_template_is_used_where_there_is_one() -> None:

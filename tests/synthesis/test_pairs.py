@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import AuxiliarySettings, PromptSettings
@@ -21,20 +22,26 @@ from tests.tiny_models import tiny_tokenizer
 SENTENCES = [f"Mill {number} was built in {1800 + number}." for number in range(30)]
 DOCUMENT = Document(" ".join(SENTENCES), "Mills")
 
+CUT = "<CUT>"
+
 
 @dataclass
 class Script:
-    """A generator whose replies are written beforehand: the same for all, or one for each call of a request."""
+    """A generator whose replies are written beforehand: the same for all, or one for each call of a request.
+
+    A reply that ends in CUT was cut off there.
+    """
 
     replies: Sequence[str | None]
     calls: list[tuple[list[str], float, int]] = field(default_factory=list)
     identity: str = "script"
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[str | None]:
+    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
         reply = self.replies[min(len(self.calls), len(self.replies) - 1)]
         self.calls.append((list(requests), temperature, seed))
         for request in requests:
-            yield reply.replace("<SENTENCE>", request) if reply is not None else None
+            text = None if reply is None else reply.replace("<SENTENCE>", request.partition("|")[0])
+            yield None if text is None else Answer(text.removesuffix(CUT), complete=not text.endswith(CUT))
 
 
 def made(replies: Sequence[str | None], **settings: Any) -> tuple[PairYield, Script]:
@@ -102,6 +109,39 @@ def test_a_json_reply_holds_all_pairs_of_a_sentence() -> None:
     assert len(script.calls) == 1
     assert (result.counts["kept"], result.counts["surplus"]) == (60, 30)
     assert result.pairs[0] == Pair("Who Mill 0 was built in 1800.", "x")
+
+
+def listed(*questions: str, cut: bool = False) -> str:
+    reply = json.dumps({"pairs": [{"question": f"{word} <SENTENCE>", "answer": "x"} for word in questions]})
+    return reply[: reply.rindex("answer")] + CUT if cut else reply
+
+
+def test_of_a_cut_reply_whole_pairs_are_kept_and_the_rest_is_asked_for() -> None:
+    request = "{{ sentence }}|{{ pairs }}|{{ questions | join('|') }}"
+    replies = [listed("Who", "What", "Why", cut=True), listed("What", "How", "When", "Where")]
+    result, script = made([*replies], **{**EACH, "request": request}, pairs=4)
+    first, second = [requests for requests, _, _ in script.calls]
+    assert first[0] == f"{SENTENCES[0]}|4|"
+    assert second[0] == f"{SENTENCES[0]}|2|Who {SENTENCES[0]}|What {SENTENCES[0]}"
+    assert [pair.question.split()[0] for pair in result.pairs[::30]] == ["Who", "Who", "How", "How"]
+    assert {name: count for name, count in result.counts.items() if count} == {
+        "asked": 30, "requests": 60, "kept": 120, "cut": 30, "duplicate": 30, "surplus": 30,
+    }  # fmt: skip
+
+
+def test_asking_for_the_rest_is_bounded() -> None:
+    result, script = made(
+        [listed("Who", "What", cut=True)], **{**EACH, "request": "{{ sentence }}"}, attempts=3
+    )
+    assert len(script.calls) == 3
+    assert (result.counts["kept"], result.counts["cut"], result.counts["given_up"]) == (30, 90, 0)
+
+
+def test_a_cut_reply_with_all_pairs_asked_for_is_not_asked_again() -> None:
+    _, script = made([listed("Who", "What", cut=True)], **EACH, pairs=1)
+    assert len(script.calls) == 1
+    _, script = made([labelled("When?") + "\n\nI chose" + CUT], **{**PASSAGES, "pairs": 1})
+    assert len(script.calls) == 1
 
 
 def test_labelled_pairs_of_a_sentence_are_sampled_one_by_one() -> None:

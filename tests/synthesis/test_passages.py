@@ -29,7 +29,7 @@ def test_a_passage_is_consecutive_sentences(seed: int, count: int) -> None:
         first = SENTENCES.index(passage.text.split(" is ")[0] + " is about the mill.")
         assert passage.text == " ".join(SENTENCES[first : first + count])
         assert passage.text.count("mill.") == min(count, 40)
-        assert passage.request == passage.text
+        assert passage.request() == passage.text
 
 
 def test_a_passage_has_16_sentences_and_lies_anywhere() -> None:
@@ -65,7 +65,7 @@ def test_the_seed_decides_the_places() -> None:
 def test_each_sentence_comes_with_the_text_before_it() -> None:
     template = "[{{ title }}|{{ context }}|{{ sentence }}]"
     document = Document("One is here. Two is here. Three is here.", "T")
-    requests = [passage.request for passage in chosen(document, strategy="sentences", request=template)]
+    requests = [passage.request() for passage in chosen(document, strategy="sentences", request=template)]
     assert requests == [
         "[T||One is here.]",
         "[T|One is here.|Two is here.]",
@@ -75,13 +75,22 @@ def test_each_sentence_comes_with_the_text_before_it() -> None:
 
 def test_context_is_whole_sentences_within_its_limit() -> None:
     passages = chosen(strategy="sentences", request="{{ context }}", context_characters=100)
-    assert passages[0].request == ""
-    assert [len(passage.request) <= 100 for passage in passages] == [True] * 40
-    assert passages[-1].request == " ".join(SENTENCES[36:39])
+    assert passages[0].request() == ""
+    assert [len(passage.request()) <= 100 for passage in passages] == [True] * 40
+    assert passages[-1].request() == " ".join(SENTENCES[36:39])
     assert all(
-        passage.request == ""
+        passage.request() == ""
         for passage in chosen(strategy="sentences", request="{{ context }}", context_characters=0)
     )
+
+
+def test_the_rest_is_asked_for_by_number_and_without_what_is_there() -> None:
+    (passage,) = chosen(Document("One is here.", "T"), strategy="sentences", pairs=10)
+    first, rest = passage.request(), passage.request(["Who?", "Where?"])
+    assert "at most 10 different" in first
+    assert "again" not in first
+    assert "at most 8 different" in rest
+    assert "None of these may be asked again:\n- Who?\n- Where?\nReply with JSON only:" in rest
 
 
 PARAGRAPHS = Document("\n\n".join(f"Paragraph {k}: Text number {k}.\nSee Paragraph 1." for k in range(1, 31)))
@@ -108,7 +117,7 @@ def test_paragraphs_are_drawn_with_replacement_where_the_recipe_says_so() -> Non
 
 
 def test_a_request_shows_a_paragraph_without_the_blank_line_behind_it() -> None:
-    requests = [p.request for p in chosen(PARAGRAPHS, strategy="paragraphs", request="[{{ passage }}]")]
+    requests = [p.request() for p in chosen(PARAGRAPHS, strategy="paragraphs", request="[{{ passage }}]")]
     assert all(request.endswith("See Paragraph 1.]") for request in requests)
 
 
@@ -119,9 +128,9 @@ def test_a_document_without_paragraphs_is_refused() -> None:
 
 def test_a_template_that_fails_says_so() -> None:
     with pytest.raises(RecipeError, match="template fails"):
-        chosen(strategy="passages", request="{{ passage.missing.more }}")
+        chosen(strategy="passages", request="{{ passage.missing.more }}")[0].request()
 
 
 def test_a_template_cannot_reach_out() -> None:
     with pytest.raises(RecipeError, match="template fails"):
-        chosen(strategy="passages", request="{{ passage.__class__.__mro__ }}")
+        chosen(strategy="passages", request="{{ passage.__class__.__mro__ }}")[0].request()

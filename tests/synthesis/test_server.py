@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.server import ServerGenerator
@@ -30,7 +31,7 @@ def generate(url: str, requests: list[str], monkeypatch: pytest.MonkeyPatch, **c
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     generator = ServerGenerator("m", AuxiliarySettings(**{**SENTENCES, **changes}))
     try:
-        return list(generator.generate(requests, temperature=0.7, seed=11))
+        return [reply.text for reply in generator.generate(requests, temperature=0.7, seed=11)]
     finally:
         generator.close()
 
@@ -55,6 +56,26 @@ def test_a_request_says_what_the_recipe_says(monkeypatch: pytest.MonkeyPatch) ->
     assert set(server.keys) == {f"Bearer {KEY}"}
 
 
+@pytest.mark.parametrize(("pairs", "most"), [(1, 512), (5, 640), (10, 1280)])
+def test_the_most_tokens_of_a_reply_grow_with_the_pairs_asked_for(
+    pairs: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chat_server(lambda *_: "x") as server:
+        generate(server.url, ["a"], monkeypatch, pairs=pairs)
+    assert [request["max_tokens"] for request in server.requests] == [most]
+
+
+def test_a_reply_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with chat_server(lambda _, number: Reply("x", finish=("stop", "length")[number])) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES, batch=1))
+        assert list(generator.generate(["a", "b"], temperature=0.0, seed=0)) == [
+            Answer("x", complete=True),
+            Answer("x", complete=False),
+        ]
+        generator.close()
+
+
 def test_no_more_requests_at_once_than_the_recipe_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     with chat_server(lambda *_: Reply("x", delay=0.02)) as server:
         generate(server.url, ["a"] * 20, monkeypatch, batch=3)
@@ -73,10 +94,10 @@ def test_the_first_reply_is_there_before_the_last(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES))
         replies = generator.generate(["first", "last"], temperature=0.0, seed=0)
-        assert next(replies) == "x"
+        assert next(replies).text == "x"
         assert not last.is_set()
         last.set()
-        assert list(replies) == ["x"]
+        assert [reply.text for reply in replies] == ["x"]
         generator.close()
 
 
@@ -198,8 +219,8 @@ def test_a_caller_that_stops_early_leaves_no_requests_behind(monkeypatch: pytest
     with chat_server(lambda *_: Reply("x", delay=0.01)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES, batch=1))
-        replies: Iterator[str] = generator.generate(["a"] * 1000, temperature=0.0, seed=0)
-        assert list(islice(replies, 2)) == ["x", "x"]
+        replies: Iterator[Answer] = generator.generate(["a"] * 1000, temperature=0.0, seed=0)
+        assert [reply.text for reply in islice(replies, 2)] == ["x", "x"]
         replies.close()  # type: ignore[attr-defined]
         generator.close()
         assert len(server.requests) < 10

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from lift_eval.document import Document
 from lift_eval.errors import GeneratorError
@@ -45,7 +46,14 @@ SECOND = Document(" ".join(f"Ship {number} was sunk in {1900 + number}." for num
 
 def lifter(changes: dict[str, Any], store: Store | None = None) -> Lifter:
     recipe = load_recipe("lora", {**COMMON, **changes})
-    return Lifter(tiny_model(), tiny_tokenizer(), recipe, store=store)
+    return Lifter(model(), tiny_tokenizer(), recipe, store=store)
+
+
+def model(seed: int = 0) -> PreTrainedModel:
+    """A random model that ends its replies soon; one that was cut off is no summary."""
+    made = tiny_model(seed=seed)
+    made.generation_config.eos_token_id = [257, *range(150, 200)]
+    return made
 
 
 def trained(made: Lifter, document: Document = FIRST, following: Document | None = None) -> DocumentRecord:
@@ -189,7 +197,7 @@ def test_pairs_of_the_model_itself_are_found_again_and_of_another_are_not(tmp_pa
     again = trained(lifter({**SUMMARIES, "training.learning_rate": 1e-4}, store), PARAGRAPHS)
     assert (again.reused, again.pairs) == (["pairs"], first.pairs)
     recipe = load_recipe("lora", {**COMMON, **SUMMARIES})
-    other = Lifter(tiny_model(seed=1), tiny_tokenizer(), recipe, store=store)
+    other = Lifter(model(seed=1), tiny_tokenizer(), recipe, store=store)
     assert trained(other, PARAGRAPHS).reused == []
 
 
