@@ -30,7 +30,7 @@ TASKS = {
     "choices": {
         "output_type": "multiple_choice",
         "doc_to_choice": ["yes", "no", "Ada"],
-        "doc_to_target": 2,
+        "doc_to_target": 0,
         "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
     },
     "texts": {

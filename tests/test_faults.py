@@ -100,9 +100,18 @@ def test_scores_of_a_document_given_up_do_not_break_the_metrics(folder: Path, tr
     assert done is not None
     assert done["answers"]["choices"][1] == [1, [[[-math.inf, False]]] * 3]
     assert done["answers"]["texts"][1] == [1, [[-math.inf]]]
-    assert 0 <= done["scores"]["choices"]["acc,none"] <= 1
     assert done["scores"]["texts"]["bits_per_byte,none"] == math.inf  # a text without any probability
     assert done["record"]["totals"]["failed_documents"] == 1
+
+
+def test_multiple_choice_about_documents_given_up_counts_as_wrong(folder: Path, training: Any) -> None:
+    """Also where the first of the choices, which are all alike, is the right one."""
+    training(fails(FAULTS[0], 1, 2, 3))
+    done = line.run(folder, ("choices",), store="off")
+    assert done is not None
+    assert done["scores"]["choices"]["acc,none"] == 0
+    totals = done["record"]["totals"]
+    assert (totals["failed_documents"], totals["lost_questions"]) == (3, 6)
 
 
 def test_a_training_that_diverges_is_tried_once_more_at_a_tenth_of_the_rate(

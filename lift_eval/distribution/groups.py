@@ -25,6 +25,11 @@ class Request:
     row: int
     arguments: tuple[Any, ...]
 
+    @property
+    def question(self) -> tuple[str, int]:
+        """What is asked: a multiple-choice row is one question, though each of its choices is a request."""
+        return self.task, self.row
+
 
 @dataclass(frozen=True)
 class Group:
@@ -39,6 +44,20 @@ class Group:
     document: Document | None
     places: tuple[int, ...]
     requests: tuple[Request, ...]
+
+    def per_question(self, kept: Sequence[float]) -> list[float]:
+        """What the prompts of each question keep of the document.
+
+        Args:
+            kept: What the prompt of each request keeps, 0 to 1.
+
+        Returns:
+            The most that a prompt of each question keeps: choices may be scored without their question too.
+        """
+        most: dict[tuple[str, int], float] = {}
+        for request, share in zip(self.requests, kept, strict=True):
+            most[request.question] = max(share, most.get(request.question, 0.0))
+        return list(most.values())
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from lift_eval.document import Document, find_document
 from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
 from lift_eval.harness.arguments import HF_ARGUMENTS, JUDGE_VARIABLE, recipe_from_arguments
 from lift_eval.harness.exit_status import note_given_up
+from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
 from lift_eval.models.loading import BUNDLED, checkpoint_errors, load_config, load_model, resolve_device
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
@@ -186,7 +187,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             For each request the log-likelihood and whether greedy decoding would give the continuation; minus
             infinity where the document was given up.
         """
-        return self._responses("loglikelihood", requests, (-math.inf, False), quiet=disable_tqdm)
+        return self._responses("loglikelihood", requests, LostScore(), quiet=disable_tqdm)
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Score whole texts in disjoint windows, each text by the model adapted to its document.
@@ -215,6 +216,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 decoded = lifted.decode([prompts[index] for index in alike], decoding)
                 for index, answer in zip(alike, decoded, strict=True):
                     answers[index] = answer.text
+            lifted.count(group.per_question([prompt.kept for prompt in prompts]))
             return answers
 
         return respond
@@ -223,9 +225,11 @@ class LiftLM(HFLM):  # type: ignore[misc]
         pairs = [self._encode_scored(request, group.document) for request in group.requests]
 
         def respond(lifted: LiftedDocument) -> list[tuple[float, bool]]:
-            with lifted.scoring([context.kept for context, _ in pairs]):
+            with lifted.scoring():
                 encoded = [(None, context.ids, ids) for context, ids in pairs]
-                return list(self._loglikelihood_tokens(encoded, disable_tqdm=True))
+                scores = list(self._loglikelihood_tokens(encoded, disable_tqdm=True))
+            lifted.count(group.per_question([context.kept for context, _ in pairs]))
+            return scores
 
         return respond
 
@@ -234,11 +238,12 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
         def respond(lifted: LiftedDocument) -> list[float]:
             scores = []
-            with lifted.scoring([float(text.stop > text.start) for text in texts]):
+            with lifted.scoring():
                 for request in group.requests:
                     encoded = [(None, *window) for window in self._windows(request)]
                     parts = self._loglikelihood_tokens(encoded, disable_tqdm=True)
                     scores.append(sum(score for score, _ in parts))
+            lifted.count(group.per_question([float(text.stop > text.start) for text in texts]))
             return scores
 
         return respond
@@ -288,6 +293,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         # lm-eval asks for the rank again when all is answered: only one process scores and writes results.
         self._rank = self.dispatcher.processes.rank
         self._answered.append((requests, groups))
+        if any(isinstance(result, LostScore) for result in results):
+            count_as_wrong()
         if self._rank == 0:
             note_given_up([record.summary() for record in self.record.documents if record.failure])
         return results
@@ -319,13 +326,15 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
                 "with pretrained=..."
             )
-        bare = [request for request, document in zip(light, documents, strict=True) if document is None]
+        bare = {
+            request.question for request, document in zip(light, documents, strict=True) if document is None
+        }
         if bare:
             logger.warning(
-                "%d requests of %s have no document and are answered by the base model; if one of their fields is the "
+                "%d questions of %s have no document and are answered by the base model; if one of their fields is the "
                 "document, name it with document_field=...",
                 len(bare),
-                ", ".join(sorted({request.task for request in bare})),
+                ", ".join(sorted({task for task, _ in bare})),
             )
         self.record.questions_without_document += len(bare)
         return group_by_document(light, documents)
@@ -369,7 +378,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 results = tuple(respond(lifted))
             except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
                 results = ()
-                lifted.record.give_up(error, len(group.requests))
+                lifted.record.give_up(error, len({request.question for request in group.requests}))
                 logger.error("document given up, its questions count as wrong: %s", lifted.record.summary())
         if not results:
             torch.cuda.empty_cache()  # the next document starts with what the model needs, no more

@@ -309,6 +309,7 @@ class LiftedDocument:
     def __init__(self, lifter: Lifter, document: Document, record: DocumentRecord | None = None) -> None:
         self._lifter = lifter
         self._adapted = False
+        self._decoded = record.questions if record else 0
         self.document = document
         self.record = record or DocumentRecord(
             document.digest, document.title, tokens=len(document_ids(document, lifter.recipe, lifter.encoder))
@@ -443,7 +444,9 @@ class LiftedDocument:
             )
             for question in questions
         ]
-        return [answer.text.strip() for answer in self.decode(prompts, decoding)]
+        answers = self.decode(prompts, decoding)
+        self.count([prompt.kept for prompt in prompts])
+        return [answer.text.strip() for answer in answers]
 
     def encode(self, prompt: Prompt, decoding: Decoding) -> EncodedPrompt:
         """Encode a prompt about the document, truncated to leave room for the answer."""
@@ -461,12 +464,12 @@ class LiftedDocument:
         kept = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
         answers = [Answer(one.text, one.complete) for one in kept.answers]
         if kept.gates:
-            before, asked = record.gates or kept.gates, record.questions
+            before, asked = record.gates or kept.gates, self._decoded
             record.gates = [
                 (old * asked + new * len(prompts)) / (asked + len(prompts))
                 for old, new in zip(before, kept.gates, strict=True)
             ]
-        self._count([prompt.kept for prompt in prompts])
+        self._decoded += len(prompts)
         record.incomplete_answers += sum(not answer.complete for answer in answers)
         record.seconds["answer"] += time.perf_counter() - began
         return answers
@@ -504,19 +507,20 @@ class LiftedDocument:
                 "its 'with' block"
             )
 
-    def _count(self, kept: Sequence[float]) -> None:
-        """Put questions on the record, with what their prompts hold of the document."""
+    def count(self, kept: Sequence[float]) -> None:
+        """Put questions on the record.
+
+        Args:
+            kept: For each question, the share of the document that its prompt holds.
+        """
         record = self.record
         total = record.kept * record.questions + sum(kept)
         record.questions += len(kept)
         record.kept = total / max(record.questions, 1)
 
     @contextmanager
-    def scoring(self, kept: Sequence[float]) -> Iterator[None]:
+    def scoring(self) -> Iterator[None]:
         """Computation by another's hand, lm-eval's log-likelihoods: in our number formats and on our record.
-
-        Args:
-            kept: For each question, the share of the document that its prompt holds.
 
         Raises:
             DocumentError: If the document is not lifted any more.
@@ -527,7 +531,6 @@ class LiftedDocument:
         watched = watch(self.record.memory, "answer")
         with torch.inference_mode(), autocast(model.device, model.dtype), watched:
             yield
-        self._count(kept)
         self.record.seconds["answer"] += time.perf_counter() - began
 
     # --- the store ---------------------------------------------------------------------------------------------

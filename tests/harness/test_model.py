@@ -56,8 +56,8 @@ def generation(
     return Instance("generate_until", doc or {}, (prompt, settings), 0, (task, row, 1))
 
 
-def scoring(context: str, continuation: str, doc: dict[str, Any] | None = None) -> Instance:
-    return Instance("loglikelihood", doc or {}, (context, continuation), 0, ("choices", 0, 1))
+def scoring(context: str, continuation: str, doc: dict[str, Any] | None = None, *, row: int = 0) -> Instance:
+    return Instance("loglikelihood", doc or {}, (context, continuation), 0, ("choices", row, 1))
 
 
 def rolling(text: str, doc: dict[str, Any] | None = None) -> Instance:
@@ -173,7 +173,7 @@ def test_requests_without_a_document_are_answered_by_the_base_and_told(checkpoin
         answers = lm.generate_until(requests, disable_tqdm=True)
     bare = [requests[0], requests[2]]
     assert [answers[0], answers[2]] == icl.generate_until(bare, disable_tqdm=True)
-    assert "2 requests of three, two have no document" in caplog.text
+    assert "2 questions of three, two have no document" in caplog.text
     assert lm.record.questions_without_document == 2
 
 
@@ -197,14 +197,25 @@ def test_all_kinds_of_requests_are_done_by_the_model_adapted_to_their_document(c
     assert len(lm.record.documents) == 2
 
 
-def test_scored_questions_count_what_their_prompt_keeps_of_the_document(checkpoint):
+def test_the_choices_of_a_row_are_one_question_and_count_what_its_prompt_keeps_of_the_document(checkpoint):
     lm = lift(checkpoint, **{"prompt.max_tokens": 150})
-    long = scoring(f"{LAMP}\nBy ", "Ann", {"context": LAMP})
-    short = scoring("By", " Ann", {"context": LAMP})
-    lm.loglikelihood([long, short], disable_tqdm=True)
+    doc = {"context": LAMP}
+    choices = [scoring(f"{LAMP}\nBy", f" {name}", doc) for name in ("Ann", "Bob")]
+    alone = [scoring("", f" {name}", doc) for name in ("Ann", "Bob")]  # as acc_mutual_info asks
+    lm.loglikelihood([*choices, *alone], disable_tqdm=True)
+    (record,) = lm.record.documents
+    assert record.questions == 1
+    assert 0.4 < record.kept < 0.6
+    lm.loglikelihood([scoring("By", " Ann", doc, row=1)], disable_tqdm=True)
     (record,) = lm.record.documents
     assert record.questions == 2
-    assert 0.1 < record.kept < 0.4  # about half of the document for one, nothing for the other
+    assert 0.2 < record.kept < 0.3  # half of the document for one, nothing for the other
+
+
+def test_a_row_that_is_sampled_several_times_is_one_question(checkpoint):
+    lm = lift(checkpoint)
+    lm.generate_until([about(LAMP, "Who?", do_sample=True, temperature=1.0)] * 3, disable_tqdm=True)
+    assert [record.questions for record in lm.record.documents] == [1]
 
 
 def test_an_automatic_batch_size_is_searched_once_a_run(checkpoint, monkeypatch):
@@ -280,7 +291,8 @@ def test_what_cannot_be_done_is_refused_by_task_and_row_before_its_training(chec
 
 def test_the_results_hold_recipe_versions_and_costs_as_plain_json(checkpoint):
     lm = lift(checkpoint, **TRAINED)
-    lm.generate_until([about(LAMP, "Who?"), about(LAMP, "When?"), about(BOAT, "Who?")], disable_tqdm=True)
+    asked = [about(LAMP, "Who?"), about(LAMP, "When?", row=1), about(BOAT, "Who?", row=2)]
+    lm.generate_until(asked, disable_tqdm=True)
     info = json.loads(json.dumps(lm.get_model_info()["lift"]))
     assert info["recipe_digest"] == lm.recipe.digest
     assert info["recipe"]["training"]["learning_rate"] == 0.02

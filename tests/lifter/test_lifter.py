@@ -201,7 +201,7 @@ def test_a_document_answers_inside_its_block_alone():
     tool = lifter()
     with tool.lift(LAMP) as lamp:
         inside = lamp.answer(QUESTIONS)
-    for use in (lambda: lamp.answer(QUESTIONS), lamp.train, lambda: lamp.scoring([1.0]).__enter__()):
+    for use in (lambda: lamp.answer(QUESTIONS), lamp.train, lambda: lamp.scoring().__enter__()):
         with pytest.raises(DocumentError, match="document 'Lamp' is not lifted any more"):
             use()
     with tool.lift(BOAT), pytest.raises(DocumentError, match="document 'Lamp' is not lifted any more"):
