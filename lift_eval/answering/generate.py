@@ -12,6 +12,7 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from lift_eval.answering.shared_prefix import decode_branches, decodes_plainly, shared_length
 from lift_eval.models.loading import attends_fully, autocast
+from lift_eval.recipe import DecodingSettings
 
 MIN_SHARED_TOKENS = 64
 """A shorter common beginning is read with each prompt."""
@@ -78,6 +79,18 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
     for value in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
         found |= {value} if isinstance(value, int) else set(value or ())
     return sorted(found)
+
+
+def sampling_options(model: Any, settings: DecodingSettings) -> dict[str, Any]:  # noqa: ANN401
+    """Options of `Decoding` by which the recipe, or the checkpoint where the recipe says so, chooses tokens.
+
+    Args:
+        model: Whose generation config holds the temperature and the limits of sampling.
+        settings: The recipe's decoding group.
+    """
+    if settings.source == "checkpoint":
+        return {"do_sample": True} if model.generation_config.do_sample else {}
+    return {"do_sample": True, "temperature": settings.temperature} if settings.temperature else {}
 
 
 def answer(

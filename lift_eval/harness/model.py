@@ -25,7 +25,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from lift_eval.adapters import needs_full_precision
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.generate import Decoding, sampling_options
 from lift_eval.distribution.cluster import Cluster, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
@@ -427,7 +427,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
         stop = tuple(text for text in options.pop("until") if text)
         longest = options.pop("max_gen_toks")
         options.pop("max_length", None)
-        if not options["do_sample"]:
+        if self.recipe.decoding.source == "checkpoint":
+            options = sampling_options(self.lifter.model, self.recipe.decoding)
+        elif not options["do_sample"]:
             options.pop("temperature", None)
         return Decoding(longest, stop, options)
 

@@ -15,7 +15,7 @@ import torch
 
 from lift_eval.adapters import AdapterState, GateRecord, attach, needs_full_precision, record_gates, unadapted
 from lift_eval.adapters.quantization import quantized_bits
-from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError, TrainingError
 from lift_eval.memory.predict import chosen_compute
@@ -435,8 +435,7 @@ class LiftedDocument:
             )
         recipe = self._lifter.recipe
         closed_book = recipe.prompt.document == "none"
-        sampling = {"do_sample": True, "temperature": recipe.decoding.temperature}
-        options = sampling if recipe.decoding.temperature else {}
+        options = sampling_options(self._lifter.model, recipe.decoding)
         decoding = Decoding(recipe.decoding.max_new_tokens, options=options)
         prompts = [
             self.encode(

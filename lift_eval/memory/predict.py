@@ -150,7 +150,8 @@ def _training(workload: Workload, compute: ComputeSettings, trained: int) -> Ite
 
 
 def _answers(model: Any, recipe: Recipe, questions: list[list[int]], batch: int) -> MemoryPart:  # noqa: ANN401
-    options = {"do_sample": True} if recipe.decoding.temperature else {}
+    sampled = recipe.decoding.temperature or recipe.decoding.source == "checkpoint"
+    options = {"do_sample": True} if sampled else {}
     decoding = Decoding(recipe.decoding.max_new_tokens, options=options)
     return MemoryPart(
         "answers",

@@ -208,8 +208,12 @@ def _with_examples(value: Callable[[Source], str | None]) -> Callable[[Source], 
 
 
 def _decoding(source: Source) -> str:
-    settings: Mapping[str, Any] = source.task.config.get("generation_kwargs") or {}
+    settings: dict[str, Any] = dict(source.task.config.get("generation_kwargs") or {})
     words = []
+    who = (source.run.recipe.get("decoding") or {}).get("source", "recipe")
+    if who != "recipe":  # the task only says where an answer ends
+        settings = {name: settings[name] for name in ("until", "max_gen_toks") if name in settings}
+        words.append(f"as the {who} says")
     for name, value in sorted(settings.items()):
         if name == "until":
             words.append(f"until {json.dumps(value)}")
@@ -300,7 +304,7 @@ CONDITIONS = (
         _with_examples(lambda source: _known(source.run.config.get("fewshot_seed"))),
         ("--seed",),
     ),
-    Condition("decoding", _decoding, ("--gen_kwargs",)),
+    Condition("decoding", _decoding, ("--gen_kwargs", "decoding.source")),
     Condition("precision", _precision, ("precision.dtype", "precision.quantization")),
     Condition("precision of the scores", _of_arguments("softmax_dtype"), ("softmax_dtype=",)),
     Condition("judge", _of_samples("judge"), ("judge=",)),
@@ -321,7 +325,7 @@ COMPARED = (
 
 NEUTRAL = (
     "name", "description", "reproduces",
-    "decoding",  # the library's; lm-eval's tasks and --gen_kwargs say how they are decoded
+    "decoding.max_new_tokens", "decoding.temperature",  # the library's; in lm-eval tasks and --gen_kwargs count
     "compute", "workers", "batch_size=", "max_batch_size=", "device=", "device_map=", "attn_implementation=",
     "workers=", "store=", "logits_cache=", "trust_remote_code=",
     "--config", "--model_args",  # hold other settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
+from transformers import GenerationConfig
 
 from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
@@ -135,6 +137,19 @@ def test_sampling_is_honoured(icl):
     hot = [about(LAMP, "Who?", do_sample=True, temperature=3.0)]
     assert icl.generate_until(hot) == icl.generate_until(hot)
     assert icl.generate_until(hot) != icl.generate_until([about(LAMP, "Who?")])
+
+
+def test_decoding_as_the_checkpoint_says_overrules_the_task(checkpoint, tmp_path):
+    """The published LIFT runs of the second implementation sample, since Llama 3's generation config does."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "sampling"))
+    said = GenerationConfig(do_sample=True, temperature=3.0, top_k=0, eos_token_id=257, pad_token_id=258)
+    said.save_pretrained(folder)
+    asked = [about(LAMP, "Who?")]  # greedy, by the task
+    greedy = lift(folder).generate_until(asked)
+    sampled = lift(folder, **{"decoding.source": "checkpoint"}).generate_until(asked)
+    assert sampled != greedy
+    assert sampled == lift(folder).generate_until([about(LAMP, "Who?", do_sample=True, temperature=3.0)])
+    assert lift(checkpoint, **{"decoding.source": "checkpoint"}).generate_until(asked) == greedy
 
 
 # --- documents -----------------------------------------------------------------------------------------------------

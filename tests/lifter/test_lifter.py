@@ -187,6 +187,17 @@ def test_icl_is_the_same_line_with_the_model_as_it_is():
         assert (lifted.record.losses, lifted.record.trained_tokens) == ([], 0)
 
 
+def test_decoding_as_the_checkpoint_says():
+    def decoded(*, samples: bool, **decoding: object) -> list[str]:
+        tool = lifter("none", decoding=decoding)
+        tool.model.generation_config.update(do_sample=samples, temperature=2.0)
+        return answers(tool, LAMP)
+
+    greedy = decoded(samples=True)
+    assert decoded(samples=False, source="checkpoint") == greedy
+    assert decoded(samples=True, source="checkpoint") == decoded(samples=True, temperature=2.0) != greedy
+
+
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_unlifted_is_the_base_model(adapter):
     """Gated Memory changes the output from the start, and PiSSA moves weights: neither may show."""

@@ -226,6 +226,7 @@ def test_one_fault_is_told_once_by_the_key_that_a_person_wrote(write, text, told
             },
             "'auxiliary.strategy: paragraphs' trains whole paragraphs",
         ),
+        ({"decoding.source": "checkpoint", "decoding.temperature": 0.5}, "'decoding.temperature' needs"),
         ({"training.warmup": "per_stage"}, "'training.warmup: per_stage' needs 'training.schedule: constant'"),
     ],
 )  # fmt: skip

@@ -166,6 +166,10 @@ def test_disjoint_sets_are_not_compared(tmp_path: Path) -> None:
             {"generation": {"do_sample": True, "temperature": 0.7, "max_gen_toks": 24}},
             "decoding: sampled, max_gen_toks 24, temperature 0.7 (ICL: greedy, max_gen_toks 24)",
         ),
+        (
+            {"recipe": {"decoding": {"source": "checkpoint"}}},
+            "decoding: as the checkpoint says, max_gen_toks 24 (ICL: greedy, max_gen_toks 24)",
+        ),
         ({"versions": {"task": 2.0}}, "task version: 2.0 (ICL: 1.0)"),
         ({"lm_eval_version": "0.5.0"}, "lm-eval: 0.5.0 (ICL: 0.4.13)"),
         (
