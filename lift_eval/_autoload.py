@@ -2,9 +2,10 @@
 
 A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) waits for the import of lm_eval
 and then calls `install`. That puts one finder in front of ``sys.meta_path``. The finder passes every import by,
-except those of ``lm_eval.models``, ``lm_eval.tasks`` and lm-eval's command line: right after one of these has run,
-the model is registered, to be imported when it is asked for, or our tasks are added to the task manager, or what a
-user can mend is made to end in one line. An interpreter that never imports lm_eval never gets here.
+except those of `_EXTENSIONS`. Right after ``lm_eval.models`` has run, the model is registered, to be imported when it
+is asked for. After ``lm_eval.tasks`` our tasks are added to the task manager. After ``lm_eval.evaluator`` a run's flags
+are noted for the model, and after lm-eval's command line what a user can mend is made to end in one line. An
+interpreter that never imports lm_eval never gets here.
 
 lm-eval reads the 14,000 tasks of its own at every start, which takes longer than a small evaluation. A command line
 that names none but ours is spared that.
@@ -94,6 +95,29 @@ def _add_model(_models: ModuleType) -> None:
     registry.model_registry.register(MODEL_NAME, target=MODEL_TARGET)
 
 
+def _note_flags(evaluator: ModuleType) -> None:
+    """Let the model know of the flags that lm-eval does not hand it."""
+    original = evaluator.simple_evaluate
+    if hasattr(original, "_notes_flags"):
+        return
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    def simple_evaluate(*args: object, **kwargs: object) -> object:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        model = call.arguments["model"]
+        if isinstance(model, str) and model != MODEL_NAME:
+            return original(*args, **kwargs)
+        from lift_eval.harness.flags import noting
+
+        with noting(call.arguments):
+            return original(*args, **kwargs)
+
+    vars(simple_evaluate)["_notes_flags"] = True
+    vars(evaluator)["simple_evaluate"] = simple_evaluate
+
+
 def _prepare_command_line(harness: ModuleType) -> None:
     """Let lm-eval's command line end in one line where the program is not at fault, and read only tasks it needs."""
     command_line = harness.HarnessCLI
@@ -164,6 +188,7 @@ def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.models": _add_model,
     "lm_eval.tasks": _add_tasks,
+    "lm_eval.evaluator": _note_flags,
     "lm_eval._cli.harness": _prepare_command_line,
 }
 

@@ -103,6 +103,10 @@ def test_a_document_shorter_than_a_segment_is_good_input(evaluate):
         ({"training__stride_tokens": 65}, "'training.stride_tokens' must not exceed 'training.segment_tokens' (64)"),
         ({"pretrained": "/no/such/folder"}, "pretrained='/no/such/folder' is no folder; give the folder of"),
         ({"training__segment_tokens": 20000}, "must fit the model's window of 16384; set a smaller training."),
+        ({"max_length": "abc"}, "'max_length' must be a valid integer, got 'abc'"),
+        ({"max_length": 99999}, "'max_length' must be at most the model's 16384 positions, got 99999"),
+        ({"softmax_dtype": "floatxx"}, "'softmax_dtype' must be 'float64', 'float32', 'bfloat16' or 'float16'"),
+        ({"batch_size": 4}, "'batch_size' is a flag of lm-eval's; write --batch_size 4"),
         ({"max_length": 100}, "task 'loogle_shortqa', row 0: the prompt without its document has"),
         ({"document_field": "body"}, "task 'loogle_shortqa', row 0: document_field='body' must name a text field"),
     ],
@@ -110,6 +114,24 @@ def test_a_document_shorter_than_a_segment_is_good_input(evaluate):
 )  # fmt: skip
 def test_a_wrong_argument_is_told_in_one_line(evaluate, arguments, told):
     status, line = evaluate("--device", "cpu", **arguments)
+    assert (status, line.startswith("lift_eval: error: ")) == (2, True)
+    assert told in line
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--batch_size", "xyz"], "'batch_size' must be a positive integer, auto or auto:N, got 'xyz'"),
+        (["--seed", "12345678901234567890123"], "--seed must be from 0 to 4294967295"),
+        (["--gen_kwargs", 'stop=["a"]'], "--gen_kwargs: 'stop' cannot be set: use until"),
+        (["--gen_kwargs", "do_sample=true,temperature=0"], "'do_sample: true' needs a 'temperature' above 0"),
+        (["--apply_chat_template"], "--apply_chat_template needs a chat template, and the tokenizer of"),
+        (["--cache_requests"], "--cache_requests knows prompts by the name of their task"),
+    ],
+    ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
+)
+def test_a_wrong_flag_is_told_in_one_line(evaluate, options, told):
+    status, line = evaluate("--device", "cpu", *options)
     assert (status, line.startswith("lift_eval: error: ")) == (2, True)
     assert told in line
 

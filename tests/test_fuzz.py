@@ -32,7 +32,7 @@ from lift_eval.benchmarks.metrics.longbench import classification_score, retriev
 from lift_eval.distribution.cluster import cluster_settings
 from lift_eval.document import find_document
 from lift_eval.errors import LiftEvalError
-from lift_eval.harness.arguments import recipe_from_arguments
+from lift_eval.harness.arguments import read_arguments
 from lift_eval.judging.judge import Answer, Judge, Verdict, VerdictStore
 from lift_eval.judging.saved import agreements, judge_results
 from lift_eval.recipe import AuxiliarySettings, load_recipe
@@ -254,7 +254,7 @@ def test_model_arguments(given: Any, workers: Any) -> None:
     if isinstance(given, dict):
         arguments = {str(key): value for key, value in given.items()}
         ends_well(lambda: cluster_settings(workers, arguments))
-        ends_well(lambda: recipe_from_arguments("lora", arguments))
+        ends_well(lambda: read_arguments("lora", arguments))
 
 
 # --- reports ------------------------------------------------------------------------------------------------------

@@ -3,59 +3,139 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from lift_eval.errors import RecipeError, nearest
 from lift_eval.recipe import Recipe, load_recipe
+from lift_eval.recipe.faults import sentences_of
 
 OWN_ARGUMENTS = (
     "pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation", "store", "workers",
     "judge",
 )  # fmt: skip
-HF_ARGUMENTS = (
-    "revision", "subfolder", "tokenizer", "max_length", "batch_size", "max_batch_size", "trust_remote_code",
-    "prefix_token_id", "chat_template_args", "enable_thinking", "softmax_dtype", "logits_cache",
-)  # fmt: skip
-"""Arguments of lm-eval's ``hf`` model that keep their meaning."""
 
+ARGUMENTS = "model arguments"
+"""What messages call the place of a fault here."""
 JUDGE_VARIABLE = "LIFT_EVAL_JUDGE"
 """The environment variable that names the judge where ``judge`` does not."""
 
 REPLACED_ARGUMENTS = {
-    "peft": "the recipe's 'adapter' group makes the adapter",
+    "backend": "only causal language models are adapted; leave it out",
+    "dtype": "use precision.dtype=float32 or precision.dtype=bfloat16",
+    "mixed_precision_dtype": "use precision.dtype=bfloat16",
     "load_in_4bit": "use precision.quantization=nf4",
     "load_in_8bit": "use precision.quantization=int8",
-    "dtype": "use precision.dtype=float32 or precision.dtype=bfloat16",
+    "autogptq": "a quantized checkpoint is recognized by its config.json; leave it out",
+    "gptqmodel": "a quantized checkpoint is recognized by its config.json; leave it out",
+    "gguf_file": "convert the file to safetensors and name its folder with pretrained=",
+    "peft": "the recipe's 'adapter' group makes the adapter",
+    "delta": "add the delta to the weights first and name the result with pretrained=",
     "parallelize": "use device_map=auto",
+    "max_memory_per_gpu": "use device_map=auto",
+    "max_cpu_memory": "use device_map=auto",
+    "offload_folder": "use device_map=auto; weights on a disk cannot be fine-tuned",
+    "tp_plan": "use device_map=auto",
+    "truncation": "prompts are cut in the middle; see prompt.max_tokens and prompt.truncate",
     "add_bos_token": "use prompt.bos=true or prompt.bos=false",
+    "use_fast_tokenizer": "the tokenizer must be a fast one; leave it out",
     "think_end_token": "answers are scored as they are; use enable_thinking=False",
 }
+"""Arguments of lm-eval's ``hf`` model that are refused, and what to use instead."""
+
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
+"""Text that may look like a number, e.g. a commit: lm-eval's command line reads it as one."""
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
-def recipe_from_arguments(recipe: str, arguments: Mapping[str, object]) -> Recipe:
-    """Resolve the recipe and check all arguments that are not lm-eval's own.
+class HfArguments(BaseModel):
+    """Arguments of lm-eval's ``hf`` model that keep their meaning; docs/arguments.md says what each one does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    revision: Text = "main"
+    subfolder: Text = ""
+    tokenizer: Any = None
+    max_length: PositiveInt | None = None
+    batch_size: int | str = 1
+    max_batch_size: PositiveInt | None = 64
+    trust_remote_code: bool = False
+    prefix_token_id: Annotated[int, Field(ge=0)] | None = None
+    chat_template_args: dict[str, Any] | None = None
+    enable_thinking: bool | None = None
+    softmax_dtype: Literal["float64", "float32", "bfloat16", "float16"] | None = None
+    logits_cache: bool = True
+
+    @field_validator("batch_size")
+    @classmethod
+    def _batch_size_is_a_number_or_auto(cls, size: int | str) -> int | str:
+        word, _, times = str(size).partition(":")
+        if word == "auto" and (not times or times.isdecimal()):
+            return "auto"  # documents are scored one by one, so there is nothing to search for several times
+        if not word.isdecimal() or times or not int(word):
+            raise ValueError(f"'batch_size' must be a positive integer, auto or auto:N, got {size!r}")
+        return int(word)
+
+    def check(self, positions: int | None, vocabulary: int) -> None:
+        """Refuse what does not fit the model.
+
+        Args:
+            positions: Positions that the model was made for; None means that there is no limit.
+            vocabulary: Tokens that it knows.
+
+        Raises:
+            RecipeError: With all faults.
+        """
+        faults = []
+        if positions is not None and (self.max_length or 0) > positions:
+            faults.append(
+                f"'max_length' must be at most the model's {positions} positions, got {self.max_length}; leave it out, "
+                "or use a model with a longer window"
+            )
+        if (self.prefix_token_id or 0) >= vocabulary:
+            faults.append(
+                f"'prefix_token_id' must be one of the model's {vocabulary} tokens, got {self.prefix_token_id}"
+            )
+        if faults:
+            raise RecipeError(ARGUMENTS, faults)
+
+
+def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe, HfArguments]:
+    """Resolve the recipe and check all arguments but `OWN_ARGUMENTS`.
 
     Args:
         recipe: The recipe's name or file.
-        arguments: Dotted keys of the recipe, ``seed``, and whatever else was given.
+        arguments: Dotted keys of the recipe, ``seed``, those of `HfArguments`, and whatever else was given.
 
     Raises:
         RecipeError: With all faults of arguments and recipe together.
     """
+    given = {key: value for key, value in arguments.items() if key in HfArguments.model_fields}
     overrides = {key: value for key, value in arguments.items() if "." in key or key == "seed"}
-    known = (*OWN_ARGUMENTS, *HF_ARGUMENTS, "seed")
+    known = (*OWN_ARGUMENTS, *HfArguments.model_fields, "seed")
     faults = [
         f"'{key}' is not an argument of model 'lift': {REPLACED_ARGUMENTS[key]}"
         if key in REPLACED_ARGUMENTS
         else f"unknown argument '{key}' (value {value!r}){nearest(key, known)}"
         for key, value in arguments.items()
-        if key not in overrides
+        if key not in overrides and key not in given
     ]
+    hf = HfArguments()
+    try:
+        hf = HfArguments.model_validate(given)
+    except ValidationError as error:
+        faults += sentences_of(error, HfArguments.model_fields)
+    if (
+        isinstance(hf.batch_size, int) and hf.batch_size > 1
+    ):  # 1 is what lm-eval says where nobody says anything
+        overrides.setdefault("compute.answer_batch", hf.batch_size)
     try:
         resolved = load_recipe(recipe, overrides)
     except RecipeError as error:
         if not faults:
             raise
-        raise RecipeError("model arguments", [*faults, *error.faults]) from None
+        raise RecipeError(ARGUMENTS, [*faults, *error.faults]) from None
     if faults:
-        raise RecipeError("model arguments", faults)
-    return resolved
+        raise RecipeError(ARGUMENTS, faults)
+    return resolved, hf

@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import normalize_gen_kwargs
+from lm_eval.utils import simple_parse_args_string
 
 from lift_eval.adapters import needs_full_precision
 from lift_eval.answering.generate import Decoding, sampling_options
@@ -30,12 +31,28 @@ from lift_eval.distribution.cluster import Cluster, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
 from lift_eval.document import Document, find_document
-from lift_eval.errors import DocumentError, GeneratorError, StoreError, TrainingError
-from lift_eval.harness.arguments import HF_ARGUMENTS, JUDGE_VARIABLE, recipe_from_arguments
+from lift_eval.errors import (
+    CheckpointError,
+    DocumentError,
+    GeneratorError,
+    RecipeError,
+    StoreError,
+    TrainingError,
+)
+from lift_eval.harness.arguments import ARGUMENTS, JUDGE_VARIABLE, read_arguments
 from lift_eval.harness.exit_status import note_given_up
+from lift_eval.harness.flags import noted_flags
+from lift_eval.harness.generation import read_decoding
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
-from lift_eval.models.loading import BUNDLED, checkpoint_errors, load_config, load_model, resolve_device
+from lift_eval.models.loading import (
+    BUNDLED,
+    checkpoint_errors,
+    known_positions,
+    load_config,
+    load_model,
+    resolve_device,
+)
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
@@ -64,7 +81,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         workers: How many workers of a Ray cluster do the work, each with a model of its own; none for this process
             and those launched with it.
         judge: Name of the judging model; lm-eval hands it on to our tasks.
-        model_args: Dotted keys of the recipe, `HF_ARGUMENTS`, and with ``workers`` those of `ClusterSettings`.
+        model_args: Dotted keys of the recipe, ``seed``, those of `HfArguments`, and with ``workers`` those of
+            `ClusterSettings`.
 
     Raises:
         RecipeError: With every unknown or wrong argument, before any weight is loaded.
@@ -85,10 +103,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
         judge: str | None = None,
         **model_args: Any,  # noqa: ANN401
     ) -> None:
+        self._flags = noted_flags()
+        model_args |= self._flags.chosen_seed(model_args)
         settings = cluster_settings(workers, model_args)
-        hf_arguments = {key: value for key, value in model_args.items() if key in HF_ARGUMENTS}
-        others = {key: value for key, value in model_args.items() if key not in HF_ARGUMENTS}
-        self.recipe = recipe_from_arguments(recipe or ("lora" if pretrained else "tiny"), others)
+        self.recipe, hf = read_arguments(recipe or ("lora" if pretrained else "tiny"), model_args)
         self.document_field = document_field
         self.judge = judge or os.environ.get(JUDGE_VARIABLE) or ""
         self.record = RunRecord()
@@ -99,12 +117,10 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self._device_map = device_map
         self._attn_implementation = attn_implementation
         source = str(pretrained or BUNDLED)
-        load_config(
-            source,
-            revision=hf_arguments.get("revision", "main"),
-            subfolder=hf_arguments.get("subfolder") or "",
-            trust_remote_code=bool(hf_arguments.get("trust_remote_code")),
+        config = load_config(
+            source, revision=hf.revision, subfolder=hf.subfolder, trust_remote_code=hf.trust_remote_code
         )
+        hf.check(known_positions(config), config.get_text_config().vocab_size)
         opened = open_store(store)
         self._cluster = None
         if settings is not None:
@@ -118,7 +134,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             pretrained=source,
             device="cpu" if self._cluster else self._named_device(device),
             add_bos_token=self.recipe.prompt.bos,
-            **hf_arguments,
+            **dict(hf),
         )
         if self._cluster is None:
             self.lifter = Lifter(
@@ -134,6 +150,31 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.record.processes = self.dispatcher.workers
         self.record.load_seconds = time.perf_counter() - began
 
+    @classmethod
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: dict[str, Any] | None = None
+    ) -> LiftLM:
+        """Make the model from ``key=value,...``; see `create_from_arg_obj`."""
+        return cls.create_from_arg_obj(simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(
+        cls, arg_dict: dict[str, Any], additional_config: dict[str, Any] | None = None
+    ) -> LiftLM:
+        """Make the model as lm-eval does, from model arguments and the flags that are arguments too.
+
+        Raises:
+            RecipeError: If an argument is given in both ways.
+        """
+        flags = {key: value for key, value in (additional_config or {}).items() if value is not None}
+        twice = [
+            f"'{key}' is a flag of lm-eval's; write --{key} {arg_dict[key]}"
+            for key in arg_dict.keys() & flags
+        ]
+        if twice:
+            raise RecipeError(ARGUMENTS, twice)
+        return cls(**arg_dict, **flags)
+
     @staticmethod
     def _named_device(device: str | None) -> str:
         return str(resolve_device(None if device == UNSAID_DEVICE else device))
@@ -144,6 +185,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
             f"pretrained='{pretrained}' has no tokenizer that loads", "name another with tokenizer="
         ):
             super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
+        if self._flags.chat_template:
+            self.chat_template(self._flags.chat_template)
 
     def _create_model(self, pretrained: str, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the base model as the core does; called by HFLM once it knows device and tokenizer."""
@@ -202,7 +245,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         return self._responses("loglikelihood_rolling", requests, -math.inf, quiet=disable_tqdm)
 
     def _generate(self, group: Group) -> Respond:
-        decodings = [self._decoding(request.arguments[1]) for request in group.requests]
+        decodings = [self._decoding(request) for request in group.requests]
         prompts = [
             self._encode(
                 request, Prompt.around(request.arguments[0], group.document), decoding.max_new_tokens
@@ -316,10 +359,11 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 document = find_document(instance.doc, request.arguments[0], self.document_field)
                 if document is not None and self._cluster is None:
                     self.lifter.check(document)
-                if kind == "generate_until" and self._cluster is None:
-                    prompt = Prompt.around(request.arguments[0], document)
-                    reserve = self._decoding(request.arguments[1]).max_new_tokens
-                    self.lifter.encoder.check_room(prompt, reserve)
+                if kind == "generate_until":
+                    decoding = self._decoding(request)
+                    if self._cluster is None:
+                        prompt = Prompt.around(request.arguments[0], document)
+                        self.lifter.encoder.check_room(prompt, decoding.max_new_tokens)
                 documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
             logger.warning(
@@ -422,16 +466,28 @@ class LiftLM(HFLM):  # type: ignore[misc]
         )
         return [utils.make_disjoint_window(window) for window in windows]
 
-    def _decoding(self, gen_kwargs: dict[str, Any]) -> Decoding:
-        options = dict(normalize_gen_kwargs(gen_kwargs, self.max_gen_toks))
-        stop = tuple(text for text in options.pop("until") if text)
-        longest = options.pop("max_gen_toks")
-        options.pop("max_length", None)
-        if self.recipe.decoding.source == "checkpoint":
-            options = sampling_options(self.lifter.model, self.recipe.decoding)
-        elif not options["do_sample"]:
-            options.pop("temperature", None)
-        return Decoding(longest, stop, options)
+    def _decoding(self, request: Request) -> Decoding:
+        decoding = read_decoding(request.arguments[1], self.max_gen_toks, request.task)
+        if self.recipe.decoding.source == "checkpoint" and self._cluster is None:
+            return replace(decoding, options=sampling_options(self.lifter.model, self.recipe.decoding))
+        return decoding
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The tokenizer's chat template; called by lm-eval where it is to be applied.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        if chat_template and not self.tokenizer.chat_template:
+            whose = (
+                "the bundled model" if self._bundled else f"the tokenizer of '{self.tokenizer.name_or_path}'"
+            )
+            raise CheckpointError(
+                f"--apply_chat_template needs a chat template, and {whose} has none; leave it out, or name a tokenizer "
+                "that has one with tokenizer="
+            )
+        template: str | None = super().chat_template(chat_template)
+        return template
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

@@ -249,12 +249,20 @@ def context_window(config: Any, tokenizer: Any) -> int:  # noqa: ANN401
         config: The model's configuration; that of the text part counts for a model with several.
         tokenizer: The tokenizer.
     """
+    positions = known_positions(config)
+    if positions is not None:
+        return positions
+    known = getattr(tokenizer, "model_max_length", None)
+    return int(known) if isinstance(known, int) and known < 10**9 else 2048
+
+
+def known_positions(config: Any) -> int | None:  # noqa: ANN401
+    """Positions that a model was made for; None means that its configuration names no limit (ALiBi, state spaces)."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     for key in ("max_position_embeddings", "n_positions", "n_ctx"):
         if isinstance(getattr(text, key, None), int):
             return int(getattr(text, key))
-    known = getattr(tokenizer, "model_max_length", None)
-    return int(known) if isinstance(known, int) and known < 10**9 else 2048
+    return None
 
 
 def base_of(model: Any) -> Any:  # noqa: ANN401 - PreTrainedModel or PeftModel

@@ -1,8 +1,8 @@
-"""What pydantic finds wrong with a recipe, as sentences in the recipe's own terms."""
+"""What pydantic finds wrong with a recipe or with other settings, as sentences in their own terms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,14 +13,20 @@ from lift_eval.recipe.settings import settings_keys
 ADAPTER_TYPES = ("none", "lora", "pissa", "gated_memory")
 
 
-def sentences_of(error: ValidationError) -> list[str]:
-    """One sentence for each key that breaks a rule; pydantic reports a key once for each branch of a union."""
+def sentences_of(error: ValidationError, keys: Collection[str] | None = None) -> list[str]:
+    """One sentence for each key that breaks a rule; pydantic reports a key once for each branch of a union.
+
+    Args:
+        error: What pydantic raised.
+        keys: The dotted keys that there are; None means those of a recipe.
+    """
+    known = (*settings_keys(), "extends") if keys is None else keys
     rules: dict[tuple[str, str], list[str]] = {}
     sentences: list[str] = []
     for item in error.errors():
-        key, value = _dotted(item["loc"], keep_last=item["type"] == "extra_forbidden"), item["input"]
+        key, value = _dotted(item["loc"], known, keep_last=item["type"] == "extra_forbidden"), item["input"]
         if item["type"] == "extra_forbidden":
-            hint = "; write it as nested groups" if key in settings_keys() else nearest(key, _siblings(key))
+            hint = "; write it as nested groups" if key in known else nearest(key, _siblings(key, known))
             sentences.append(f"unknown key '{key}' (value {value!r}){hint}")
         elif item["type"] == "value_error":
             sentences.append(str(item["ctx"]["error"]))
@@ -34,9 +40,9 @@ def sentences_of(error: ValidationError) -> list[str]:
     return sentences
 
 
-def _dotted(location: tuple[int | str, ...], *, keep_last: bool) -> str:
-    """Keys of the recipe alone: pydantic also names branches of unions, e.g. ``lora`` or ``tuple[str, ...]``."""
-    known = {part for key in settings_keys() for part in key.split(".")}
+def _dotted(location: tuple[int | str, ...], keys: Collection[str], *, keep_last: bool) -> str:
+    """Known keys alone: pydantic also names branches of unions, e.g. ``lora`` or ``tuple[str, ...]``."""
+    known = {part for key in keys for part in key.split(".")}
     last = len(location) - 1
     return ".".join(
         str(part)
@@ -45,13 +51,11 @@ def _dotted(location: tuple[int | str, ...], *, keep_last: bool) -> str:
     )
 
 
-def _siblings(key: str) -> set[str]:
+def _siblings(key: str, keys: Collection[str]) -> set[str]:
     group, _, _ = key.rpartition(".")
-    below = [known for known in settings_keys() if known.startswith(f"{group}." if group else "")]
+    below = [known for known in keys if known.startswith(f"{group}." if group else "")]
     depth = key.count(".") + 1
-    return {".".join(known.split(".")[:depth]) for known in below} | {"extends"} - {
-        "extends" if group else ""
-    }
+    return {".".join(known.split(".")[:depth]) for known in below}
 
 
 def _rule(item: Mapping[str, Any]) -> str:

@@ -424,7 +424,7 @@ class Recipe(Settings):
     decoding: DecodingSettings = DecodingSettings()
     precision: PrecisionSettings = PrecisionSettings()
     compute: ComputeSettings = ComputeSettings()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     # Rules between groups hang on the later group, so that a fault elsewhere does not hide them.
     @field_validator("training")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import shutil
@@ -17,7 +16,6 @@ from transformers import GenerationConfig
 
 from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
-from lift_eval.harness.arguments import HF_ARGUMENTS, OWN_ARGUMENTS, recipe_from_arguments
 from lift_eval.harness.model import LiftLM
 from lift_eval.prompts.prompt import Prompt
 from tests.tiny_models import BOS, save_checkpoint, tiny_tokenizer
@@ -362,18 +360,6 @@ def test_all_wrong_arguments_are_told_at_once_before_anything_is_loaded():
     assert "'load_in_4bit' is not an argument of model 'lift': use precision.quantization=nf4" in text
     assert "unknown key 'training.learning_rat'" in text
     assert "'adapter.rank' must be greater than or equal to 1, got 0" in text
-
-
-@pytest.mark.parametrize("argument", ["peft", "dtype", "parallelize", "add_bos_token", "think_end_token"])
-def test_arguments_of_hf_that_the_recipe_replaces_say_by_what(argument):
-    with pytest.raises(RecipeError, match=f"'{argument}' is not an argument of model 'lift': "):
-        recipe_from_arguments("lora", {argument: "x"})
-
-
-def test_lm_eval_s_arguments_are_those_that_hf_has():
-    known = inspect.signature(HFLM.__init__).parameters
-    assert set(HF_ARGUMENTS) <= set(known)
-    assert not set(HF_ARGUMENTS) & set(OWN_ARGUMENTS)
 
 
 @pytest.mark.parametrize("missing", ["tokenizer", "weights", "config"])

@@ -9,7 +9,7 @@ import yaml
 from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.tasks import TaskManager
 
-from lift_eval.harness.arguments import recipe_from_arguments
+from lift_eval.harness.arguments import read_arguments
 from lift_eval.recipe import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def tasks() -> set[str]:
 def test_a_run_file_is_read_by_lm_eval_and_names_what_exists(path: Path, tasks: set[str]) -> None:
     config = EvaluatorConfig(**EvaluatorConfig.load_yaml_config(str(path)))
     arguments = dict(config.model_args)
-    recipe_from_arguments(arguments.pop("recipe"), {k: v for k, v in arguments.items() if k != "pretrained"})
+    read_arguments(arguments.pop("recipe"), {k: v for k, v in arguments.items() if k != "pretrained"})
     assert config.model == "lift"
     assert set(config.tasks) <= tasks
     assert f"reports/runs/{path.name}" in path.read_text().splitlines()[0]
