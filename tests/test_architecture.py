@@ -20,7 +20,7 @@ PACKAGE = Path(lift_eval.__file__).parent
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
     {"errors"},
-    {"document", "files", "record", "tiny"},
+    {"document", "files", "record", "servers", "tiny"},
     {"distribution", "recipe", "results", "store"},
     {"adapters", "models", "prompts", "reporting"},
     {"answering", "judging", "synthesis"},

@@ -49,7 +49,7 @@ def run(folder: Path) -> str:
         "run", "--model", "lift", "--tasks", "lift_tiny_shortqa", "--limit", "30", "--device", "cpu",
         "--metadata", json.dumps({"documents": 2, "words": 120}), "--output_path", "results", "--log_samples",
         "--model_args", "auxiliary.generator=openai:generator-model", "auxiliary.retries=0", "auxiliary.batch=1",
-        "training.context_epochs=1", "training.joint_epochs=1", "store=store",
+        "training.context_epochs=1", "training.joint_epochs=1", "store=./store",
     ]  # fmt: skip
     ran = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder), *arguments],

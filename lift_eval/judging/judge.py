@@ -18,22 +18,19 @@ import os
 import re
 import string
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-import openai
-from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
 from lift_eval.errors import JudgeError
 from lift_eval.files import cache_folder
 from lift_eval.results.full_sizes import LOOGLE_TYPES
+from lift_eval.servers.chat import ChatClient, NoReplyError, RefusedError
 
 PROMPT_VERSION = "loogle-quoted-1"
 """Part of the hash of a verdict; count it up when a prompt below changes."""
@@ -53,6 +50,8 @@ QUOTED = (
 REPLY_TOKENS = 10
 QUOTES = string.whitespace + "'\"`*‘’“”"
 """What may stand around a verdict, besides a full stop at its end; LooGLE's prompt says ``'True' or 'False' .``"""
+REFUSED_FOR_ALL = (401, 403, 404)
+"""HTTP statuses that every other question would get too: of a wrong key or model."""
 GIVE_UP_AFTER = 16
 """Failures in a row after which the server is taken for gone."""
 
@@ -209,89 +208,54 @@ class Judge:
         missing = [
             answer for answer in dict.fromkeys(answers) if _is_open(answer) and store.get(answer) is None
         ]
-        failures = _run(self._ask_all(missing, store)) if missing else {}
-        return judgement(answers, store, failures)
+        return judgement(answers, store, self._ask_all(missing, store) if missing else {})
 
-    async def _ask_all(self, answers: Sequence[Answer], store: VerdictStore) -> dict[str, int]:
-        key = (
-            os.environ.get("OPENAI_API_KEY") or "none"
-        )  # local servers ask for none, the client insists on one
-        gate = asyncio.Semaphore(self.concurrency)
+    def _ask_all(self, answers: Sequence[Answer], store: VerdictStore) -> dict[str, int]:
+        client = ChatClient(
+            self.model,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+            retries=self.attempts - 1,
+            error=JudgeError,
+        )
+        try:
+            return client.submit(self._gather(client, answers, store)).result()
+        finally:
+            client.close()
+
+    async def _gather(
+        self, client: ChatClient, answers: Sequence[Answer], store: VerdictStore
+    ) -> dict[str, int]:
+        """Keep every verdict as it comes, and count what failed by its cause."""
         failures: Counter[str] = Counter()
         in_a_row = 0
 
-        async def ask(client: openai.AsyncOpenAI, answer: Answer) -> None:
+        async def ask(answer: Answer) -> None:
             nonlocal in_a_row
-            async with gate:
+            async with client.slots:
                 if in_a_row >= GIVE_UP_AFTER:
                     failures["not asked, the server is taken for gone"] += 1
                     return
                 try:
-                    reply = await self._ask(client, answer)
-                except (openai.APIError, _NoCompletionError) as error:
+                    reply = await client.ask(answer.messages, temperature=0, top_p=1, max_tokens=REPLY_TOKENS)
+                except NoReplyError as error:
+                    if isinstance(error, RefusedError) and error.status in REFUSED_FOR_ALL:
+                        raise JudgeError(
+                            f"the judge '{self.model}' at {client.place} refuses ({error.cause}); check the model's "
+                            "name, OPENAI_BASE_URL and OPENAI_API_KEY"
+                        ) from error
                     in_a_row += 1
-                    failures[_cause(error)] += 1
+                    failures[error.cause] += 1
                     return
                 in_a_row = 0
-                store.add(answer, Verdict(reply, answer.read(reply)))
+                store.add(answer, Verdict(reply.text, answer.read(reply.text)))
 
-        if "@" in urlsplit(os.environ.get("OPENAI_BASE_URL", "")).netloc:
-            # The HTTP library would log it.
-            raise JudgeError(
-                "OPENAI_BASE_URL must hold no user or password; the key goes into OPENAI_API_KEY"
-            )
-        async with openai.AsyncOpenAI(
-            api_key=key, timeout=self.timeout, max_retries=self.attempts - 1
-        ) as client:
-            await asyncio.gather(*(ask(client, answer) for answer in answers))
+        await asyncio.gather(*map(ask, answers))
         return dict(failures)
-
-    async def _ask(self, client: openai.AsyncOpenAI, answer: Answer) -> str:
-        try:
-            completion = await client.chat.completions.create(
-                model=self.model,
-                messages=answer.messages,  # type: ignore[arg-type]
-                temperature=0,
-                top_p=1,
-                max_tokens=REPLY_TOKENS,
-            )
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise JudgeError(
-                f"the judge '{self.model}' at {client.base_url.netloc.decode()} refuses ({_cause(error)}); "
-                "check the model's name, OPENAI_BASE_URL and OPENAI_API_KEY"
-            ) from error
-        except ValueError as error:
-            raise _NoCompletionError from error
-        if not isinstance(completion, ChatCompletion) or not completion.choices:
-            raise _NoCompletionError
-        return completion.choices[0].message.content or ""
-
-
-def _run(asking: Coroutine[Any, Any, dict[str, int]]) -> dict[str, int]:
-    """Run to the end; in a thread of its own where this one runs an event loop already, as notebooks do."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(asking)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, asking).result()
-
-
-class _NoCompletionError(Exception):
-    """The server's answer is no chat completion."""
 
 
 def _is_open(answer: Answer) -> bool:
     return bool(answer.prediction.strip())
-
-
-def _cause(error: openai.APIError | _NoCompletionError) -> str:
-    """A short name of what went wrong, alike for like failures."""
-    if isinstance(error, _NoCompletionError):
-        return "no chat completion in the server's answer"
-    if isinstance(error, openai.APIStatusError):
-        return f"HTTP {error.status_code}"
-    return "no reply in time" if isinstance(error, openai.APITimeoutError) else type(error).__name__
 
 
 # ------------------------------------------------------------------------------------------------------- judgements

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
-import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
-
-import openai
 
 from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings
-
-SHOWN_CHARACTERS = 200
-"""Most characters of a server's own message in an error."""
+from lift_eval.servers.chat import (
+    ChatClient,
+    LateReplyError,
+    NoReplyError,
+    RefusedError,
+    Reply,
+    UnreachableError,
+    is_configured,
+)
 
 
 class ServerGenerator:
@@ -37,39 +36,27 @@ class ServerGenerator:
     """
 
     def __init__(self, model: str, settings: AuxiliarySettings) -> None:
-        address, self._key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
-        if not address and not self._key:
+        if not is_configured():
             raise GeneratorError(
                 f"auxiliary.generator 'openai:{model}' needs a server: set OPENAI_BASE_URL to its address (ending in "
                 "/v1), or OPENAI_API_KEY for OpenAI's own, or both"
             )
-        if "@" in urlsplit(address or "").netloc:
-            # The HTTP library would log it.
-            raise GeneratorError(
-                "OPENAI_BASE_URL must hold no user or password; the key goes into OPENAI_API_KEY"
-            )
         self.model, self.settings = model, settings
         self._schema = _schema(settings) if settings.reply_format == "json" else None
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key or "none",  # local servers want none, the client wants one
-            base_url=address or None,
+        self._client = ChatClient(
+            model,
+            concurrency=settings.batch,
             timeout=settings.timeout_seconds,
-            max_retries=settings.retries,
+            retries=settings.retries,
+            error=GeneratorError,
         )
-        self._slots = asyncio.Semaphore(settings.batch)
-        self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=self._loop.run_forever, name="pair-generator", daemon=True)
-        thread.start()
-        self.identity = f"openai {self._place} {model}"
-        self.close = weakref.finalize(self, _close, self._client, self._loop, thread)
-        """Ends connections and the thread that holds them; also done when the program ends."""
+        self.identity = f"openai {self._client.place} {model}"
+        self.close = self._client.close
 
     def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer]:
         """See `PairGenerator`. Requests still under way are cancelled where the caller stops early."""
         futures = [
-            asyncio.run_coroutine_threadsafe(
-                self._reply(request, temperature, (seed + number) % 2**31), self._loop
-            )
+            self._client.submit(self._reply(request, temperature, (seed + number) % 2**31))
             for number, request in enumerate(requests)
         ]
         try:
@@ -80,69 +67,43 @@ class ServerGenerator:
                 future.cancel()
 
     async def _reply(self, request: str, temperature: float, seed: int) -> Answer:
-        tries = self.settings.retries + 1
-        async with self._slots:
+        async with self._client.slots:
             try:
-                # The client's timeout is for each piece of a reply; this one ends a server that drips for ever.
-                completion = await asyncio.wait_for(
-                    self._complete(request, temperature, seed), self.settings.timeout_seconds * tries
-                )
-                choice = completion.choices[0]
-                content, complete = choice.message.content, choice.finish_reason != "length"
-            except (openai.APITimeoutError, asyncio.TimeoutError):
-                raise self._error(
-                    f"gave no reply in time, {tries} tries of {self.settings.timeout_seconds:g} s; check the server, "
-                    "or set a longer auxiliary.timeout_seconds"
+                reply = await self._ask(request, temperature, seed)
+            except NoReplyError as error:
+                raise GeneratorError(
+                    f"auxiliary.generator 'openai:{self.model}' at {self._client.place} {self._words(error)}"
                 ) from None
-            except openai.APIStatusError as error:
-                raise self._error(
-                    f"refused with status {error.status_code} ({self._shown(error)}); check the model's name, the key "
-                    "and the server's log"
-                ) from None
-            except openai.APIConnectionError as error:
-                raise self._error(
-                    f"cannot be reached, {tries} tries ({self._shown(error.__cause__ or error)}); check "
-                    "OPENAI_BASE_URL and that the server runs"
-                ) from None
-            except (openai.APIError, ValueError, AttributeError, IndexError, TypeError) as error:
-                raise self._error(
-                    f"sent no chat completion ({type(error).__name__}); OPENAI_BASE_URL must be an OpenAI-compatible "
-                    "server, usually ending in /v1"
-                ) from None
-        return Answer(content if isinstance(content, str) else "", complete)  # a refusal has no content
+        return Answer(reply.text, reply.complete)
 
-    async def _complete(self, request: str, temperature: float, seed: int) -> Any:  # noqa: ANN401 - may be anything
-        create: Any = self._client.chat.completions.create
-        arguments: dict[str, Any] = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": request}],
-            "temperature": temperature,
-            "max_tokens": self.settings.reply_tokens,
-            "seed": seed,
-        }
+    async def _ask(self, request: str, temperature: float, seed: int) -> Reply:
+        messages = [{"role": "user", "content": request}]
+        options = {"temperature": temperature, "max_tokens": self.settings.reply_tokens, "seed": seed}
         if self._schema is None:
-            return await create(**arguments)
+            return await self._client.ask(messages, **options)
         try:
-            return await create(**arguments, response_format=self._schema)
-        except openai.BadRequestError:
-            completion = await create(**arguments)
+            return await self._client.ask(messages, **options, response_format=self._schema)
+        except RefusedError as error:
+            if error.status != 400:
+                raise
+            reply = await self._client.ask(messages, **options)
             self._schema = None  # the schema was the fault
-            return completion
+            return reply
 
-    def _error(self, what: str) -> GeneratorError:
-        return GeneratorError(f"auxiliary.generator 'openai:{self.model}' at {self._place} {what}")
-
-    @property
-    def _place(self) -> str:
-        """Name and port of the server."""
-        url = self._client.base_url
-        return f"{url.host}:{url.port}" if url.port else url.host
-
-    def _shown(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())
-        if self._key:
-            text = text.replace(self._key, "***")
-        return text[:SHOWN_CHARACTERS] or type(error).__name__
+    def _words(self, error: NoReplyError) -> str:
+        """What the server did, and what to do about it."""
+        tries = f"{self.settings.retries + 1} tries"
+        if isinstance(error, LateReplyError):
+            did = f"gave no reply in time, {tries} of {self.settings.timeout_seconds:g} s"
+            return f"{did}; check the server, or set a longer auxiliary.timeout_seconds"
+        if isinstance(error, RefusedError):
+            did = f"refused with status {error.status} ({error})"
+            return f"{did}; check the model's name, the key and the server's log"
+        if isinstance(error, UnreachableError):
+            did = f"cannot be reached, {tries} ({error})"
+            return f"{did}; check OPENAI_BASE_URL and that the server runs"
+        did = f"sent no chat completion ({error})"
+        return f"{did}; OPENAI_BASE_URL must be an OpenAI-compatible server, usually ending in /v1"
 
 
 def _schema(settings: AuxiliarySettings) -> dict[str, Any]:
@@ -161,11 +122,3 @@ def _schema(settings: AuxiliarySettings) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "pairs", "strict": True, "schema": reply}}
-
-
-def _close(client: openai.AsyncOpenAI, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    asyncio.run_coroutine_threadsafe(client.close(), loop).result(timeout=5)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=5)
-    if not loop.is_running():
-        loop.close()

@@ -22,6 +22,8 @@ from lift_eval.judging.judge import (
     cohens_kappa,
 )
 from tests.judging.judge_server import JudgeServer, Reply
+from tests.synthesis.server import Reply as Drip
+from tests.synthesis.server import chat_server
 
 
 def answers(count: int) -> list[Answer]:
@@ -230,6 +232,13 @@ def test_a_lasting_fault_leaves_no_score(
 def test_a_server_that_hangs_is_left(server: JudgeServer, tmp_path: Path) -> None:
     server.reply = lambda user: time.sleep(1) or "True"
     judged = Judge("m", tmp_path, attempts=1, timeout=0.1).judge(answers(1))
+    assert judged.causes == {"no reply in time": 1}
+
+
+def test_a_server_that_never_ends_its_reply_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with chat_server(lambda *_: Drip("True", drip=0.05)) as dripping:
+        monkeypatch.setenv("OPENAI_BASE_URL", dripping.url)
+        judged = Judge("m", tmp_path, attempts=1, timeout=0.2).judge(answers(1))
     assert judged.causes == {"no reply in time": 1}
 
 

@@ -208,6 +208,17 @@ def test_a_password_in_the_address_is_refused_unseen(monkeypatch: pytest.MonkeyP
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "address", ["localhost:8000/v1", "http://localhost:port/v1", "http://[::1", "http:///v1"]
+)
+def test_an_address_that_is_none_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    with pytest.raises(
+        GeneratorError, match="OPENAI_BASE_URL must be an address such as http://localhost:8000/v1"
+    ):
+        ServerGenerator("m", AuxiliarySettings(**SENTENCES))
+
+
 def test_without_key_and_address_there_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
