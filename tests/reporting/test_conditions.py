@@ -29,9 +29,9 @@ def lm_eval_flags() -> list[str]:
 
 
 def model_arguments() -> list[str]:
-    from lift_eval.harness.arguments import HF_ARGUMENTS, OWN_ARGUMENTS
+    from lift_eval.harness.arguments import OWN_ARGUMENTS, HfArguments
 
-    return [f"{name}=" for name in (*OWN_ARGUMENTS, *HF_ARGUMENTS, "seed")]
+    return [f"{name}=" for name in (*OWN_ARGUMENTS, *HfArguments.model_fields, "seed")]
 
 
 def recipe_keys() -> list[str]:
