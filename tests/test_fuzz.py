@@ -489,8 +489,8 @@ def test_answers_that_are_scored(answer: str) -> None:
     timeline.read_order(answer, [1, 2, 3])
     choice.read_choice(answer, choice.read_options("Which?\nA. Lyon\nB. Oran"))
     scores = loogle.text_scores(answer, "Lyon")
-    scores["retrieval"] = retrieval_score(answer, ["Paragraph 3"])
-    scores["classification"] = classification_score(answer, ["Lyon"], ["Lyon", "Oran"])
+    scores["retrieval"] = retrieval_score(answer, "Paragraph 3")
+    scores["classification"] = classification_score(answer, "Lyon", ["Lyon", "Oran"])
     assert all(math.isfinite(score) and 0 <= score <= 1 for score in scores.values())
 
 

@@ -30,12 +30,18 @@ class Decoding:
         stop: Strings that end an answer and are not part of it.
         options: Further arguments of transformers' ``generate`` (do_sample, temperature, top_p, ...); greedy
             decoding where they do not ask to sample. Sampling keeps the limits (top_k, top_p) of the model's own
-            generation config, as lm-eval's ``hf`` does.
+            generation config, as lm-eval's ``hf`` does. Within the first ``min_new_tokens`` tokens no stop string
+            counts, and one that is a single token is not generated, as no end token is.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def min_new_tokens(self) -> int:
+        """Tokens that an answer has in any case."""
+        return int(self.options.get("min_new_tokens") or 0)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def _decode_branches(
         ends=ends,
         stopped=stopping.ended if stopping else lambda _: False,
     )
-    return [_cut(tokenizer, row, ends, decoding.stop) for row in new]
+    return [_cut(tokenizer, row, ends, decoding) for row in new]
 
 
 def _decode(
@@ -177,18 +183,26 @@ def _decode(
         rows[row, shared + gap :] = torch.tensor(prompt[shared:])
         mask[row, shared : shared + gap] = 0
     rows, mask = rows.to(model.device), mask.to(model.device)
-    criteria = [_StopStrings(tokenizer, decoding.stop, width)] if decoding.stop else []
+    least = decoding.min_new_tokens
+    criteria = [_StopStrings(tokenizer, decoding.stop, width + least)] if decoding.stop else []
+    held_back = [*ends, *_stop_tokens(tokenizer, decoding.stop)] if least else ends
     output = model.generate(
         input_ids=rows,
         attention_mask=mask,
         max_new_tokens=decoding.max_new_tokens,
         pad_token_id=pad,
-        eos_token_id=ends or None,
+        eos_token_id=held_back or None,
         stopping_criteria=StoppingCriteriaList(criteria),
         **({"past_key_values": _prefill(model, rows[:1, :shared], len(prompts))} if shared else {}),
         **_options(decoding),
     )
-    return [_cut(tokenizer, row, ends, decoding.stop) for row in output[:, width:].tolist()]
+    return [_cut(tokenizer, row, ends, decoding) for row in output[:, width:].tolist()]
+
+
+def _stop_tokens(tokenizer: Any, stop: Sequence[str]) -> list[int]:  # noqa: ANN401
+    """The stop strings that are a token, as such."""
+    last = [tokenizer(text, add_special_tokens=False)["input_ids"][-1] for text in stop]
+    return [token for token, text in zip(last, stop, strict=True) if tokenizer.decode([token]) == text]
 
 
 def _prefill(model: Any, ids: Tensor, rows: int) -> DynamicCache:  # noqa: ANN401
@@ -198,11 +212,14 @@ def _prefill(model: Any, ids: Tensor, rows: int) -> DynamicCache:  # noqa: ANN40
     return cache
 
 
-def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], stop: Sequence[str]) -> Answer:  # noqa: ANN401
+def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], decoding: Decoding) -> Answer:  # noqa: ANN401
     ended = next((i for i, token in enumerate(ids) if token in ends), None)
     text = tokenizer.decode(ids[:ended], skip_special_tokens=True)
-    first = min((at for at in (text.find(term) for term in stop) if at >= 0), default=None)
+    least, stop = decoding.min_new_tokens, decoding.stop
+    start = len(tokenizer.decode(ids[:least], skip_special_tokens=True))
+    first = min((at for at in (text.find(term, start) for term in stop) if at >= 0), default=None)
     complete = ended is not None or first is not None
     if stop and not complete:  # a stop string may be a special token, which the text does not show
-        complete = any(term in tokenizer.decode(ids) for term in stop)
+        tail = tokenizer.decode(ids[least:])
+        complete = any(term in tail for term in stop)
     return Answer(text[:first], complete)

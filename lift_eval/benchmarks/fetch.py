@@ -41,7 +41,7 @@ SOURCES: Mapping[str, Source] = {
     "loogle": Source(
         loogle.REPOSITORY, tuple(f"data/{names[0]}" for names in loogle.FILES.values()), loogle.REVISION
     ),
-    "longbench": Source(longbench.REPOSITORY, (longbench.ARCHIVE,)),
+    "longbench": Source(longbench.REPOSITORY, (longbench.ARCHIVE,), longbench.REVISION),
 }
 
 

@@ -25,6 +25,7 @@ HUB_TIMEOUT_SECONDS = 3.0
 OPTIONAL = {
     "openai": ("pairs from a server, judge accuracy", "pip install openai"),
     "bert_score": ("BERTScore", "pip install 'lift-eval[bertscore]'"),
+    "jieba": ("LongBench's Chinese answers", "pip install 'lift-eval[longbench]'"),
     "ray": ("documents on several machines", "pip install 'lift-eval[ray]'"),
 }
 

@@ -24,6 +24,9 @@ INSTEAD = {
 }
 """Settings of other model classes, and what to use instead."""
 
+TRUNCATE, HALVES = "truncate", "halves"
+"""The setting by which a task asks for another cut of its prompts than the recipe's, and its one value."""
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Texts = Annotated[
@@ -56,6 +59,7 @@ class _Settings(BaseModel):
     length_penalty: float | None = None
     early_stopping: bool | Literal["never"] | None = None
     renormalize_logits: bool | None = None
+    truncate: Literal["halves"] | None = None
 
     @model_validator(mode="after")
     def _sampling_is_warm(self) -> _Settings:
@@ -100,6 +104,7 @@ def _read(settings: str, most_tokens: int, task: str) -> Decoding:
     options = dict(normalize_gen_kwargs(given, most_tokens))
     stop = tuple(text for text in options.pop("until") if text)
     longest = options.pop("max_gen_toks")
+    options.pop(TRUNCATE, None)  # of the prompt
     if not options["do_sample"]:
         options.pop("temperature", None)
     return Decoding(longest, stop, options)

@@ -42,7 +42,7 @@ from lift_eval.errors import (
 from lift_eval.harness.arguments import ARGUMENTS, JUDGE_VARIABLE, read_arguments
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
-from lift_eval.harness.generation import read_decoding
+from lift_eval.harness.generation import HALVES, TRUNCATE, read_decoding
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
 from lift_eval.models.loading import (
@@ -53,7 +53,7 @@ from lift_eval.models.loading import (
     load_model,
     resolve_device,
 )
-from lift_eval.prompts.prompt import EncodedPrompt, Prompt
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
 
@@ -363,7 +363,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                     decoding = self._decoding(request)
                     if self._cluster is None:
                         prompt = Prompt.around(request.arguments[0], document)
-                        self.lifter.encoder.check_room(prompt, decoding.max_new_tokens)
+                        self._encoder(request).check_room(prompt, decoding.max_new_tokens)
                 documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
             logger.warning(
@@ -437,7 +437,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
         if self.recipe.prompt.document == "none":
             prompt = prompt.without_document()
         with _named(request):
-            return self.lifter.encoder.encode(prompt, reserve)
+            return self._encoder(request).encode(prompt, reserve)
+
+    def _encoder(self, request: Request) -> PromptEncoder:
+        """The recipe's encoder, or the one whose cut the request asks for."""
+        settings = request.arguments[-1]
+        halves = isinstance(settings, dict) and settings.get(TRUNCATE) == HALVES
+        return self.lifter.encoder.halving if halves else self.lifter.encoder
 
     def _encode_scored(self, request: Request, document: Document | None) -> tuple[EncodedPrompt, list[int]]:
         """Token ids of a context, its middle cut where it is too long, and of its continuation."""

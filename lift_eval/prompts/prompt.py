@@ -137,6 +137,12 @@ class PromptEncoder:
     def _ellipsis(self) -> list[int]:
         return self.plain_ids(self.settings.ellipsis)
 
+    @cached_property
+    def halving(self) -> PromptEncoder:
+        """The encoder that keeps the two halves of what fits in the window, whatever the recipe says (LongBench)."""
+        whole = {"truncate": "prompt", "ellipsis": "", "max_tokens": self.window}
+        return PromptEncoder(self.tokenizer, self.settings.model_copy(update=whole), self.window)
+
     def plain_ids(self, text: str) -> list[int]:
         """Token ids of a text without special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

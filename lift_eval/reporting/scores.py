@@ -144,6 +144,8 @@ def pool(column: Column, sources: Sources) -> Scores | None:
         largest = max(map(len, seeds))
         if len(shared) < largest:
             notes.append(f"seeds pooled on the {len(shared)} of {largest} questions of {name} that all have")
+        if shared.empty:
+            notes.append(f"{name} has no such question: the mean is over the other tasks")
         numerators = np.mean([frame.loc[shared, "numerator"] for frame in seeds], axis=0)
         pooled.append(seeds[0].loc[shared].assign(numerator=numerators))
     frame = pd.concat(pooled) if len(pooled) > 1 else pooled[0]
@@ -154,7 +156,10 @@ def pool(column: Column, sources: Sources) -> Scores | None:
     return Scores(
         frame=frame,
         seeds=tuple(seeds_of),
-        seed_values=tuple(float(np.mean([_ratio(frames[name, seed]) for name in by_task])) for seed in whole),
+        seed_values=tuple(
+            float(np.mean([_ratio(frames[name, seed]) for name in by_task if len(frames[name, seed])]))
+            for seed in whole
+        ),
         binary=bool(frame.numerator.isin([0.0, 1.0]).all() and (frame.denominator == 1).all()),
         notes=tuple(notes),
     )

@@ -31,22 +31,22 @@ LOOGLE_TYPES = (
     "timeline_reorder",
 )
 
+LONGBENCH_OF_200 = (
+    "narrativeqa", "qasper", "multifieldqa_zh", "hotpotqa", "2wikimqa", "musique", "dureader", "gov_report", "qmsum",
+    "multi_news", "vcsum", "trec", "triviaqa", "samsum", "lsht", "passage_count", "passage_retrieval_en",
+    "passage_retrieval_zh",
+)  # fmt: skip
+"""LongBench's subtasks that have 200 questions."""
+
 COUNTS: Mapping[str, Expected] = {
     "loogle_shortqa": Expected(1951, 105),
     "loogle_longqa": Expected(1101, types=dict(zip(LOOGLE_TYPES, (406, 380, 100, 215), strict=True))),
     "loogle_cloze": Expected(None),
     "loogle_summarization": Expected(None),
-    "lift_longbench_narrativeqa": Expected(200),
-    "lift_longbench_qasper": Expected(200),
+    **{f"lift_longbench_{name}": Expected(200) for name in LONGBENCH_OF_200},
     "lift_longbench_multifieldqa_en": Expected(150),
-    "lift_longbench_hotpotqa": Expected(200),
-    "lift_longbench_2wikimqa": Expected(200),
-    "lift_longbench_musique": Expected(200),
-    "lift_longbench_gov_report": Expected(200),
-    "lift_longbench_qmsum": Expected(200),
-    "lift_longbench_multi_news": Expected(200),
-    "lift_longbench_trec": Expected(200),
-    "lift_longbench_passage_retrieval_en": Expected(200),
+    "lift_longbench_lcc": Expected(500),
+    "lift_longbench_repobench-p": Expected(500),
 }
 """Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1)."""
 

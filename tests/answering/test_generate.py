@@ -259,3 +259,30 @@ def test_the_model_is_left_without_gradients_and_the_caller_s_modes_alone():
     assert not torch.is_inference_mode_enabled()
     loss = model(input_ids=torch.tensor([APART[1]]), labels=torch.tensor([APART[1]])).loss
     loss.backward()  # nothing that answering left behind stands in the way of training
+
+
+# --- at least so many tokens ---------------------------------------------------------------------------------------
+
+
+def test_a_stop_string_that_is_a_token_is_held_back_at_first():
+    model, prompt = tiny_model(seed=1), PROMPTS[0]
+    (first,) = greedy_ids(model, prompt, 1)
+    stop = TOKENIZER.decode([first])
+    assert answer(model, TOKENIZER, [prompt], Decoding(8, (stop,)), batch=1) == [Answer("", True)]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt])).logits[0, -1]
+    logits[[first, *end_tokens(model, TOKENIZER)]] = -torch.inf
+    second = int(logits.argmax())
+    after = greedy_ids(model, [*prompt, second], 7)
+    kept = after[: after.index(first)] if first in after else after
+    (found,) = answer(model, TOKENIZER, [prompt], Decoding(8, (stop,), {"min_new_tokens": 1}), batch=1)
+    assert found == Answer(TOKENIZER.decode([second, *kept]), first in after)
+
+
+def test_a_longer_stop_string_does_not_count_within_the_first_tokens():
+    model = tiny_model()
+    whole = greedy(model, PROMPTS[0], 8)
+    stop = whole[:2]
+    assert stop not in whole[2:]
+    (found,) = answer(model, TOKENIZER, [PROMPTS[0]], Decoding(8, (stop,), {"min_new_tokens": 2}), batch=1)
+    assert found == Answer(whole, False)

@@ -56,7 +56,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             subtask = name.removeprefix("lift_longbench_")
             row = {"input": "Where?", "context": DOCUMENT, "answers": ["Paragraph 3"], "dataset": subtask}
             row |= {"all_classes": ["Paragraph 3"], "length": 9, "language": "en"}
-            write(f"{subtask}.jsonl", [{**row, "_id": "1"}, {**row, "_id": "2"}])
+            write(f"{subtask}.jsonl", [{**row, "_id": "1"}, {**row, "_id": "2", "length": 8000}])
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lift_eval.document import Document
 from lift_eval.results.full_sizes import LOOGLE_TYPES
 from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS, TASKS, Echo, manager, small
 
-GROUPS = {"loogle": 4, "lift_longbench": 5, "lift_longbench_more": 6, "lift_tiny": 2}
+GROUPS = {"loogle": 4, "lift_longbench": 21, "lift_longbench_v1": 5, "lift_tiny": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,35 @@ PROMPTS: dict[tuple[str, str | None], str] = {
         'abstract is from. The answer format must be like "Paragraph 1", "Paragraph 2", etc.\n\nThe answer is: '
     ),
 }  # fmt: skip
+OTHER_PROMPTS = {
+    # subtask: SHA-256 of the official prompt, its first 16 digits
+    "qasper": "0fbdd123fe7f83d6",
+    "multifieldqa_en": "20b4666a2de8a1f7",
+    "hotpotqa": "9ec4ae308865bd0c",
+    "2wikimqa": "9ec4ae308865bd0c",
+    "multi_news": "2af3f28c40b902e6",
+    "trec": "0eff8bebdba99d91",
+    "multifieldqa_zh": "344b3a4e557cd547",
+    "dureader": "ae53329f51b17908",
+    "vcsum": "3e5d8241bc9b512e",
+    "triviaqa": "00a802e6377e72fc",
+    "samsum": "a68d884234907eef",
+    "lsht": "f3edabdf7fae53d6",
+    "passage_count": "986550b6c61009c6",
+    "passage_retrieval_zh": "c1e2346e245eb365",
+    "lcc": "6a1f24cf0bb83cd9",
+    "repobench-p": "ee9ec182ea5ffeb7",
+}
+"""LongBench's other prompts."""
+
+
+@pytest.mark.parametrize(("name", "digest"), OTHER_PROMPTS.items())
+def test_the_other_prompts_of_longbench_are_the_published_ones(
+    name: str, digest: str, data_dir: Path
+) -> None:
+    task = small(data_dir).load([f"lift_longbench_{name}"])["tasks"][f"lift_longbench_{name}"]
+    template = task.eval_docs[0]["prompt_template"]
+    assert hashlib.sha256(template.encode()).hexdigest()[:16] == digest
 
 
 @pytest.mark.parametrize(("name", "style"), PROMPTS)

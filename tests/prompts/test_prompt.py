@@ -254,7 +254,7 @@ def test_kept_and_cut_against_a_count_of_characters(before, document, after, lim
         assert encoded.ids[: adds_bos + start] == whole[: adds_bos + start]
         gone = range(start + first, stop - last)
     lost = sorted({place[i] - prompt.start for i in gone if i >= 0 and inside[i]})
-    assert encoded.cut == (lost[0], lost[-1] + 1) or (not lost and encoded.cut[0] == encoded.cut[1])
+    assert encoded.cut == (lost[0], lost[-1] + 1) if lost else encoded.cut[0] == encoded.cut[1]
     assert encoded.kept == pytest.approx(1 - len(lost) / len(document))
 
 

@@ -227,6 +227,18 @@ def test_a_column_may_be_a_type_of_question(tmp_path: Path) -> None:
     assert (cell(comparison, "ICL").value, cell(comparison, "ICL").questions) == (100, 3)
 
 
+def test_a_task_without_questions_of_a_type_does_not_count(tmp_path: Path) -> None:
+    long = [{**row, "type": "8k+" if index % 2 else "0-4k"} for index, row in enumerate(rows(3, 2))]
+    data = {"task": long, "other": [{**row, "type": "0-4k"} for row in rows(3, 1)]}
+    for seed in (0, 1):
+        scores = {"task": [0, 1] * 3, "other": [0] * 3}
+        write(tmp_path, f"icl-{seed}", scores, data, model_args=ICL, seed=seed)
+    column = {**COLUMN, "task": ["task", "other"], "type": "8k+"}
+    own = cell(compare(experiment(tmp_path, columns=[column], seeds=[0, 1])), "ICL")
+    assert (own.value, own.questions, own.seed_deviation) == (100, 3, 0)
+    assert own.notes == ("other has no such question: the mean is over the other tasks",)
+
+
 def test_a_group_is_the_mean_of_its_tasks_not_of_their_questions(tmp_path: Path) -> None:
     data = {"task": rows(2, 1), "other": rows(2, 4)}
     write(tmp_path, "icl", {"task": [1, 1], "other": [0] * 8}, data, model_args=ICL)

@@ -59,7 +59,9 @@ def test_shipped_experiments_ask_for_recipes_and_tasks_that_exist(path: Path) ->
 
 
 def test_the_named_experiments_are_shipped() -> None:
-    assert {"demo", "loogle", "longbench", "ablations", "niah"} <= {path.stem for path in SHIPPED}
+    assert {"demo", "loogle", "longbench", "longbench_all", "ablations", "niah"} <= {
+        path.stem for path in SHIPPED
+    }
 
 
 # ----------------------------------------------------------------------------------------------------------- faults

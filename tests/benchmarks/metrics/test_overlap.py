@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge import Rouge
 
-from lift_eval.benchmarks.metrics.longbench import qa_f1, rouge_l_best
+from lift_eval.benchmarks.metrics.longbench import qa_f1, rouge_l_f1
 from lift_eval.benchmarks.metrics.overlap import (
     bert_scores,
     bleu_1,
@@ -37,8 +37,8 @@ BOUNDED = [
     lambda p, r: rouge_l(p, r)[2],
     lambda p, r: rouge_n_recall(p, r, 1),
     lambda p, r: rouge_n_recall(p, r, 2),
-    lambda p, r: qa_f1(p, [r]),
-    lambda p, r: rouge_l_best(p, [r]),
+    qa_f1,
+    rouge_l_f1,
 ]
 """Every score of a free answer that lies between 0 and 1."""
 
