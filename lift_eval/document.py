@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from lift_eval.errors import DocumentError
 
 MIN_CHARACTERS = 200
 """Shortest string that is taken for a document unasked; a shorter one is a question or an option."""
+
+Span = tuple[int, int]
+"""Start and end of a part of a text."""
+
+MARK = re.compile(r"\[document sha256:([0-9a-f]{64})\]")
+"""A document's `Document.mark`."""
+
+_PIECE = 40
+"""Characters, white space aside, by which a part of a document is recognised."""
+_PIECES = 100
+"""Most pieces of a document that are looked for."""
+_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -53,21 +68,51 @@ class Document:
         return self.title or self.digest[:12]
 
     @property
+    def mark(self) -> str:
+        """What stands for its text in the prompts that lm-eval logs."""
+        return f"[document sha256:{self.digest}]"
+
+    @property
     def training_text(self) -> str:
         """What is fine-tuned: title, newline, text (METHOD: as published for LooGLE)."""
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
-def find_document(row: Mapping[str, Any], prompt: str, field: str | None = None) -> Document | None:
-    """Find the document of a request in its data set row.
+def find_field(row: Mapping[str, Any], prompt: str, field: str | None = None) -> str | None:
+    """Find the field of a data set row that holds the document.
 
-    The field that is asked for, else ``context``, else the longest string of the row that stands verbatim in the
-    prompt and has at least MIN_CHARACTERS characters.
+    The field that is asked for, else ``context``, else that of the longest string of the row that stands in the prompt,
+    up to white space, and has at least MIN_CHARACTERS characters.
 
     Args:
         row: The row of the data set, as lm-eval hands it on.
         prompt: The prompt made from the row.
-        field: Name of the field that holds the document.
+        field: The field asked for.
+
+    Returns:
+        Its name, or None where the row has no document.
+
+    Raises:
+        DocumentError: If the field asked for is missing or no string.
+    """
+    if field is not None:
+        if not isinstance(row.get(field), str):
+            raise DocumentError(
+                f"document_field='{field}' must name a text field of the row, which has "
+                f"{', '.join(f'{key} ({type(value).__name__})' for key, value in row.items())}"
+            )
+        return field
+    texts = {name: value for name, value in row.items() if isinstance(value, str) and value.strip()}
+    if "context" in texts:
+        return "context"
+    found = [
+        name for name, text in texts.items() if len(text) >= MIN_CHARACTERS and occurrences(text, prompt)
+    ]
+    return max(found, key=lambda name: len(texts[name]), default=None)
+
+
+def find_document(row: Mapping[str, Any], prompt: str, field: str | None = None) -> Document | None:
+    """Find the document of a request in its data set row; see `find_field`.
 
     Returns:
         The document, or None where the request has none.
@@ -75,18 +120,62 @@ def find_document(row: Mapping[str, Any], prompt: str, field: str | None = None)
     Raises:
         DocumentError: If the field asked for is missing, no string or empty.
     """
+    found = find_field(row, prompt, field)
+    return None if found is None else document_of(row, found)
+
+
+def document_of(row: Mapping[str, Any], field: str) -> Document:
+    """The document in a field of a row, with the title that the row has for it."""
     title = row.get("title")
-    title = title if isinstance(title, str) else ""
-    if field is not None:
-        if not isinstance(row.get(field), str):
-            raise DocumentError(
-                f"document_field='{field}' must name a text field of the row, which has "
-                f"{', '.join(f'{key} ({type(value).__name__})' for key, value in row.items())}"
-            )
-        return Document(row[field], title)
-    context = row.get("context")
-    if isinstance(context, str) and context.strip():
-        return Document(context, title)
-    candidates = [value for value in row.values() if isinstance(value, str) and len(value) >= MIN_CHARACTERS]
-    found = [value for value in candidates if value.strip() and value in prompt]
-    return Document(max(found, key=len), title) if found else None
+    return Document(row[field], title if isinstance(title, str) else "")
+
+
+def occurrences(text: str, prompt: str) -> list[Span]:
+    """Find a text in a prompt, whatever white space the two have: templates strip and replace it.
+
+    Args:
+        text: What to find; with a character that is no white space.
+        prompt: Where to find it.
+
+    Returns:
+        The places, ascending and apart. White space around the text belongs to a place that holds the very same text.
+    """
+    wanted = _without_space(text)
+    starts = list(_places(wanted, _without_space(prompt)))
+    if not starts:
+        return []
+    words = [word.span() for word in _WORD.finditer(prompt)]
+    before = [0, *accumulate(stop - start for start, stop in words)]  # characters before each word
+
+    def place(character: int) -> int:
+        word = bisect_right(before, character) - 1
+        return words[word][0] + character - before[word]
+
+    lead = len(text) - len(text.lstrip())
+    spans: list[Span] = []
+    for first in starts:
+        start, stop = place(first), place(first + len(wanted) - 1) + 1
+        same = start - lead
+        if same >= (spans[-1][1] if spans else 0) and prompt.startswith(text, same):
+            start, stop = same, same + len(text)
+        spans.append((start, stop))
+    return spans
+
+
+def holds_part_of(text: str, prompt: str) -> bool:
+    """Whether a prompt holds pieces of a text, in capital or small letters: some of it, or all of it changed."""
+    wanted, given = _without_space(text).casefold(), _without_space(prompt).casefold()
+    step = max(_PIECE, len(wanted) // _PIECES)
+    pieces = (wanted[start : start + _PIECE] for start in range(0, max(len(wanted) - _PIECE, 0) + 1, step))
+    return any(piece in given for piece in pieces)
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
+
+
+def _places(text: str, within: str) -> Iterator[int]:
+    place = within.find(text)
+    while place >= 0:
+        yield place
+        place = within.find(text, place + len(text))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lift_eval.document import MIN_CHARACTERS, Document, find_document
+from lift_eval.document import MIN_CHARACTERS, Document, find_document, find_field, occurrences
 from lift_eval.errors import DocumentError
 
 TEXT = "The lighthouse stood on the cliff. " * 20
@@ -72,6 +72,28 @@ def test_a_short_string_or_one_outside_the_prompt_is_no_document():
     assert find_document({"text": edge}, edge) == Document(edge)
     assert find_document({"text": edge[1:]}, edge) is None
     assert find_document({"text": " " * MIN_CHARACTERS}, " " * MIN_CHARACTERS) is None
+
+
+def test_a_template_that_strips_and_replaces_white_space_does_not_hide_the_document():
+    row = {"passage": f"  {TEXT}\n{OTHER}", "question": "Why? " * 50}
+    prompt = f"Read:\n{' '.join(row['passage'].split())}\n{row['question'].strip()}"
+    assert find_field(row, prompt) == "passage"
+    assert find_document(row, prompt) == Document(row["passage"])
+
+
+@given(
+    st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=4),
+    st.lists(st.text("cd \n", max_size=5), min_size=1, max_size=4),
+    st.lists(st.sampled_from(["", " ", "\n\n", "\u3000\t"]), min_size=20, max_size=20),
+)
+def test_every_occurrence_of_a_text_is_found_whatever_white_space_is_in_it(words, others, spaces):
+    """The words of the text and those of the prompt around it have no letter in common."""
+    gaps = iter(spaces)
+    copies = ["".join(word + next(gaps) for word in words).strip() for _ in others[1:]]
+    parts = [others[0], *(part for pair in zip(copies, others[1:], strict=True) for part in pair)]
+    prompt = "c".join(parts)
+    found = [prompt[start:stop] for start, stop in occurrences(" ".join(words), prompt)]
+    assert found == copies
 
 
 def test_the_field_that_is_asked_for_wins_over_all_others():

@@ -45,19 +45,24 @@ class Group:
     places: tuple[int, ...]
     requests: tuple[Request, ...]
 
-    def per_question(self, kept: Sequence[float]) -> list[float]:
+    def per_question(self, kept: Sequence[float | None]) -> list[float | None]:
         """What the prompts of each question keep of the document.
 
         Args:
-            kept: What the prompt of each request keeps, 0 to 1.
+            kept: What the prompt of each request keeps, 0 to 1; None where it is not known.
 
         Returns:
-            The most that a prompt of each question keeps: choices may be scored without their question too.
+            The most that a prompt of each question keeps: choices may be scored without their question too. None where
+            it is not known of one of them.
         """
-        most: dict[tuple[str, int], float] = {}
+        shares: dict[tuple[str, int], list[float | None]] = {}
         for request, share in zip(self.requests, kept, strict=True):
-            most[request.question] = max(share, most.get(request.question, 0.0))
-        return list(most.values())
+            shares.setdefault(request.question, []).append(share)
+        known = ([share for share in own if share is not None] for own in shares.values())
+        return [
+            max(some) if len(some) == len(own) else None
+            for some, own in zip(known, shares.values(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from lift_eval.answering.generate import Decoding, sampling_options
 from lift_eval.distribution.cluster import Cluster, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
-from lift_eval.document import Document, find_document
+from lift_eval.document import Document
 from lift_eval.errors import (
     CheckpointError,
     DocumentError,
@@ -40,6 +40,7 @@ from lift_eval.errors import (
     TrainingError,
 )
 from lift_eval.harness.arguments import ARGUMENTS, JUDGE_VARIABLE, read_arguments
+from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
 from lift_eval.harness.generation import HALVES, TRUNCATE, read_decoding
@@ -72,7 +73,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
     Args:
         pretrained: Folder or Hub name of the base model; none for the bundled one.
         recipe: A shipped recipe's name or a recipe file; none for ``tiny`` with the bundled model, else ``lora``.
-        document_field: Field of the data set's rows that holds the document; none to find it.
+        document_field: Field of the data set's rows that holds the document; ``auto`` to find it, None for no
+            documents, so that the base model answers.
         device: E.g. ``cuda``; none for a GPU where there is one, else the CPU. lm-eval's command line says
             ``cuda:0`` where the user says nothing, so that is taken for nothing said.
         device_map: transformers' own, for models larger than one device.
@@ -94,7 +96,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self,
         pretrained: str | None = None,
         recipe: str | None = None,
-        document_field: str | None = None,
+        document_field: str | None = AUTO,
         device: str | None = None,
         device_map: str | None = None,
         attn_implementation: str | None = None,
@@ -286,7 +288,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                     encoded = [(None, *window) for window in self._windows(request)]
                     parts = self._loglikelihood_tokens(encoded, disable_tqdm=True)
                     scores.append(sum(score for score, _ in parts))
-            lifted.count(group.per_question([float(text.stop > text.start) for text in texts]))
+            lifted.count(group.per_question([text.share for text in texts]))
             return scores
 
         return respond
@@ -318,7 +320,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
     def _responses(self, kind: str, requests: Sequence[Instance], given_up: Any, *, quiet: bool) -> list[Any]:  # noqa: ANN401
         """Do all requests of one kind, and put what comes of it on the record."""
         began = time.perf_counter()
-        groups = self._groups(kind, requests)
+        groups = self._groups(kind, requests, quiet=quiet)
         if self.batch_size == "auto" and kind != "generate_until" and self._cluster is None:
             self._longest_scored = self._longest_of(kind, groups)
         known = {record.digest: record for record in self.record.documents}
@@ -342,7 +344,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             note_given_up([record.summary() for record in self.record.documents if record.failure])
         return results
 
-    def _groups(self, kind: str, requests: Sequence[Instance]) -> list[Group]:
+    def _groups(self, kind: str, requests: Sequence[Instance], *, quiet: bool) -> list[Group]:
         """Group the requests, and refuse what cannot be done before anything is trained."""
         if self.recipe.prompt.chat_template != self._chat_template_used:
             logger.warning(
@@ -353,16 +355,16 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 "--apply_chat_template" if self._chat_template_used else "nothing of --apply_chat_template",
             )
         light = [Request(str(r.task_name), int(r.doc_id), tuple(r.args)) for r in requests]
+        found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         documents = []
         for instance, request in zip(requests, light, strict=True):
             with _named(request):
-                document = find_document(instance.doc, request.arguments[0], self.document_field)
+                document, prompt = found.find(instance.doc, request)
                 if document is not None and self._cluster is None:
                     self.lifter.check(document)
                 if kind == "generate_until":
                     decoding = self._decoding(request)
                     if self._cluster is None:
-                        prompt = Prompt.around(request.arguments[0], document)
                         self._encoder(request).check_room(prompt, decoding.max_new_tokens)
                 documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
@@ -370,17 +372,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
                 "with pretrained=..."
             )
-        bare = {
-            request.question for request, document in zip(light, documents, strict=True) if document is None
-        }
-        if bare:
-            logger.warning(
-                "%d questions of %s have no document and are answered by the base model; if one of their fields is the "
-                "document, name it with document_field=...",
-                len(bare),
-                ", ".join(sorted({task for task, _ in bare})),
-            )
-        self.record.questions_without_document += len(bare)
+        found.say(quiet=quiet or self.dispatcher.processes.rank > 0)
+        self.record.questions_without_document += found.bare
         return group_by_document(light, documents)
 
     def work(
@@ -460,7 +453,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         limit = self.lifter.encoder.limit(len(ids))
         if closed_book or len(context_ids) > limit:
             return self._encode(request, prompt, len(ids)), ids
-        return EncodedPrompt(context_ids, float(prompt.stop > prompt.start)), ids
+        return EncodedPrompt(context_ids, prompt.share), ids
 
     def _windows(self, request: Request) -> list[tuple[list[int], list[int]]]:
         """Token ids of a text in disjoint windows, each as a context and what is scored behind it."""
@@ -563,10 +556,10 @@ def _name_documents(requests: Sequence[Instance], groups: Sequence[Group]) -> No
     """Let lm-eval log each prompt with the document's hash in place of its text, which may have 100,000 words."""
     for group in groups:
         if group.document is not None:
-            name = f"[document sha256:{group.document.digest}]"
             for place in group.places:
                 text, *others = requests[place].args
-                requests[place].arguments = (text.replace(group.document.text, name), *others)
+                prompt = Prompt.around(text, group.document).with_document(group.document.mark)
+                requests[place].arguments = (prompt.text, *others)
 
 
 @contextmanager

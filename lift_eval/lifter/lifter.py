@@ -506,16 +506,19 @@ class LiftedDocument:
                 "its 'with' block"
             )
 
-    def count(self, kept: Sequence[float]) -> None:
+    def count(self, kept: Sequence[float | None]) -> None:
         """Put questions on the record.
 
         Args:
-            kept: For each question, the share of the document that its prompt holds.
+            kept: For each question, the share of the document that its prompt holds; None where it is not known.
         """
         record = self.record
-        total = record.kept * record.questions + sum(kept)
+        known = [share for share in kept if share is not None]
+        total = (record.kept or 0.0) * (record.questions - record.not_located) + sum(known)
         record.questions += len(kept)
-        record.kept = total / max(record.questions, 1)
+        record.not_located += len(kept) - len(known)
+        located = record.questions - record.not_located
+        record.kept = total / located if located else None
 
     @contextmanager
     def scoring(self) -> Iterator[None]:

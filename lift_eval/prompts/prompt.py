@@ -5,14 +5,16 @@ ICL and LIFT share this path, so that a comparison differs in the adapter alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from lift_eval.document import Document
+from lift_eval.document import Document, Span, holds_part_of, occurrences
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.prompts.encoding import TextEncoder
 from lift_eval.recipe import PromptSettings
@@ -23,27 +25,48 @@ _SLOT = "\x02document\x03"
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text of a prompt and the place of the document in it.
+    """The text of a prompt and the places of the document in it.
 
     Attributes:
         text: The whole prompt.
-        start: Index of the document's first character.
-        stop: Index after its last character; equal to start where the prompt holds no document.
+        places: Ranges of characters where the document stands, ascending and apart; empty for a closed-book prompt.
+        located: Whether the places are known. They are not where the prompt holds the document in a changed form, or a
+            part of it, or nobody knows a document.
     """
 
     text: str
-    start: int = 0
-    stop: int = 0
+    places: tuple[Span, ...] = ()
+    located: bool = True
 
     @classmethod
     def around(cls, text: str, document: Document | None) -> Prompt:
-        """Find a document in a finished prompt; a prompt without it is closed-book."""
-        start = text.find(document.text) if document is not None else -1
-        return cls(text) if start < 0 or document is None else cls(text, start, start + len(document.text))
+        """Find a document in a finished prompt, where it may stand more than once: in few-shot examples, too."""
+        if document is None:
+            return cls(text, located=False)
+        places = tuple(occurrences(document.text, text))
+        return cls(text, places, located=bool(places) or not holds_part_of(document.text, text))
+
+    @classmethod
+    def joined(cls, parts: Sequence[str], text: str) -> Prompt:
+        """Put the document's text between each two parts of a prompt."""
+        lengths = list(accumulate(len(part) + len(text) for part in parts[:-1]))
+        return cls(text.join(parts), tuple((stop - len(text), stop) for stop in lengths))
+
+    def with_document(self, text: str) -> Prompt:
+        """The same prompt with another text in each place of the document."""
+        ends = [0, *(stop for _, stop in self.places)]
+        starts = [*(start for start, _ in self.places), len(self.text)]
+        parts = [self.text[end:start] for end, start in zip(ends, starts, strict=True)]
+        return replace(self, text=text.join(parts), places=Prompt.joined(parts, text).places)
 
     def without_document(self) -> Prompt:
-        """The same prompt closed-book: the document taken out."""
-        return Prompt(self.text[: self.start] + self.text[self.stop :], self.start, self.start)
+        """The same prompt closed-book: the document taken out of it."""
+        return replace(self.with_document(""), places=())
+
+    @property
+    def share(self) -> float | None:
+        """Share of the document that the whole prompt holds: 1, 0, or None where that is not known."""
+        return float(bool(self.places)) if self.located else None
 
 
 @dataclass(frozen=True)
@@ -52,16 +75,17 @@ class EncodedPrompt:
 
     Attributes:
         ids: Token ids, special tokens included.
-        kept: Share of the document's characters that the ids hold, 0 to 1; 0 for a closed-book prompt.
+        kept: Share of the document's characters that the ids hold, 0 to 1; 0 for a closed-book prompt, None where that
+            is not known.
         cut: Range of characters of the document that were cut out, (0, 0) where nothing was.
         before_question: How many ids come before what differs between the questions about a document: those up to
-            the document's end, or up to the cut where the whole prompt is cut; 0 for a closed-book prompt.
+            the document's first end, or up to the cut where the whole prompt is cut; 0 for a closed-book prompt.
         shortened: How many ids fewer there are than before truncation.
     """
 
     ids: list[int]
-    kept: float
-    cut: tuple[int, int] = (0, 0)
+    kept: float | None
+    cut: Span = (0, 0)
     before_question: int = 0
     shortened: int = 0
 
@@ -71,9 +95,7 @@ class EncodedPrompt:
         return len(self.ids) + self.shortened
 
 
-def truncate_middle(
-    ids: list[int], limit: int, ellipsis: list[int], within: tuple[int, int] | None = None
-) -> tuple[list[int], tuple[int, int]]:
+def truncate_middle(ids: list[int], limit: int, ellipsis: list[int]) -> tuple[list[int], Span]:
     """Cut the middle out of token ids that exceed a limit.
 
     Over L tokens, the first L // 2 - len(ellipsis) stay, then the ellipsis, then the last L - L // 2, as published.
@@ -82,23 +104,50 @@ def truncate_middle(
         ids: Token ids.
         limit: Most tokens of the result.
         ellipsis: Token ids put where something was cut.
-        within: Range of ids that may be cut; all of them by default.
 
     Returns:
         The ids, at most ``limit`` of them, and the range of the input that was cut (empty where nothing was).
 
     Raises:
-        ValueError: If the limit leaves no room for the ellipsis beside what must not be cut.
+        ValueError: If the limit leaves no room for the ellipsis.
     """
-    start, stop = within or (0, len(ids))
     if len(ids) <= limit:
-        return ids, (stop, stop)
-    room = limit - (len(ids) - (stop - start))
-    head, tail = room // 2 - len(ellipsis), room - room // 2
+        return ids, (len(ids), len(ids))
+    head, tail = limit // 2 - len(ellipsis), limit - limit // 2
     if head < 0:
         raise ValueError(f"limit {limit} leaves no room for the ellipsis")
-    cut = (start + head, stop - tail)
+    cut = (head, len(ids) - tail)
     return [*ids[: cut[0]], *ellipsis, *ids[cut[1] :]], cut
+
+
+def truncate_parts(
+    ids: list[int], limit: int, ellipsis: list[int], parts: Sequence[Span]
+) -> tuple[list[int], list[Span]]:
+    """Cut the middle out of each of several parts of token ids, which share the room that the rest leaves.
+
+    Args:
+        ids: Token ids.
+        limit: Most tokens of the result.
+        ellipsis: Token ids put where something was cut.
+        parts: Ranges of ids that may be cut, ascending and apart.
+
+    Returns:
+        The ids, at most ``limit`` of them, and the range of the input that was cut out of each part.
+
+    Raises:
+        ValueError: If the limit leaves no room for the ellipses beside what must not be cut.
+    """
+    room = limit - len(ids) + sum(last - first for first, last in parts)
+    result: list[int] = []
+    cuts: list[Span] = []
+    end = 0
+    for number, (first, last) in enumerate(parts):
+        kept, (start, stop) = truncate_middle(ids[first:last], room // (len(parts) - number), ellipsis)
+        room -= len(kept)
+        result += ids[end:first] + kept
+        cuts.append((first + start, first + stop))
+        end = last
+    return result + ids[end:], cuts
 
 
 class PromptEncoder:
@@ -194,11 +243,7 @@ class PromptEncoder:
             text = self.in_chat(text, system=system, answer=answer)
         else:
             text += answer or ""
-        before, slot, after = text.partition(_SLOT)
-        if not slot:
-            return Prompt(text)
-        after = after.replace(_SLOT, document.text)
-        return Prompt(before + document.text + after, len(before), len(before) + len(document.text))
+        return Prompt.joined(text.split(_SLOT), document.text)
 
     def in_chat(self, text: str, *, system: str | None = None, answer: str | None = None) -> str:
         """Put a text through the tokenizer's chat template, as the user's message.
@@ -231,27 +276,29 @@ class PromptEncoder:
         Raises:
             DocumentError: If that does not even hold the prompt without its document.
         """
-        encoding = self._encoder(
-            prompt.text, shared=prompt.stop, special=self._adds_special_tokens(prompt.text)
-        )
-        ids, offsets = encoding.ids, encoding.spans
+        shared = prompt.places[0][1] if prompt.places else 0
+        encoding = self._encoder(prompt.text, shared=shared, special=self._adds_special_tokens(prompt.text))
+        ids, spans = encoding.ids, encoding.spans
+        parts = _token_ranges(spans, prompt.places)
+        rest = len(ids) - sum(last - first for first, last in parts)
         limit = self.limit(reserve)
-        first = next((i for i, (_, end) in enumerate(offsets) if end > prompt.start), len(ids))
-        last = next((i for i in range(len(ids), 0, -1) if _begins_before(offsets[i - 1], prompt.stop)), first)
-        rest = len(ids) - (last - first)
-        whole = float(prompt.stop > prompt.start)
-        if self.settings.truncate == "document" and limit > self.settings.question_tokens:
+        apart = self.settings.truncate == "document" and prompt.located
+        if apart and limit > self.settings.question_tokens:
             # One cut for all questions of the document, unless this one needs more room than is kept for them.
             limit -= max(self.settings.question_tokens - rest, 0)
+        before = parts[0][1] if parts else 0
         if len(ids) <= limit:
-            return EncodedPrompt(ids, whole, before_question=last if whole else 0)
-        self._refuse_without_room(rest, limit, reserve)
-        within = (first, last) if self.settings.truncate == "document" else None
-        behind, untruncated = len(ids) - last, len(ids)
-        ids, cut = truncate_middle(ids, limit, self._ellipsis, within)
-        before = (len(ids) - behind if within else min(cut[0], last)) if whole else 0
-        kept = _kept(prompt, offsets[cut[0]][0], offsets[cut[1] - 1][1])
-        return EncodedPrompt(ids, *kept, before, untruncated - len(ids))
+            return EncodedPrompt(ids, prompt.share, before_question=before)
+        self._refuse_without_room(prompt, rest, limit, reserve)
+        if apart:
+            shorter, cuts = truncate_parts(ids, limit, self._ellipsis, parts)
+            start, stop = cuts[0]
+            before -= stop - start - len(self._ellipsis) if stop > start else 0
+        else:
+            shorter, cut = truncate_middle(ids, limit, self._ellipsis)
+            cuts, before = [cut] * len(parts), min(cut[0], before)
+        kept, lost = _kept(prompt.places, [_characters(spans, cut) for cut in cuts])
+        return EncodedPrompt(shorter, kept, lost, before, len(ids) - len(shorter))
 
     def check_room(self, prompt: Prompt, reserve: int) -> None:
         """Refuse early, without encoding the document, what `encode` would refuse.
@@ -264,18 +311,25 @@ class PromptEncoder:
             DocumentError: If the prompt without its document does not fit.
         """
         limit = self.limit(reserve)
-        text = prompt.without_document().text
+        text = prompt.without_document().text if prompt.located else ""
         special = self._adds_special_tokens(text)
         rest = len(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
         if rest > limit or limit < 1:
-            self._refuse_without_room(rest, limit, reserve)
+            self._refuse_without_room(prompt, rest, limit, reserve)
 
-    def _refuse_without_room(self, rest: int, limit: int, reserve: int) -> None:
-        if limit - rest < 2 * len(self._ellipsis):
+    def _refuse_without_room(self, prompt: Prompt, rest: int, limit: int, reserve: int) -> None:
+        """Refuse a prompt that can't be cut to the limit; one in which the document is not located is cut anywhere."""
+        least = 2 * len(self._ellipsis) * max(len(prompt.places), 1)
+        if limit - (rest if prompt.located else 1) < least:
+            what = (
+                f"the prompt without its document has {rest} tokens, but"
+                if prompt.located
+                else "of the prompt"
+            )
             raise DocumentError(
-                f"the prompt without its document has {rest} tokens, but only {max(limit, 0)} fit (window "
-                f"{self.window}, {reserve} reserved for the answer, prompt.max_tokens {self.settings.max_tokens}); "
-                "use a model with a longer window or fewer new tokens"
+                f"{what} only {max(limit, 0)} fit (window {self.window}, {reserve} reserved for the answer, "
+                f"prompt.max_tokens {self.settings.max_tokens}); use a model with a longer window, fewer new tokens or "
+                "fewer few-shot examples"
             )
 
     def _adds_special_tokens(self, text: str) -> bool:
@@ -285,14 +339,40 @@ class PromptEncoder:
         return True if self.settings.bos is None else self.settings.bos
 
 
-def _begins_before(span: tuple[int, int], stop: int) -> bool:
+def _token_ranges(spans: Sequence[Span], places: Sequence[Span]) -> list[Span]:
+    """Which tokens hold any of the characters of each place; a token of two places belongs to the first."""
+    ranges: list[Span] = []
+    last = 0
+    for start, stop in places:
+        first = next((i for i in range(last, len(spans)) if spans[i][1] > start), len(spans))
+        last = next((i for i in range(len(spans), first, -1) if _begins_before(spans[i - 1], stop)), first)
+        ranges.append((first, last))
+    return ranges
+
+
+def _begins_before(span: Span, stop: int) -> bool:
     # Special tokens have the empty span (0, 0): they belong to no text.
     return span[1] > span[0] and span[0] < stop
 
 
-def _kept(prompt: Prompt, cut_start: int, cut_stop: int) -> tuple[float, tuple[int, int]]:
-    """Share of the document outside the cut characters, and the cut as a range of the document."""
-    length = prompt.stop - prompt.start
-    start = min(max(cut_start, prompt.start), prompt.stop) - prompt.start
-    stop = min(max(cut_stop, prompt.start), prompt.stop) - prompt.start
-    return (0.0, (0, 0)) if not length else (1 - (stop - start) / length, (start, stop))
+def _characters(spans: Sequence[Span], cut: Span) -> Span:
+    """The characters of a range of tokens; (0, 0) for none."""
+    first, last = cut
+    return (spans[first][0], spans[last - 1][1]) if first < last else (0, 0)
+
+
+def _kept(places: Sequence[Span], cuts: Sequence[Span]) -> tuple[float | None, Span]:
+    """Share of the document that stands in one place or another beside its cut, and what stands in none.
+
+    The share is None where no place is known.
+    """
+    if not places:
+        return None, (0, 0)
+    length = places[0][1] - places[0][0]
+    start, stop = 0, length
+    for (begin, end), cut in zip(places, cuts, strict=True):
+        # Places may differ in white space.
+        first, last = (round((min(max(c, begin), end) - begin) * length / (end - begin)) for c in cut)
+        start, stop = max(start, first), min(stop, last)
+    stop = max(start, stop)
+    return 1 - (stop - start) / length, (start, stop)

@@ -27,7 +27,8 @@ class DocumentRecord:
         title: Its title.
         tokens: Tokens of what is fine-tuned.
         questions: Questions asked about it.
-        kept: Mean share of its characters that the prompts kept, 0 to 1.
+        kept: Mean share of its characters that the prompts kept, 0 to 1; None where it is not known of any.
+        not_located: Questions whose prompts hold its text changed or in part, so that ``kept`` says nothing of them.
         incomplete_answers: Answers that were cut off at the most tokens allowed.
         losses: Mean loss per supervised token of each optimizer step.
         trained_tokens: Tokens that went through training, all steps together.
@@ -48,7 +49,8 @@ class DocumentRecord:
     title: str
     tokens: int = 0
     questions: int = 0
-    kept: float = 0.0
+    kept: float | None = None
+    not_located: int = 0
     incomplete_answers: int = 0
     losses: list[float] = field(default_factory=list)
     trained_tokens: int = 0
@@ -86,13 +88,19 @@ class DocumentRecord:
         for stage, spent in seconds.items():
             self.reused_seconds[stage] = self.reused_seconds.get(stage, 0.0) + spent
 
+    @property
+    def _in_the_prompt(self) -> str:
+        """What is known of the document in the prompts, in words behind the number of questions."""
+        kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
+        return kept + (f", the document not found in {self.not_located} prompts" if self.not_located else "")
+
     def summary(self) -> str:
         """One line for a person."""
         name = self.title or self.digest[:12]
         parts = [f"{name}: {self.tokens} tokens"]
         if self.losses:
             parts.append(f"{len(self.losses)} steps, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}")
-        parts.append(f"{self.questions} questions, {self.kept:.0%} of the document in the prompt")
+        parts.append(f"{self.questions} questions{self._in_the_prompt}")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
         reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
         retried = ["trained at a tenth of the learning rate, since it diverged"] if self.retried else []
@@ -130,10 +138,13 @@ class RunRecord:
                 "retried_documents": sum(bool(document.retried) for document in self.documents),
                 "questions": sum(document.questions for document in self.documents),
                 "lost_questions": sum(document.lost_questions for document in self.documents),
+                "questions_not_located": sum(document.not_located for document in self.documents),
                 "questions_without_document": self.questions_without_document,
                 "incomplete_answers": sum(document.incomplete_answers for document in self.documents),
                 "trained_tokens": sum(document.trained_tokens for document in self.documents),
-                "kept": _weighted_mean([(d.kept, d.questions) for d in self.documents]),
+                "kept": _weighted_mean(
+                    [(d.kept, d.questions - d.not_located) for d in self.documents if d.kept is not None]
+                ),
                 "seconds": {
                     "load": self.load_seconds,
                     **{

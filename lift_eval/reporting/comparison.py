@@ -28,6 +28,7 @@ TROUBLES = {
     "failed_documents": "documents failed, their questions count as wrong",
     "lost_questions": "questions lost with their documents",
     "retried_documents": "documents were trained anew at a tenth of the learning rate",
+    "questions_not_located": "questions whose prompts hold the document changed or in part, so that it was not found",
     "questions_without_document": "questions without a document, answered by the base model",
 }
 """What a run counts of things that went otherwise than planned."""
@@ -401,7 +402,8 @@ def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -
                         **{stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES},
                     }
                 )
-    return pd.DataFrame(records, columns=["row", "seed", *_DOCUMENT_FIELDS, *STAGES])
+    frame = pd.DataFrame(records, columns=["row", "seed", *_DOCUMENT_FIELDS, *STAGES])
+    return frame.astype({"kept": float})  # None where it is not known
 
 
 _DOCUMENT_FIELDS = (
@@ -410,6 +412,7 @@ _DOCUMENT_FIELDS = (
     "tokens",
     "questions",
     "kept",
+    "not_located",
     "incomplete_answers",
     "losses",
     "trained_tokens",

@@ -288,7 +288,6 @@ def runs_table(comparison: Comparison) -> Table:
         own = comparison.scores[comparison.scores.row == row.name].drop_duplicates(["task", "key"])
         questions = len(own) or max(cell.questions for cell in cells)
         recorded = comparison.documents[comparison.documents.row == row.name]
-        asked = recorded.questions.sum()
         seeds = sorted({seed for cell in cells for seed in cell.seeds})
         rows.append(
             (
@@ -296,7 +295,7 @@ def runs_table(comparison: Comparison) -> Table:
                 _count(questions),
                 _count(own.document.nunique() or None),
                 Entry(", ".join(map(str, seeds)), order=len(seeds)),
-                _kept(recorded, asked),
+                _kept(recorded),
                 *(
                     _count(total if len(recorded) else None)
                     for total in (
@@ -338,10 +337,13 @@ def _count(value: float | None) -> Entry:
     return Entry(NOTHING, muted=True) if value is None else Entry(f"{int(value):,}", order=int(value))
 
 
-def _kept(recorded: pd.DataFrame, asked: float) -> Entry:
-    if not asked:
+def _kept(recorded: pd.DataFrame) -> Entry:
+    """Mean share over the questions of which it is known."""
+    known = recorded[recorded.kept.notna()]
+    questions = known.questions - known.not_located.fillna(0)
+    if not questions.sum():
         return Entry(NOTHING, muted=True)
-    kept = float((recorded.kept * recorded.questions).sum() / asked)
+    kept = float((known.kept * questions).sum() / questions.sum())
     return Entry(share(kept), order=kept)
 
 

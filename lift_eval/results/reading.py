@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lift_eval.document import find_document
+from lift_eval.document import MARK, document_of, find_field
 from lift_eval.errors import ResultsError
 from lift_eval.files import writing_whole
 from lift_eval.results.schema import check_results, read_as_sample
@@ -395,10 +395,18 @@ def _document(record: Mapping[str, Any]) -> tuple[str, str]:
     context = row.get("context")
     if isinstance(context, str) and context.startswith(WITHHELD):
         return context.removeprefix(WITHHELD), "context"
-    found = find_document(row, _prompt(record))
-    if found is None:
-        return "", ""
-    return found.digest, next(name for name, value in row.items() if value == found.text)
+    prompt = _prompt(record)
+    if mark := MARK.search(prompt):
+        for field in row:
+            if _is_document(row, field, mark[1]):
+                return mark[1], field
+    found = find_field(row, prompt)
+    return ("", "") if found is None else (document_of(row, found).digest, found)
+
+
+def _is_document(row: Mapping[str, Any], field: str, digest: str) -> bool:
+    text = row[field]
+    return isinstance(text, str) and bool(text.strip()) and document_of(row, field).digest == digest
 
 
 def _prompt(record: Mapping[str, Any]) -> str:

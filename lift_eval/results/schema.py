@@ -28,7 +28,8 @@ class _Document(_Form):
     questions: Count = 0
     trained_tokens: Count = 0
     incomplete_answers: Count = 0
-    kept: Number = 0
+    kept: Number | None = None
+    not_located: Count = 0
     losses: list[Number] = []
     gates: list[Number] = []
     seconds: dict[str, Number] | None = None
@@ -44,6 +45,7 @@ class _Totals(_Form):
     retried_documents: Count = 0
     lost_questions: Count = 0
     incomplete_answers: Count = 0
+    questions_not_located: Count = 0
     questions_without_document: Count = 0
     peak_memory_bytes: Count | None = None
 

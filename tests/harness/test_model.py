@@ -186,7 +186,7 @@ def test_requests_without_a_document_are_answered_by_the_base_and_told(checkpoin
         answers = lm.generate_until(requests, disable_tqdm=True)
     bare = [requests[0], requests[2]]
     assert [answers[0], answers[2]] == icl.generate_until(bare, disable_tqdm=True)
-    assert "2 questions of three, two have no document" in caplog.text
+    assert "no document in the rows of 2 questions of three, two, which the base model answers" in caplog.text
     assert lm.record.questions_without_document == 2
 
 
@@ -267,6 +267,76 @@ def test_a_closed_book_recipe_takes_the_document_out_of_every_prompt(checkpoint,
     assert lm.generate_until([about(LAMP, "Who?")]) == icl.generate_until([generation("\nWho?")])
     ours = lm.loglikelihood([scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP})], disable_tqdm=True)
     assert_close(ours, icl.loglikelihood([scoring("\nBy", " Ann")], disable_tqdm=True))
+
+
+@pytest.mark.parametrize("form", [str.strip, lambda text: text.replace(" ", "\n")])
+def test_a_closed_book_recipe_takes_out_every_place_of_the_document_whatever_its_white_space(
+    checkpoint, icl, form
+):
+    """As in few-shot examples about the same document, and behind templates that strip."""
+    lm = lift(checkpoint, **{"prompt.document": "none"})
+    prompt = f"{LAMP}|When? At nine.\n\n{form(LAMP)}|Who?"
+    expected = icl.generate_until([generation("|When? At nine.\n\n" + form(" ") + "|Who?")])
+    assert lm.generate_until([generation(prompt, {"context": LAMP})]) == expected
+    assert lm.record.documents[0].kept == 0.0
+    read = lift(checkpoint)
+    read.generate_until([generation(f"{form(LAMP)}|Who?", {"context": LAMP})])
+    assert read.record.documents[0].kept == 1.0
+
+
+@pytest.mark.parametrize("closed_book", [False, True])
+def test_a_document_that_its_task_changes_is_told_once_and_not_taken_for_absent(
+    checkpoint, caplog, closed_book
+):
+    lm = lift(checkpoint, max_length=300, **{"prompt.document": "none"} if closed_book else {})
+    requests = [
+        generation(f"{LAMP.upper()}\n{ask}", {"context": LAMP}, row=row)
+        for row, ask in enumerate(("Who?", "When?"))
+    ]
+    lm.generate_until([*requests, about(BOAT, "Who?")], disable_tqdm=True)
+    changed, found = lm.record.documents
+    assert (changed.kept, changed.not_located) == (None, 2)
+    assert (found.kept, found.not_located) == (0.0 if closed_book else 1.0, 0)
+    assert "2 questions, the document not found in 2 prompts" in changed.summary()
+    assert lm.record.as_dict()["totals"]["kept"] == found.kept
+    (told,) = [line for line in caplog.messages if "was not found" in line]
+    assert told.startswith("the prompts of 2 questions of task hold parts of the document")
+    assert ("it stays in the prompts, though prompt.document=none" in told) == closed_book
+
+
+def test_prompts_without_the_document_are_told_to_be_closed_book(checkpoint, capsys):
+    lm = lift(checkpoint)
+    lm.generate_until([generation("Who?", {"context": LAMP}), about(LAMP, "When?", row=1)])
+    assert "closed-book, no document in the prompt: 1 question of task" in capsys.readouterr().err
+    assert lm.record.documents[0].kept == 0.5
+
+
+def test_the_field_that_is_the_document_is_told_once_a_run_with_its_first_words(checkpoint, capsys):
+    question = {"question": "Would you say " + "that it is so, or " * 20}
+    requests = [
+        about(LAMP, "Who?", task="two"),
+        about(BOAT, "When?", task="one"),
+        generation(question["question"], question, task="three"),
+    ]
+    lm = lift(checkpoint)
+    lm.generate_until(requests)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("document of")]
+    assert len(told) == 2
+    assert told[0].startswith(
+        f"document of one, two: field 'context', \"{LAMP[:59]}...\"; document_field=NAME"
+    )
+    assert told[1].startswith("document of three: field 'question', \"Would you say that it is so, or")
+    lm.generate_until(requests, disable_tqdm=True)
+    assert "document of" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("none", [None, "none"])  # lm-eval makes None of the word
+def test_document_field_none_has_no_documents(checkpoint, icl, caplog, none):
+    lm = lift(checkpoint, document_field=none, **TRAINED)
+    requests = [about(LAMP, "Who?"), about(BOAT, "When?", row=1)]
+    assert lm.generate_until(requests, disable_tqdm=True) == icl.generate_until(requests, disable_tqdm=True)
+    assert (lm.record.documents, lm.record.questions_without_document) == ([], 2)
+    assert "no document" not in caplog.text
 
 
 def test_document_field_names_the_document(checkpoint):

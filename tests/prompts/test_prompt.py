@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizer
 
 from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError
-from lift_eval.prompts.prompt import Prompt, PromptEncoder, truncate_middle
+from lift_eval.prompts.prompt import Prompt, PromptEncoder, truncate_middle, truncate_parts
 from lift_eval.recipe import PromptSettings
 from tests.tiny_models import BOS, tiny_tokenizer
 
@@ -28,6 +28,10 @@ def encoder(
 
 def text_of(ids: list[int]) -> str:
     return tiny_tokenizer().decode(ids)
+
+
+def parts_of(prompt: Prompt) -> list[str]:
+    return [prompt.text[start:stop] for start, stop in prompt.places]
 
 
 # --- truncation of ids ---------------------------------------------------------------------------------------------
@@ -53,11 +57,11 @@ def test_what_fits_is_left_alone(length):
 def test_truncation_against_the_formula(before, middle, after, dots, limit):
     ids, ellipsis = list(range(before + middle + after)), [-1] * dots
     room = limit - before - after
-    if len(ids) > limit and room // 2 < dots:
-        with pytest.raises(ValueError, match=f"limit {limit} leaves no room"):
-            truncate_middle(ids, limit, ellipsis, (before, before + middle))
+    if middle > room and room // 2 < dots:
+        with pytest.raises(ValueError, match=f"limit {room} leaves no room"):
+            truncate_parts(ids, limit, ellipsis, [(before, before + middle)])
         return
-    kept, (start, stop) = truncate_middle(ids, limit, ellipsis, (before, before + middle))
+    kept, ((start, stop),) = truncate_parts(ids, limit, ellipsis, [(before, before + middle)])
     assert kept == [*ids[:start], *(ellipsis if stop > start else []), *ids[stop:]]
     assert len(kept) == min(len(ids), limit)
     assert kept[:before] == ids[:before]
@@ -65,6 +69,14 @@ def test_truncation_against_the_formula(before, middle, after, dots, limit):
     if len(ids) > limit:
         assert start - before == room // 2 - dots
         assert before + middle - stop == room - room // 2
+
+
+def test_parts_share_the_room_and_what_a_shorter_one_leaves():
+    ids = list(range(100))
+    kept, cuts = truncate_parts(ids, 50, [-1], [(0, 10), (20, 60), (60, 100)])
+    assert kept[10:20] == ids[10:20]
+    assert len(kept) == 50
+    assert [last - first for first, last in cuts] == [0, 26, 26]
 
 
 # --- rendering -----------------------------------------------------------------------------------------------------
@@ -76,7 +88,7 @@ def test_the_prompt_of_loogle_is_as_published():
         f"The article The Lighthouse: \n{DOCUMENT.text}\nPlease answer the question based on The Lighthouse.\n"
         "Question: Who lit the lamp?\nAnswer: "
     )
-    assert prompt.text[prompt.start : prompt.stop] == DOCUMENT.text
+    assert parts_of(prompt) == [DOCUMENT.text]
 
 
 def test_a_closed_book_prompt_holds_no_document():
@@ -88,7 +100,7 @@ def test_a_closed_book_prompt_holds_no_document():
 def test_the_document_is_put_as_it_is_even_if_it_looks_like_a_template():
     document = Document("{{ question }} {% raw %} <|end|> \\n")
     prompt = encoder().render(document, "{{ 1 + 1 }}?")
-    assert prompt.text[prompt.start : prompt.stop] == document.text
+    assert parts_of(prompt) == [document.text]
     assert "{{ 1 + 1 }}?" in prompt.text
 
 
@@ -113,21 +125,66 @@ def test_a_template_may_show_the_document_twice():
         Document("Text."), "Why?"
     )
     assert prompt.text == "Text.|Why?|Text."
+    assert parts_of(prompt) == ["Text.", "Text."]
 
 
 def test_the_chat_template_wraps_the_prompt_and_the_document_is_still_found():
     wrapped = encoder(chat=True, chat_template=True, system="Be brief.").render(DOCUMENT, "Who?")
     assert wrapped.text.startswith(f"{BOS}<|start|>system\nBe brief.<|end|>\n<|start|>user\nThe article")
     assert wrapped.text.endswith("Answer: <|end|>\n<|start|>assistant\n")
-    assert wrapped.text[wrapped.start : wrapped.stop] == DOCUMENT.text
+    assert parts_of(wrapped) == [DOCUMENT.text]
 
 
 def test_around_finds_the_document_in_a_finished_prompt_and_takes_it_out():
     prompt = Prompt.around(f"Read: {DOCUMENT.text} Who?", DOCUMENT)
-    assert (prompt.start, prompt.stop) == (6, 6 + len(DOCUMENT.text))
-    assert prompt.without_document() == Prompt("Read:  Who?", 6, 6)
+    assert prompt.places == ((6, 6 + len(DOCUMENT.text)),)
+    assert prompt.without_document() == Prompt("Read:  Who?")
+    assert prompt.with_document("[it]").text == "Read: [it] Who?"
     assert Prompt.around("Who?", DOCUMENT) == Prompt("Who?")
-    assert Prompt.around("Who?", None) == Prompt("Who?")
+    assert Prompt.around("Who?", None) == Prompt("Who?", located=False)
+
+
+LINES = Document("  The lamp was lit.\n\nBy Ann,\tat nine.\u3000灯台。\n " * 9)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.strip,
+        lambda text: " ".join(text.split()),
+        lambda text: "".join(text.split()),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace(" ", "\u00a0\n"),
+    ],
+)
+def test_the_document_is_found_whatever_became_of_its_white_space(change):
+    text = change(LINES.text)
+    prompt = Prompt.around(f"Read:{text}|Who?", LINES)
+    assert [part.split() for part in parts_of(prompt)] == [text.split()]
+    assert "".join(prompt.without_document().text.split()) == "Read:|Who?"
+    assert encoder().encode(prompt, 8).kept == 1.0
+
+
+def test_every_place_of_the_document_is_found_and_taken_out():
+    prompt = Prompt.around(f"{DOCUMENT.text}\nWhen? Noon.\n\n{DOCUMENT.text.strip()}\nWho?", DOCUMENT)
+    assert parts_of(prompt) == [DOCUMENT.text, DOCUMENT.text.strip()]
+    assert prompt.without_document() == Prompt("\nWhen? Noon.\n\n\nWho?")
+
+
+@pytest.mark.parametrize(
+    ("text", "located"),
+    [
+        (DOCUMENT.text.upper(), False),
+        (DOCUMENT.text[:-100], False),
+        (DOCUMENT.text.replace(" was lit", "&nbsp;was lit"), True),  # not a piece of it is left
+        ("The lamp was lit.", True),
+        ("", True),
+    ],
+)
+def test_a_prompt_with_parts_of_the_document_is_not_closed_book(text, located):
+    prompt = Prompt.around(f"{text}\nWho?", DOCUMENT)
+    assert prompt == Prompt(f"{text}\nWho?", located=located)
+    assert encoder().encode(prompt, 8).kept == (0.0 if located else None)
 
 
 # --- special tokens ------------------------------------------------------------------------------------------------
@@ -216,6 +273,36 @@ def test_a_window_smaller_than_the_question_is_an_error(truncate, closed_book):
         tool.encode(tool.render(DOCUMENT, "Who?", closed_book=closed_book), 200)
 
 
+def test_two_places_of_the_document_are_cut_alike_and_what_either_keeps_counts():
+    text = f"{DOCUMENT.text}\nWhen? Noon.\n\n{DOCUMENT.text}\nWho?"
+    prompt = Prompt.around(text, DOCUMENT)
+    apart = encoder(max_tokens=500, truncate="document", question_tokens=10).encode(prompt, 8)
+    first, examples, second, question = text_of(apart.ids).replace("\n\n", "\n").split("\n")
+    assert (examples, question) == ("When? Noon.", "Who?")
+    assert abs(len(first) - len(second)) <= 1
+    assert apart.kept == pytest.approx((len(first) - len("...")) / len(DOCUMENT.text), abs=0.01)
+    assert text_of(apart.ids[: apart.before_question]) == first
+    # Cut as a whole it has the beginning of the first and the end of the second.
+    assert encoder(max_tokens=700).encode(prompt, 8).kept == pytest.approx(0.69, abs=0.01)
+    assert encoder(max_tokens=1100).encode(prompt, 8).kept == 1.0
+
+
+@pytest.mark.parametrize("truncate", ["prompt", "document"])
+def test_a_prompt_whose_document_is_not_located_is_cut_in_its_own_middle(truncate):
+    tool = encoder(max_tokens=300, truncate=truncate)
+    for prompt in (
+        Prompt.around(f"{DOCUMENT.text.upper()}\nWho?", DOCUMENT),
+        Prompt.around("W" * 900, None),
+    ):
+        tool.check_room(prompt, 8)
+        encoded = tool.encode(prompt, 8)
+        whole = tool.plain_ids(prompt.text)
+        assert encoded.ids == [*whole[: 150 - len(DOTS)], *DOTS, *whole[-150:]]
+        assert encoded.kept is None
+        with pytest.raises(DocumentError, match="of the prompt only 0 fit"):
+            encoder(100, truncate=truncate).check_room(prompt, 100)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     before=st.text("ab é", max_size=30),
@@ -228,9 +315,10 @@ def test_a_window_smaller_than_the_question_is_an_error(truncate, closed_book):
 def test_kept_and_cut_against_a_count_of_characters(before, document, after, limit, truncate, adds_bos):
     """One token is one byte here, so that every character of the result can be traced to its place."""
     tool = encoder(limit + 5, adds_bos=adds_bos, truncate=truncate, question_tokens=20)
-    prompt = Prompt(before + document + after, len(before), len(before) + len(document))
+    place_of = (len(before), len(before) + len(document))
+    prompt = Prompt(before + document + after, (place_of,))
     place = [i for i, char in enumerate(prompt.text) for _ in char.encode()]
-    inside = [prompt.start <= i < prompt.stop for i in place]
+    inside = [place_of[0] <= i < place_of[1] for i in place]
     rest = inside.count(False) + adds_bos
     try:
         encoded = tool.encode(prompt, 5)
@@ -253,7 +341,7 @@ def test_kept_and_cut_against_a_count_of_characters(before, document, after, lim
         start, stop = inside.index(True), inside.index(True) + inside.count(True)
         assert encoded.ids[: adds_bos + start] == whole[: adds_bos + start]
         gone = range(start + first, stop - last)
-    lost = sorted({place[i] - prompt.start for i in gone if i >= 0 and inside[i]})
+    lost = sorted({place[i] - place_of[0] for i in gone if i >= 0 and inside[i]})
     assert encoded.cut == (lost[0], lost[-1] + 1) if lost else encoded.cut[0] == encoded.cut[1]
     assert encoded.kept == pytest.approx(1 - len(lost) / len(document))
 

@@ -170,6 +170,7 @@ def lift_record(
             "retried_documents": sum(bool(document.get("retried")) for document in documents),
             "lost_questions": sum(document.get("lost_questions", 0) for document in documents),
             "questions": sum(document["questions"] for document in documents),
+            "questions_not_located": sum(document.get("not_located", 0) for document in documents),
             "questions_without_document": 0,
             "incomplete_answers": 0,
             "trained_tokens": 0,

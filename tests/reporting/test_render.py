@@ -17,6 +17,7 @@ import pytest
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.render import render_experiment, render_results
 from lift_eval.reporting.samples import script_json
+from lift_eval.reporting.tables import all_tables
 from tests.reporting.everything import write_everything
 from tests.reporting.helpers import document_record, rows, write_run
 
@@ -229,6 +230,19 @@ def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
         "Failed documents": "1",
         "Lost questions": "5",
     }
+
+
+def test_what_is_not_known_of_a_documents_share_in_the_prompt_is_no_nought(tmp_path: Path) -> None:
+    documents = [
+        document_record("doc0", kept=None, not_located=5),
+        document_record("doc1", kept=0.5, not_located=3),
+    ]
+    write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents)
+    report = render_results([tmp_path / "results"], tmp_path / "out", figures=False)
+    (table,) = (table for table in all_tables(report.comparison) if table.name == "runs")
+    shown = dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True))
+    assert (shown["Kept"], shown["Truncated documents"]) == ("50 %", "1")
+    assert "8 questions whose prompts hold the document changed or in part" in report.page.read_text()
 
 
 # ------------------------------------------------------------------------------------------------------- lightness

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lift_eval.document import Document
 from lift_eval.errors import ResultsError
 from lift_eval.results.reading import compact_samples, read_run, read_runs
 from tests.reporting.helpers import DATE, LOREM, digest, rows, write_run
@@ -186,6 +187,18 @@ def test_a_row_without_document_is_a_document_of_its_own(tmp_path: Path) -> None
         read_run(write_run(tmp_path, {"task": [1, 0, 1]}, data, model="hf")).tasks["task"].samples["none"]
     )
     assert len({sample.document for sample in samples}) == 3
+
+
+def test_a_document_is_known_by_its_mark_in_the_logged_prompt(tmp_path: Path) -> None:
+    """In another field than ``context`` nothing else tells which text the document was."""
+    row = {"passage": "A ship was built. " * 20, "notes": "Nobody came. " * 40, "question": "When?"}
+    path = write_run(tmp_path, {"task": [1.0]}, [row])
+    samples = path.with_name(f"samples_task_{DATE}.jsonl")
+    record = json.loads(samples.read_text())
+    record["arguments"] = {"gen_args_0": {"arg_0": f"{Document(row['passage']).mark}\n{row['notes']}\nWhen?"}}
+    samples.write_text(json.dumps(record) + "\n")
+    (sample,) = read_run(path).tasks["task"].samples["none"]
+    assert (sample.document, sample.question) == (Document(row["passage"]).digest, "When?")
 
 
 def test_the_likeliest_choice_is_the_answer(tmp_path: Path) -> None:
