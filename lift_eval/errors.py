@@ -19,7 +19,15 @@ it as one line and exits with status 2; every other exception is a fault of the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+SHOWN_CHARACTERS = 100
+"""Most characters of a wrong value in a message."""
 
 
 class LiftEvalError(Exception):
@@ -112,3 +120,112 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+
+
+# ---------------------------------------------------------------------------------- what pydantic finds, as sentences
+
+
+def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, list[Any]]:
+    """Every dotted key of a pydantic model, in order, with its types: several where a union holds it in each branch.
+
+    Args:
+        model: The model.
+        prefix: What each key starts with.
+    """
+    found: dict[str, list[Any]] = {}
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{field.alias or name}"
+        groups = list(_groups(field.annotation))
+        for group in groups:
+            for below, types in keys_of(group, f"{key}.").items():
+                found.setdefault(below, []).extend(types)
+        if not groups:
+            found.setdefault(key, []).append(field.annotation)
+    return found
+
+
+def _groups(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - an annotation has no type
+    if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _groups(part)
+
+
+def sentences_of(
+    error: ValidationError, model: type[BaseModel] | None = None, also: Iterable[str] = ()
+) -> list[str]:
+    """One sentence for each key that breaks a rule; pydantic reports a key once for each branch of a union.
+
+    Args:
+        error: What pydantic raised.
+        model: The model that was to be made. None means that places are named as pydantic names them.
+        also: Keys that may be given besides the model's.
+    """
+    keys = {} if model is None else {**keys_of(model), **{key: [] for key in also}}
+    rules: dict[tuple[str, str], list[str]] = {}
+    sentences: list[str] = []
+    for item in error.errors():
+        kind = item["type"]
+        key, value = _dotted(item["loc"], keys, keep_last=kind == "extra_forbidden"), _shown(item["input"])
+        if kind == "extra_forbidden":
+            sentences.append(f"unknown key '{key}' (value {value}){_hint(key, keys)}")
+        elif kind == "missing":
+            sentences.append(f"'{key}' is missing")
+        elif kind == "value_error":
+            sentences.append(str(item["ctx"]["error"]))
+        elif kind == "too_short" and item["ctx"]["actual_length"] < len(item["input"]):
+            continue  # not the list is too short, but its items are faulty
+        else:
+            rules.setdefault((key, value), []).append(
+                _rule(dict(item), keys.get(f"{_without_places(key)}.type", ()))
+            )
+    sentences += [
+        f"'{key}' must be {' or '.join(found)}, got {value}" for (key, value), found in rules.items()
+    ]
+    return sentences
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def _dotted(location: tuple[int | str, ...], keys: Collection[str], *, keep_last: bool) -> str:
+    """Known keys alone: pydantic also names branches of unions, e.g. ``lora`` or ``tuple[str, ...]``."""
+    known = {*keys, *(part for key in keys for part in key.split("."))}
+    last = len(location) - 1
+    return ".".join(
+        str(part)
+        for place, part in enumerate(location)
+        if not keys or part in known or isinstance(part, int) or (keep_last and place == last)
+    )
+
+
+def _without_places(key: str) -> str:
+    """A key without the places in lists: ``rows.0.name`` is ``rows.name``."""
+    return re.sub(r"\.\d+(?=\.|$)", "", key)
+
+
+def _hint(key: str, keys: Collection[str]) -> str:
+    """What was probably meant by an unknown key: one of the keys beside it."""
+    if key in keys:
+        return "; write it as nested groups"
+    group, dot, _ = key.rpartition(".")
+    above = _without_places(group) + dot
+    names = {known.removeprefix(above).partition(".")[0] for known in keys if known.startswith(above)}
+    return nearest(key, {f"{group}{dot}{name}" for name in names})
+
+
+def _rule(item: Mapping[str, Any], types_of_group: Iterable[Any]) -> str:
+    if item["type"].startswith("union_tag"):
+        return f"a group whose 'type' is one of {', '.join(name for kind in types_of_group for name in get_args(kind))}"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return "a group of keys"
+    if item["type"] == "too_short":
+        return f"a list of {item['ctx']['min_length']} or more"
+    if item["type"] == "too_long":
+        return f"a list of {item['ctx']['max_length']} or fewer"
+    if item["type"] == "string_too_short":
+        return f"a text of {item['ctx']['min_length']} or more characters"
+    rule = str(item["msg"]).removeprefix("Input should be ").partition(", unable")[0]
+    return "a list" if rule == "a valid tuple" else rule

@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lift_eval.document import Document
-from lift_eval.errors import DocumentError, RecipeError, nearest
+from lift_eval.errors import DocumentError, RecipeError, nearest, sentences_of
 from lift_eval.harness.arguments import JUDGE_VARIABLE
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
@@ -75,10 +75,7 @@ def read_options(kind: type[AnyOptions], metadata: Mapping[str, object]) -> AnyO
     try:
         options = kind.model_validate(given)
     except ValidationError as error:
-        faults += [
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}, got {fault['input']!r}"
-            for fault in error.errors()
-        ]
+        faults += sentences_of(error, kind)
     if faults:
         raise RecipeError("task metadata", faults)
     return options

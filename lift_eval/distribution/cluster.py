@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lift_eval.distribution.groups import Group, Outcome
 from lift_eval.distribution.schedule import longest_first
-from lift_eval.errors import LiftEvalError, RecipeError, WorkerError
+from lift_eval.errors import LiftEvalError, RecipeError, WorkerError, sentences_of
 from lift_eval.record.peak_memory import peak_memory_bytes
 from lift_eval.record.record import DocumentRecord
 
@@ -48,7 +48,12 @@ class ClusterSettings(BaseModel):
         address: Of a running Ray cluster, ``auto`` for the one that this machine belongs to; none starts one here.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        alias_generator=lambda name: "workers" if name == "count" else f"workers.{name}",
+    )
     count: int = Field(ge=1, le=10_000)
     gpus: float = Field(default=1, ge=0)
     cpus: float = Field(default=1, ge=0)
@@ -78,16 +83,9 @@ def cluster_settings(workers: object, arguments: dict[str, Any]) -> ClusterSetti
             )
         return None
     try:
-        return ClusterSettings.model_validate(
-            {"count": workers, **{key.removeprefix("workers."): value for key, value in given.items()}}
-        )
+        return ClusterSettings.model_validate({"workers": workers, **given})
     except ValidationError as error:
-        faults = [
-            f"'{'workers' if fault['loc'] == ('count',) else 'workers.' + '.'.join(map(str, fault['loc']))}' got "
-            f"{fault['input']!r}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise RecipeError("model arguments", faults) from None
+        raise RecipeError("model arguments", sentences_of(error, ClusterSettings)) from None
 
 
 def cluster_arguments(address: str, workers: int | None = None) -> dict[str, int | str]:

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from lift_eval.errors import RecipeError, nearest
+from lift_eval.errors import RecipeError, nearest, sentences_of
 from lift_eval.recipe import Recipe, load_recipe
-from lift_eval.recipe.faults import sentences_of
 
 OWN_ARGUMENTS = (
     "pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation", "store", "workers",
@@ -125,7 +124,7 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
     try:
         hf = HfArguments.model_validate(given)
     except ValidationError as error:
-        faults += sentences_of(error, HfArguments.model_fields)
+        faults += sentences_of(error, HfArguments)
     if (
         isinstance(hf.batch_size, int) and hf.batch_size > 1
     ):  # 1 is what lm-eval says where nobody says anything

@@ -11,8 +11,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lift_eval.answering.generate import Decoding
-from lift_eval.errors import RecipeError
-from lift_eval.recipe.faults import sentences_of
+from lift_eval.errors import RecipeError, sentences_of
 
 INSTEAD = {
     "stop": "use until",
@@ -76,7 +75,7 @@ def faults_of(settings: Mapping[str, Any]) -> list[str]:
     try:
         _Settings.model_validate({key: value for key, value in settings.items() if key not in INSTEAD})
     except ValidationError as error:
-        faults += sentences_of(error, _Settings.model_fields)
+        faults += sentences_of(error, _Settings)
     return faults
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lift_eval.errors import RecipeError, nearest
+from lift_eval.errors import RecipeError, nearest, sentences_of
 from lift_eval.files import read_yaml
-from lift_eval.recipe.faults import sentences_of
 from lift_eval.recipe.settings import NOT_DECISIVE, Recipe
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -44,7 +43,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(source, sentences_of(error)) from None
+        raise RecipeError(source, sentences_of(error, Recipe, also=("extends",))) from None
 
 
 def differences(first: Recipe, second: Recipe) -> dict[str, tuple[Any, Any]]:

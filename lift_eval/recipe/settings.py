@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Set
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from collections.abc import Set
+from typing import Annotated, Literal, TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
@@ -17,6 +17,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from lift_eval.errors import keys_of
 
 NOT_DECISIVE = {"name", "description", "reproduces", "compute"}
 """Parts of a recipe that change no result."""
@@ -488,19 +490,6 @@ class Recipe(Settings):
         return asked.digest
 
 
-def settings_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key that a recipe may hold, in order."""
-    for name, field in model.model_fields.items():
-        groups = list(_models_of(field.annotation))
-        if groups:
-            for group in groups:
-                yield from settings_keys(group, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def _models_of(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - an annotation has no type
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models_of(part)
+def settings_keys() -> list[str]:
+    """Every dotted key that a recipe may hold, in order."""
+    return list(keys_of(Recipe))

@@ -22,7 +22,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from lift_eval.errors import RecipeError, ResultsError, nearest
+from lift_eval.errors import RecipeError, ResultsError, nearest, sentences_of
 from lift_eval.files import read_yaml
 
 Scalar: TypeAlias = bool | int | float | str
@@ -246,24 +246,4 @@ def load_experiment(path: str | Path) -> Experiment:
     try:
         return Experiment.model_validate({**data, "path": path})
     except ValidationError as error:
-        raise ResultsError(f"{path}: {'; '.join(_faults(error))}") from None
-
-
-PARTS: dict[str, type[Part]] = {"rows": Row, "columns": Column, "published": Published, "options": Options}
-
-
-def _faults(error: ValidationError) -> list[str]:
-    faults = []
-    for item in error.errors():
-        place = ".".join(map(str, item["loc"]))
-        if item["type"] == "value_error":
-            faults.append(str(item["ctx"]["error"]))
-        elif item["type"] == "extra_forbidden":
-            group = next((str(part) for part in reversed(item["loc"][:-1]) if isinstance(part, str)), "")
-            known = PARTS.get(group, Experiment).__pydantic_fields__
-            faults.append(f"unknown key '{place}'{nearest(str(item['loc'][-1]), known)}")
-        elif item["type"] == "missing":
-            faults.append(f"'{place}' is missing")
-        else:
-            faults.append(f"'{place}': {item['msg']}, got {item['input']!r}")
-    return faults
+        raise ResultsError(f"{path}: {'; '.join(sentences_of(error, Experiment))}") from None

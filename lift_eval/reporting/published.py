@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from lift_eval.errors import ResultsError, nearest
+from lift_eval.errors import ResultsError, nearest, sentences_of
 from lift_eval.reporting.experiment import Experiment, Part, Published, read_mapping
 
 
@@ -117,8 +117,7 @@ def read_published(path: Path) -> PublishedFile:
     try:
         data = PublishedFile.model_validate(read_mapping(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ResultsError(f"{path}: '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+        raise ResultsError(f"{path}: {'; '.join(sentences_of(error))}") from None
     for name, table in data.tables.items():
         for row in table.rows:
             if row.source not in data.sources:

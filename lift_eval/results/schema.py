@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lift_eval.errors import ResultsError
+from lift_eval.errors import ResultsError, sentences_of
 
 Number: TypeAlias = Annotated[int | float, Field(ge=-1e300, le=1e300)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
@@ -113,9 +113,8 @@ def check_results(data: Mapping[str, Any]) -> None:
     try:
         _Results.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
         raise ResultsError(
-            f"'{'.'.join(map(str, first['loc']))}' has another form than in results of lm-eval 0.4: {first['msg']}"
+            f"another form than results of lm-eval 0.4 have: {sentences_of(error)[0]}"
         ) from None
 
 

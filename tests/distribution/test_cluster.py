@@ -34,9 +34,13 @@ def test_arguments_of_workers_are_taken_out_of_the_others() -> None:
 @pytest.mark.parametrize(
     ("workers", "arguments", "said"),
     [
-        (0, {}, "'workers' got 0"),
-        ("many", {}, "'workers' got 'many'"),
-        (2, {"workers.gpu": 1, "workers.timeout": -1}, "'workers.timeout' got -1: .*'workers.gpu' got 1"),
+        (0, {}, "'workers' must be greater than or equal to 1, got 0"),
+        ("many", {}, "'workers' must be a valid integer, got 'many'"),
+        (
+            2,
+            {"workers.gpu": 1, "workers.timeout": -1},
+            "unknown key 'workers.gpu' .value 1.; did you mean 'workers.gpus'.*'workers.timeout' must be",
+        ),
         (None, {"workers.gpus": 1}, "'workers.gpus' says how workers are, but not how many; add workers=N"),
     ],
 )

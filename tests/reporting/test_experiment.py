@@ -70,11 +70,14 @@ def test_the_named_experiments_are_shipped() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"basline": "ICL"}, r"unknown key 'basline'; did you mean 'baseline'\?"),
+        ({"basline": "ICL"}, r"unknown key 'basline' \(value 'ICL'\); did you mean 'baseline'\?"),
         ({"baseline": "IKL"}, r"'baseline' must be the name of a row, got 'IKL'; did you mean 'ICL'\?"),
         ({"rows": []}, "'rows'"),
         ({"rows": [{"name": "ICL"}, {"name": "ICL"}]}, "'rows' must have different names, got 'ICL' twice"),
-        ({"rows": [{"name": "ICL", "modle": "hf"}]}, r"unknown key 'rows.0.modle'; did you mean 'model'\?"),
+        (
+            {"rows": [{"name": "ICL", "modle": "hf"}]},
+            r"'rows.0.modle' .*; did you mean 'rows.0.model'\?",
+        ),
         ({"columns": [{"label": "A", "metric": "x"}]}, "'columns.0.task' is missing"),
         (
             {"published": [{"table": "loogle", "columns": {"B": "shortqa"}}]},
