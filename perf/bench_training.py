@@ -1,7 +1,7 @@
 """Training: ours and the peer on the same model, samples, steps and settings, in turn; training alone is timed.
 
-(a) contextualized segments as published, gathered into one step; (b) pairs about sentences, eight to a step, the
-short samples of v2; (c) the bundled model's recipe; (d) the whole published contextualized recipe, three epochs of
+(a) contextualized segments as published, gathered into one step; (b) pairs about sentences, eight to a step, as
+short as those of v2; (c) the bundled model's recipe; (d) the whole published contextualized recipe, three epochs of
 segments and five of segments and pairs in the test prompt, at an eighth of its lengths. Both sides train a LoRA that
 starts from the same weights. The published runs use gradient checkpointing, so (a) and (d) also have the peer with it;
 ours turns it on when memory runs out.
@@ -80,7 +80,7 @@ def whole_recipe(where: Setting) -> tuple[Recipe, list[list[Sample]]]:
 
 
 def sentence_pairs(where: Setting, steps: int = 6) -> tuple[Recipe, list[list[Sample]]]:
-    """Steps of eight closed-book pairs, the published batch of v2 without its chat template."""
+    """Steps of eight closed-book pairs, as short as those of v2, without its chat template."""
     changes = {"adapter": LORA, "prompt.chat_template": False, "training.learning_rate": 5e-5}
     recipe = load_recipe("v2", changes)
     samples = short_samples(where.tokenizer(), recipe, 8 * steps)

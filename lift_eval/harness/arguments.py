@@ -129,6 +129,8 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
         isinstance(hf.batch_size, int) and hf.batch_size > 1
     ):  # 1 is what lm-eval says where nobody says anything
         overrides.setdefault("compute.answer_batch", hf.batch_size)
+    if hf.enable_thinking is not None:
+        overrides.setdefault("prompt.enable_thinking", hf.enable_thinking)
     try:
         resolved = load_recipe(recipe, overrides)
     except RecipeError as error:
@@ -137,4 +139,5 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
         raise RecipeError(ARGUMENTS, [*faults, *error.faults]) from None
     if faults:
         raise RecipeError(ARGUMENTS, faults)
-    return resolved, hf
+    # Questions and trained pairs go through the chat template in the same way, whoever said how.
+    return resolved, hf.model_copy(update={"enable_thinking": resolved.prompt.enable_thinking})

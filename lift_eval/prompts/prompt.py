@@ -259,8 +259,14 @@ class PromptEncoder:
             for role, content in (("system", system or None), ("user", text), ("assistant", answer))
             if content is not None
         ]
+        thinking = self.settings.enable_thinking
         return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer is None)
+            self.tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=answer is None,
+                **({} if thinking is None else {"enable_thinking": thinking}),
+            )
         )
 
     def encode(self, prompt: Prompt, reserve: int) -> EncodedPrompt:

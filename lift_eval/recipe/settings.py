@@ -342,6 +342,8 @@ class PromptSettings(Settings):
     chat_template: bool = False
     system: str | None = None
     """System message; used with the chat template only."""
+    enable_thinking: bool | None = None
+    """Whether a model that can think before it answers does so, for chat templates that ask; None leaves it to them."""
     bos: bool | None = None
     """Whether a prompt starts with the beginning-of-sequence token; none for the tokenizer's own way."""
     answer_prefix: str = ""

@@ -170,6 +170,8 @@ def _thinking(source: Source) -> str | None:
         return None
     names = ("chat_template_args", "enable_thinking")
     given = {name: source.run.model_args[name] for name in names if name in source.run.model_args}
+    if (thinking := _prompt(source).get("enable_thinking")) is not None:
+        given.setdefault("enable_thinking", thinking)
     return _short(given) if given else NOT_SET
 
 
@@ -285,7 +287,11 @@ CONDITIONS = (
     Condition("beginning-of-sequence token", _bos, ("prompt.bos",)),
     Condition("prefix token", _of_arguments("prefix_token_id"), ("prefix_token_id=",)),
     Condition("chat template of the questions", _chat_template, ("--apply_chat_template",)),
-    Condition("chat template's arguments", _thinking, ("chat_template_args=", "enable_thinking=")),
+    Condition(
+        "chat template's arguments",
+        _thinking,
+        ("chat_template_args=", "enable_thinking=", "prompt.enable_thinking"),
+    ),
     Condition("system message of the questions", _system_message, ("--system_instruction",)),
     Condition(
         "form of the trained pairs",

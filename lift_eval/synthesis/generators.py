@@ -96,7 +96,10 @@ class ModelGenerator:
         special = True
         if self.settings.chat_template and self.tokenizer.chat_template:
             request = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": request}], tokenize=False, add_generation_prompt=True
+                [{"role": "user", "content": request}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,  # the reply's tokens are for the pairs; most templates do not ask
             )
             bos = self.tokenizer.bos_token
             special = not (bos and request.startswith(bos))

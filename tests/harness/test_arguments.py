@@ -96,6 +96,12 @@ def test_a_wrong_value_is_told_with_its_rule(argument, value, rule):
     assert caught.value.faults == (f"'{argument}' {rule}, got {value!r}",)
 
 
+@pytest.mark.parametrize("argument", ["enable_thinking", "prompt.enable_thinking"])
+def test_questions_and_pairs_go_through_the_chat_template_in_the_same_way(argument):
+    recipe, hf = read_arguments("v2", {argument: False})
+    assert recipe.prompt.enable_thinking is hf.enable_thinking is False
+
+
 def test_faults_of_arguments_and_recipe_come_together():
     with pytest.raises(RecipeError) as caught:
         read_arguments("lora", {"max_length": "x", "peft": "y", "maxlength": 1, "adapter.rank": 0})

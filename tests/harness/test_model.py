@@ -131,6 +131,17 @@ def test_the_chat_template_is_applied_when_lm_eval_asks_for_it(icl, hf):
     assert icl.generate_until(request) == hf.generate_until(request)
 
 
+def test_lm_eval_is_told_of_a_recipe_that_lets_a_model_answer_at_once(checkpoint, tmp_path):
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "thinking"))
+    tokenizer = tiny_tokenizer(chat_template=True)
+    tokenizer.chat_template += "{% if enable_thinking is false %}<think></think>{% endif %}"
+    tokenizer.save_pretrained(folder)
+    asked = [{"role": "user", "content": "Who?"}]
+    at_once = lift(folder, **{"prompt.enable_thinking": False})
+    assert at_once.apply_chat_template(asked) == lift(folder).apply_chat_template(asked) + "<think></think>"
+    assert at_once.lifter.encoder.in_chat("Who?").endswith("<think></think>")
+
+
 def test_sampling_is_honoured(icl):
     hot = [about(LAMP, "Who?", do_sample=True, temperature=3.0)]
     assert icl.generate_until(hot) == icl.generate_until(hot)

@@ -242,7 +242,7 @@ def test_every_phase_of_every_shipped_strategy_is_predicted() -> None:
         "auxiliary.batch": 2,
         "precision": {"dtype": "float32", "quantization": "none"},
     }
-    for name in ("llama3_loogle", "v2_fast", "llama3_passage_retrieval"):
+    for name in ("llama3_loogle", "v2_self", "llama3_passage_retrieval"):
         prediction = predicted(tiny_config("llama"), load_recipe(name, small), tokens=1000)
         assert {part.phase for part in prediction.parts} == {"", "training", "answering", "synthesis"}
         assert all(part.bytes > 0 for part in prediction.parts)

@@ -9,8 +9,8 @@ import yaml
 from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.tasks import TaskManager
 
-from lift_eval.harness.arguments import read_arguments
-from lift_eval.recipe import load_recipe, shipped_recipes
+from lift_eval.harness.arguments import OWN_ARGUMENTS, read_arguments
+from lift_eval.recipe import LoraSettings, PissaSettings, load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[2]
 RUNS = sorted((ROOT / "reports" / "runs").glob("*.yaml"))
@@ -25,8 +25,8 @@ def tasks() -> set[str]:
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_run_file_is_read_by_lm_eval_and_names_what_exists(path: Path, tasks: set[str]) -> None:
     config = EvaluatorConfig(**EvaluatorConfig.load_yaml_config(str(path)))
-    arguments = dict(config.model_args)
-    read_arguments(arguments.pop("recipe"), {k: v for k, v in arguments.items() if k != "pretrained"})
+    given = {name: value for name, value in config.model_args.items() if name not in OWN_ARGUMENTS}
+    read_arguments(config.model_args["recipe"], given)
     assert config.model == "lift"
     assert set(config.tasks) <= tasks
     assert f"reports/runs/{path.name}" in path.read_text().splitlines()[0]
@@ -64,8 +64,16 @@ PUBLISHED = {
     "lora_4bit": ("lora", 2e-4, 8, 0, 0, 0),
     "v2": ("lora", 5e-5, 0, 5, 10, 0),
     "v2_qa5": ("lora", 5e-5, 0, 5, 5, 0),
+    "v2_self": ("lora", 5e-5, 0, 5, 10, 0),
+    "v2_qwen3": ("lora", 5e-5, 0, 5, 10, 0),
+    "v2_gemma2": ("lora", 5e-5, 0, 5, 10, 0),
+    "v2_raw": ("lora", 5e-5, 5, 0, 0, 0),
+    "v2_squad": ("lora", 5e-5, 0, 5, 10, 0),
+    "v2_niah": ("lora", 5e-5, 0, 5, 10, 0),
     "v2_fast": ("lora", 3e-4, 0, 1, 1, 0),
 }
+VERSION_2 = [name for name in PUBLISHED if name.startswith("v2")]
+VERSION_1 = [name for name in PUBLISHED if name not in VERSION_2]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -82,10 +90,9 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     )
     assert (*found, training.warmup_steps) == PUBLISHED[name]
     assert (training.eps, training.max_grad_norm) == (1e-8, 1.0)
-    assert (training.segment_tokens, training.stride_tokens, training.window_tokens) == (2048, 768, 4096)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.startswith("v2")])
+@pytest.mark.parametrize("name", VERSION_1)
 def test_optimizer_and_schedule_of_the_first_implementation(name: str) -> None:
     training = load_recipe(name).training
     quick_start = name.startswith("lora")
@@ -93,9 +100,61 @@ def test_optimizer_and_schedule_of_the_first_implementation(name: str) -> None:
     assert training.weight_decay == (0 if quick_start else 1e-4)
     assert training.schedule == ("linear" if quick_start else "constant")
     assert training.warmup == ("per_stage" if training.warmup_steps else "run")
+    assert (training.segment_tokens, training.stride_tokens, training.window_tokens) == (2048, 768, 4096)
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name.startswith(("llama3", "gemma2"))])
+@pytest.mark.parametrize("name", VERSION_2)
+def test_settings_of_the_second_implementation(name: str) -> None:
+    recipe = load_recipe(name)
+    training = recipe.training
+    assert recipe.adapter == LoraSettings(rank=128, alpha=256, dropout=0, targets="all-linear", init=True)
+    assert (training.betas, training.weight_decay, training.samples_per_step) == ((0.9, 0.999), 0.0, 4)
+    assert training.schedule == ("cosine" if name == "v2_raw" else "constant")
+    assert (recipe.precision.quantization, recipe.decoding.source) == ("none", "checkpoint")
+
+
+@pytest.mark.parametrize("name", [name for name in VERSION_2 if name not in ("v2_raw", "v2_self")])
+def test_pairs_of_the_second_implementation_come_from_a_server(name: str) -> None:
+    pairs = load_recipe(name).auxiliary
+    assert (pairs.strategy, pairs.generator) == ("sentences", "openai:Qwen/Qwen2.5-72B-Instruct")
+    assert (pairs.reply_tokens, pairs.batch, pairs.retries) == (8000, 64, 4)
+    assert (pairs.encoding, pairs.system) == (
+        "joint",
+        "" if name == "v2_gemma2" else "You are a helpful assistant.",
+    )
+
+
+def test_what_else_sets_the_recipes_of_the_second_implementation_apart() -> None:
+    recipes = {name: load_recipe(name) for name in VERSION_2}
+    assert recipes["v2_self"].auxiliary.generator == "self"
+    assert recipes["v2_self"].auxiliary.reply_tokens == 1280  # 8,000 would not fit a window of 8,192
+    raw = recipes["v2_raw"].training
+    assert (raw.segment_tokens, raw.stride_tokens, raw.contextualized) == (1024, 1024, False)
+    assert recipes["v2_qwen3"].prompt.enable_thinking is False
+    needle = recipes["v2_niah"]
+    assert (needle.prompt.document, needle.decoding.max_new_tokens) == ("none", 128)
+    assert "belong to what the text before it is about" in needle.auxiliary.request_template
+    icl = load_recipe("v2_icl")
+    assert (icl.prompt.system, icl.decoding.source) == ("You are a helpful assistant.", "recipe")
+    assert load_recipe("v2").prompt.system is None
+
+
+@pytest.mark.parametrize("name", ["gemma2_loogle", "llama3_loogle_pissa"])
+def test_pissa_has_the_settings_that_the_repository_does_not_tell(name: str) -> None:
+    assert load_recipe(name).adapter == PissaSettings(
+        rank=128, alpha=128, targets=("q_proj", "k_proj", "v_proj", "o_proj"), iterations=None
+    )
+
+
+@pytest.mark.parametrize("name", ["llama3_musique", "llama3_narrativeqa"])
+def test_evidence_of_longbench_pairs_is_asked_for_and_not_checked(name: str) -> None:
+    pairs = load_recipe(name).auxiliary
+    assert "Evidence:" in pairs.request_template
+    assert not pairs.needs_evidence
+    assert (pairs.attempts, pairs.reply_tokens) == (3, 1024)
+
+
+@pytest.mark.parametrize("name", [name for name in VERSION_1 if name != "lora"])
 def test_the_first_implementation_ran_on_a_4_bit_base(name: str) -> None:
     assert load_recipe(name).precision.quantization == "nf4"
 

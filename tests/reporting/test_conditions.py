@@ -111,6 +111,10 @@ TRACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prefix_token_id=": ({}, argument(prefix_token_id=1)),
     "chat_template_args=": (CHAT, argument(chat_template_args={"x": 1})),
     "enable_thinking=": (CHAT, argument(enable_thinking=True)),
+    "prompt.enable_thinking": (
+        CHAT,
+        config(lift=lift(recipe=with_key(RECIPE, "prompt.enable_thinking"))),
+    ),
     "softmax_dtype=": ({}, argument(softmax_dtype="float64")),
     "judge=": ({}, {"data": [{**row, "judge": "gpt"} for row in rows(2, 2)]}),
     "precision.dtype": ({}, config(lift=lift(dtype="bfloat16"))),

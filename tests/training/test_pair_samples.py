@@ -17,15 +17,17 @@ PAIR = Pair("Where is the mill?", "By the sea")
 SYSTEM = "<|start|>system\nYou are a helpful assistant.<|end|>\n"
 
 
-def samples(recipe: str, pairs: list[Pair], overrides: dict[str, object]) -> PairSamples:
+def samples(
+    recipe: str, pairs: list[Pair], overrides: dict[str, object], template: str = CHAT_TEMPLATE
+) -> PairSamples:
     settings = load_recipe(recipe, overrides)
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = template
     return PairSamples(DOCUMENT, pairs, PromptEncoder(tokenizer, settings.prompt, 4096), settings.auxiliary)
 
 
-def sample(recipe: str, pair: Pair = PAIR, **overrides: object) -> Sample:
-    (made,) = samples(recipe, [pair], overrides).epoch(0)
+def sample(recipe: str, pair: Pair = PAIR, template: str = CHAT_TEMPLATE, **overrides: object) -> Sample:
+    (made,) = samples(recipe, [pair], overrides, template).epoch(0)
     return made
 
 
@@ -75,6 +77,28 @@ def test_pairs_of_the_second_implementation_are_closed_book_with_the_system_mess
     assert read == f"<bos>{SYSTEM}<|start|>user\n{asked}<|end|>\n<|start|>assistant\n"
     assert learned == "By the sea<|end|>\n"
     assert texts(sample("v2", **{"auxiliary.system": ""}))[0] == read.replace(SYSTEM, "")
+
+
+def test_a_model_that_can_think_is_trained_to_answer_at_once() -> None:
+    """Behind the empty thought, which is read: only the answer is learned."""
+    template = (
+        "{% for message in messages %}<|start|>{{ message.role }}\n"
+        "{% if loop.last and message.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+        "{{ message.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant\n"
+        "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    )
+    read, learned = texts(sample("v2_qwen3", template=template))
+    assert read.endswith("<|start|>assistant\n<think>\n\n</think>\n\n")
+    assert learned == "By the sea<|end|>\n"
+
+
+def test_gemma_2_gets_no_system_message() -> None:
+    assert texts(sample("v2_gemma2"))[0] == texts(sample("v2"))[0].replace(SYSTEM, "")
+
+
+def test_the_needle_runs_train_on_the_bare_question() -> None:
+    assert texts(sample("v2_niah")) == texts(sample("v2_fast"))
 
 
 def test_the_latency_setting_trains_on_the_bare_question() -> None:
