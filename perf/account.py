@@ -86,14 +86,14 @@ class Shape:
         """Operations of the micro-batches of a step: what is shared counts once, and masked columns do not count."""
         total, read = 0.0, set()
         for batch in batches:
-            for trunk in batch.trunk.path if batch.trunk else ():
-                if id(trunk) not in read:
-                    read.add(id(trunk))
-                    looks = len(trunk.ids) * (trunk.start + (len(trunk.ids) + 1) / 2)
-                    total += self._trained(len(trunk.ids), looks, 0, trunk.frozen, checkpointing)
+            for prefix in batch.prefix.path if batch.prefix else ():
+                if id(prefix) not in read:
+                    read.add(id(prefix))
+                    looks = len(prefix.ids) * (prefix.start + (len(prefix.ids) + 1) / 2)
+                    total += self._trained(len(prefix.ids), looks, 0, prefix.frozen, checkpointing)
             mask = batch.attention_mask()
             rows, width = batch.input_ids.shape
-            tokens = rows * width if batch.branches is None else int((batch.branches >= 0).sum())
+            tokens = rows * width if batch.sequence_ids is None else int((batch.sequence_ids >= 0).sum())
             looks = rows * width * (width + 1) / 2 if mask is None else float(mask.sum())
             total += self._trained(tokens, looks, len(batch.labels), False, checkpointing)
         return total

@@ -12,7 +12,7 @@ from peers import trainer
 
 from lift_eval import load_recipe
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.answering.shared_prefix import rows_of, shared_length
+from lift_eval.answering.shared_prefix import group_rows, shared_length
 from lift_eval.prompts.prompt import PromptEncoder
 
 NEW_TOKENS = 32
@@ -65,7 +65,7 @@ def main() -> None:
             prompts = prompts_of(where, truncate)
             name = f"{QUESTIONS} questions, truncate: {truncate}"
             rows.append(compare(where, model, tokenizer, prompts, name))
-            counts = (max(map(len, prompts)), shared_length(prompts), len(rows_of(prompts)))
+            counts = (max(map(len, prompts)), shared_length(prompts), len(group_rows(prompts)))
             kinds.append([name, *map(str, counts)])
         print_pairs(f"Answering, {NEW_TOKENS} new tokens each", rows)
         print_table("The prompts", ["", "tokens", "shared by all", "rows side by side"], kinds)
@@ -103,7 +103,7 @@ def _print_decoding(where: Setting, model: object, tokenizer: object) -> None:
             return where.seconds(lambda: answer(model, tokenizer, prompts, decoding, batch=QUESTIONS))[0]
 
         step = statistics.median(work(NEW_TOKENS + 1) - work(1) for _ in range(3)) / NEW_TOKENS
-        side_by_side = len(rows_of(prompts))
+        side_by_side = len(group_rows(prompts))
         needed = shape.decoding_bytes(side_by_side, len(prompts[0]), where.torch_dtype.itemsize)
         rows.append(
             [

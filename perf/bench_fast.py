@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM
 
 from lift_eval import Document, Recipe, load_recipe
 from lift_eval.adapters import AdapterState, attach
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.reporting.statistics import compare_paired
 from lift_eval.store import Store
@@ -166,7 +166,7 @@ def _train(model: Any, steps: Sequence[Sequence[Sample]], recipe: Recipe) -> Any
         steps,
         recipe.training.model_copy(update={"samples_per_step": "all"}),  # an epoch is a step here
         compute=recipe.compute.model_copy(update={"gradient_checkpointing": False}),
-        share_prefixes=attends_fully(model),
+        share_prefixes=supports_prefix_sharing(model),
         generator=torch.Generator().manual_seed(0),
     )
 

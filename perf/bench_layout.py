@@ -1,9 +1,9 @@
 """Layouts of samples that begin alike, in turn on the same samples.
 
 Short ones: forty samples, the step of the bundled model's recipe, of three lengths of their common beginning, as rows,
-trees as wide as fits, trees as wide as pays, and with trunks where these pay. Long ones: question-answer pairs in the
-test prompt of the published recipe at a scale, cut in both ways, without and with trunks; there is room for as many
-tokens as there would be by default on a CPU and on a GPU.
+packed rows as wide as fits, as wide as pays, and with cached prefixes where these pay. Long ones: question-answer pairs
+in the test prompt of the published recipe at a scale, cut in both ways, without and with prefixes; there is room for as
+many tokens as there would be by default on a CPU and on a GPU.
 """
 
 # ruff: noqa: ANN401 - models and tokenizers of transformers have no types
@@ -56,7 +56,7 @@ class Layout:
 
     max_tokens: int = MAX_TOKENS
     share_prefixes: bool = True
-    trunks: bool = False
+    cache_prefixes: bool = False
     column_cost: float = 0.0
 
     def of(self, samples: Sequence[Sample]) -> list[MicroBatch]:
@@ -75,13 +75,13 @@ def prompted(where: Setting, truncate: str, tokens: int, count: int) -> list[Sam
 def shapes(batches: Sequence[MicroBatch]) -> str:
     """Rows x width of the micro-batches, and what they stand behind."""
     counted = Counter("x".join(map(str, batch.input_ids.shape)) for batch in batches)
-    trunks = {id(trunk): trunk for batch in batches if batch.trunk for trunk in batch.trunk.path}
+    cached = {id(prefix): prefix for batch in batches if batch.prefix for prefix in batch.prefix.path}
     rows = " + ".join(shape if times == 1 else f"{times} of {shape}" for shape, times in counted.items())
     if len(counted) > 4:
         rows = f"{len(batches)} passes"
     read = (
-        f" behind {len(trunks)} trunks of {sum(len(trunk.ids) for trunk in trunks.values())}"
-        if trunks
+        f" behind {len(cached)} prefixes of {sum(len(prefix.ids) for prefix in cached.values())}"
+        if cached
         else ""
     )
     return rows + read
@@ -128,9 +128,9 @@ def main() -> None:
         heads = ["ms", "rows x width", "loss"]
         short = {
             "rows": Layout(share_prefixes=False),
-            "widest trees": Layout(),
-            "trees that pay": Layout(column_cost=cost),
-            "trees and trunks": Layout(column_cost=cost, trunks=True),
+            "widest packed rows": Layout(),
+            "packed rows that pay": Layout(column_cost=cost),
+            "packed rows and cached prefixes": Layout(column_cost=cost, cache_prefixes=True),
         }
         rows = [
             [f"{beginning} + {row[0]}", *row[1:]]
@@ -140,11 +140,11 @@ def main() -> None:
         print_table(f"{SAMPLES} short samples, one step", ["common tokens + layout", *heads], rows)
         scale = options.tokens / PROMPT_TOKENS
         long = {
-            f"room for {int(most * scale)}, {'with' if trunks else 'no'} trunks": Layout(
-                int(most * scale), column_cost=cost, trunks=trunks
+            f"room for {int(most * scale)}, {'with' if cache_prefixes else 'no'} prefixes": Layout(
+                int(most * scale), column_cost=cost, cache_prefixes=cache_prefixes
             )
             for most in MOST_TOKENS.values()
-            for trunks in (False, True)
+            for cache_prefixes in (False, True)
         }
         rows = [
             [f"{truncate}: {row[0]}", *row[1:]]

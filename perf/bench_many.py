@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from lift_eval import Document, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.lifter.lifter import Lifter, document_seed
-from lift_eval.models.loading import BUNDLED, attends_fully
+from lift_eval.models.loading import BUNDLED, supports_prefix_sharing
 from lift_eval.synthesis.generators import ModelGenerator
 from lift_eval.synthesis.pairs import make_pairs
 from lift_eval.synthesis.passages import choose_passages
@@ -271,7 +271,7 @@ def _compare_training(
             steps,
             settings,
             compute=compute,
-            share_prefixes=attends_fully(lifter.model),
+            share_prefixes=supports_prefix_sharing(lifter.model),
             generator=torch.Generator(),
         ).losses
 

@@ -36,7 +36,7 @@ from peers import trainer
 
 from lift_eval import Recipe, load_recipe
 from lift_eval.adapters import AdapterState, attach
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import column_cost_of, finetune
@@ -118,7 +118,7 @@ def compare(
                 steps,
                 settings,
                 compute=recipe.compute.model_copy(update={"gradient_checkpointing": False}),
-                share_prefixes=attends_fully(model),
+                share_prefixes=supports_prefix_sharing(model),
                 generator=torch.Generator().manual_seed(0),
             )
 
@@ -141,8 +141,8 @@ def compare(
             micro_batches(
                 step,
                 report.micro_batch_tokens,
-                share_prefixes=attends_fully(model),
-                trunks=True,
+                share_prefixes=supports_prefix_sharing(model),
+                cache_prefixes=True,
                 column_cost=cost,
             )
         )

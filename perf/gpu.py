@@ -23,7 +23,7 @@ from lift_eval import Recipe, load_recipe
 from lift_eval.adapters import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.memory.workload import MOST_TOKENS
-from lift_eval.models.loading import attends_fully, quantization_config
+from lift_eval.models.loading import quantization_config, supports_prefix_sharing
 from lift_eval.tiny.blank import train_tokenizer
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.contextualized import contextualized_samples, draw_windows
@@ -113,12 +113,18 @@ def expected(work: Work, *, checkpointing: bool, shared: bool) -> list[str]:
     for step in (step for epoch in work.epochs for step in step_samples(epoch, size, generator)):
         if shared:
             batches = micro_batches(
-                step, MOST_TOKENS["cuda"], share_prefixes=True, trunks=True, column_cost=column_cost_of(model)
+                step,
+                MOST_TOKENS["cuda"],
+                share_prefixes=True,
+                cache_prefixes=True,
+                column_cost=column_cost_of(model),
             )
             operations += shape.laid_out(batches, checkpointing=checkpointing)
-            trunks = {id(trunk): trunk for batch in batches if batch.trunk for trunk in batch.trunk.path}
+            cache_prefixes = {
+                id(prefix): prefix for batch in batches if batch.prefix for prefix in batch.prefix.path
+            }
             tokens += sum(batch.input_ids.numel() for batch in batches)
-            tokens += sum(len(trunk.ids) for trunk in trunks.values())
+            tokens += sum(len(prefix.ids) for prefix in cache_prefixes.values())
         else:
             operations += shape.training(step, checkpointing=checkpointing)
             tokens += sum(sample.tokens for sample in step)
@@ -175,7 +181,7 @@ def _train(model: Any, work: Work, few: Sequence[Sample] | None) -> Any:
         work.epochs if few is None else [few],
         work.recipe.training,
         compute=work.recipe.compute.model_copy(update={"gradient_checkpointing": False}),
-        share_prefixes=attends_fully(model),
+        share_prefixes=supports_prefix_sharing(model),
         generator=torch.Generator().manual_seed(0),
     )
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
-from lift_eval.answering.shared_prefix import decode_branches, decodes_plainly, shared_length
-from lift_eval.models.loading import attends_fully, autocast
+from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly, shared_length
+from lift_eval.models.loading import autocast, supports_prefix_sharing
 from lift_eval.recipe import DecodingSettings
 
 MIN_SHARED_TOKENS = 64
@@ -114,8 +114,7 @@ def answer(
         tokenizer: Its tokenizer.
         prompts: Token ids of each prompt.
         decoding: How to decode.
-        batch: Most prompts decoded at once; branches of one row, which hold what they share once however many they
-            are, count as one.
+        batch: Most prompts decoded at once; prompts that share a row count as one.
 
     Returns:
         The answers in the order of the prompts.
@@ -124,7 +123,7 @@ def answer(
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
         if _shared(model, prompts, decoding) and decodes_plainly(model, _options(decoding)):
-            return _decode_branches(model, tokenizer, prompts, decoding, batch)
+            return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding)
@@ -134,7 +133,7 @@ def answer(
 
 def _shared(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
     """Tokens that need to be read once only; 0 where there are few, or where they must be read with each prompt."""
-    if len(prompts) < 2 or not attends_fully(model) or decoding.options.get("num_beams", 1) != 1:
+    if len(prompts) < 2 or not supports_prefix_sharing(model) or decoding.options.get("num_beams", 1) != 1:
         return 0
     shared = shared_length(prompts)
     return shared if shared >= MIN_SHARED_TOKENS else 0
@@ -144,7 +143,7 @@ def _options(decoding: Decoding) -> Mapping[str, Any]:
     return decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}
 
 
-def _decode_branches(
+def _decode_behind_prefix(
     model: Any,  # noqa: ANN401
     tokenizer: Any,  # noqa: ANN401
     prompts: Sequence[Sequence[int]],
@@ -153,7 +152,7 @@ def _decode_branches(
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     stopping = _StopStrings(tokenizer, decoding.stop, 0) if decoding.stop else None
-    new = decode_branches(
+    new = decode_behind_prefix(
         model,
         prompts,
         batch=batch,

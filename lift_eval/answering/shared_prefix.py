@@ -1,9 +1,9 @@
-"""Greedy decoding of prompts that begin alike, as branches of a few rows.
+"""Greedy decoding of prompts that begin alike: their shared prefix is read once.
 
-What all prompts begin with is read once. Prompts that have nearly everything in common are branches of one row, whose
-keys and values are in memory once. Prompts that go apart early, such as those whose middle is cut out at different
-places, have rows of their own, side by side. In each step every branch gets its next token. A branch that is finished
-leaves its row, and a row that is empty makes room.
+Prompts that have nearly everything in common share a row, whose keys and values are in memory once; what is each
+prompt's own is a continuation in that row. Prompts that differ early, such as those whose middle is cut out at
+different places, have rows of their own, side by side. In each step every continuation gets its next token. A finished
+continuation leaves its row, and an empty row makes room.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PLAIN = {
 """Settings of generation that do not change what greedy decoding chooses."""
 
 _COMMON, _PADDING = -1, -2
-"""Columns that all branches of a row see, and those that only padding sees."""
+"""Columns that all continuations of a row see, and those that only padding sees."""
 
 _OWNER = torch.int16
 """Masks compare the owners of all columns; narrow numbers do so fast."""
@@ -57,10 +57,10 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
     return next((i for i in range(limit) if first[i] != last[i]), limit)
 
 
-def rows_of(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Gather prompts, as indices, that are best decoded as branches of one row.
+def group_rows(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Gather prompts, as indices, that are best decoded as continuations of one row.
 
-    Branches look past each other, so all of them together are no longer than what they share.
+    Continuations do not see each other, so all of them together are no longer than what they share.
     """
     rows: list[list[int]] = []
     for index in sorted(range(len(prompts)), key=lambda index: list(prompts[index])):
@@ -73,7 +73,7 @@ def rows_of(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     return rows
 
 
-def decode_branches(
+def decode_behind_prefix(
     model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
     prompts: Sequence[Sequence[int]],
     *,
@@ -103,7 +103,7 @@ def decode_branches(
         use_cache=True,
         logits_to_keep=1,
     )
-    rows = [_Row.of(row, prompts, shared) for row in rows_of(prompts)]
+    rows = [_Row.of(row, prompts, shared) for row in group_rows(prompts)]
     width = max(len(row.owners) for row in rows) + SPARE
     answers: dict[int, list[int]] = {}
     for some in _batches(rows, min(batch, rows_that_fit(beginning, width) or batch)):
@@ -111,12 +111,14 @@ def decode_branches(
         decoder.read()
         with grouped(model):
             decoder.write(max_new_tokens, lambda ids: ids[-1] in ends or stopped(ids))
-        answers.update((branch.prompt, branch.answer) for row in some for branch in row.branches)
+        answers.update(
+            (continuation.prompt, continuation.answer) for row in some for continuation in row.continuations
+        )
     return [answers[index] for index in range(len(prompts))]
 
 
 @dataclass
-class _Branch:
+class _Continuation:
     """A prompt and its answer so far.
 
     Attributes:
@@ -139,30 +141,30 @@ class _Row:
     Attributes:
         tokens: Of all columns.
         positions: In the text, of all columns.
-        owners: The branch of each column, by its number in ``branches``; `_COMMON` where it belongs to all.
-        branches: The prompts.
-        alive: Numbers of the branches that are not finished.
+        owners: The continuation of each column, by its number in ``continuations``; `_COMMON` where it belongs to all.
+        continuations: The prompts.
+        alive: Numbers of the continuations that are not finished.
     """
 
     tokens: list[int]
     positions: list[int]
     owners: list[int]
-    branches: list[_Branch]
+    continuations: list[_Continuation]
     alive: list[int]
 
     @classmethod
     def of(cls, indices: Sequence[int], prompts: Sequence[Sequence[int]], shared: int) -> _Row:
-        """Lay out prompts; a single one branches off where all rows do."""
+        """Lay out prompts; a single one continuations off where all rows do."""
         row = [prompts[index] for index in indices]
         common = shared_length(row) if len(row) > 1 else shared
         tokens, positions = list(row[0][:common]), list(range(common))
-        owners, branches = [_COMMON] * common, []
+        owners, continuations = [_COMMON] * common, []
         for number, (index, prompt) in enumerate(zip(indices, row, strict=True)):
             tokens += prompt[common:]
             positions += range(common, len(prompt))
             owners += [number] * (len(prompt) - common)
-            branches.append(_Branch(index, len(prompt), len(tokens) - 1))
-        return cls(tokens, positions, owners, branches, list(range(len(branches))))
+            continuations.append(_Continuation(index, len(prompt), len(tokens) - 1))
+        return cls(tokens, positions, owners, continuations, list(range(len(continuations))))
 
 
 def _batches(rows: list[_Row], most: int) -> Iterator[list[_Row]]:
@@ -200,15 +202,17 @@ class _Decoder:
             for start in range(shared, len(row.tokens), CHUNK):
                 self.memory.column = start
                 stop = min(start + CHUNK, len(row.tokens))
-                ending = [branch for branch in row.branches if start <= branch.end < stop]
+                ending = [
+                    continuation for continuation in row.continuations if start <= continuation.end < stop
+                ]
                 chosen = self._forward(
                     [row.tokens[start:stop]],
                     [row.positions[start:stop]],
                     self.owners[number : number + 1, :stop],
-                    [branch.end - start for branch in ending] or [0],
+                    [continuation.end - start for continuation in ending] or [0],
                 )
-                for branch, token in zip(ending, chosen[0], strict=False):
-                    branch.answer.append(token)
+                for continuation, token in zip(ending, chosen[0], strict=False):
+                    continuation.answer.append(token)
         self.memory.column = self.owners.shape[1]
 
     def write(self, most: int, finished: Callable[[list[int]], bool]) -> None:
@@ -217,30 +221,33 @@ class _Decoder:
             self._leave(finished)
             if not self.rows:
                 break
-            branches = [[row.branches[number] for number in row.alive] for row in self.rows]
-            width = max(map(len, branches))
-            gaps = [width - len(row) for row in branches]
+            continuations = [[row.continuations[number] for number in row.alive] for row in self.rows]
+            width = max(map(len, continuations))
+            gaps = [width - len(row) for row in continuations]
             owners = [[*row.alive, *[_PADDING] * gap] for row, gap in zip(self.rows, gaps, strict=True)]
             self.owners = torch.cat([self.owners, self.owners.new_tensor(owners)], dim=1)
             self.memory.rows = slice(0, len(self.rows))
             chosen = self._forward(
-                [[*(b.answer[-1] for b in row), *[0] * gap] for row, gap in zip(branches, gaps, strict=True)],
+                [
+                    [*(b.answer[-1] for b in row), *[0] * gap]
+                    for row, gap in zip(continuations, gaps, strict=True)
+                ],
                 [
                     [*(b.length + len(b.answer) - 1 for b in row), *[0] * gap]
-                    for row, gap in zip(branches, gaps, strict=True)
+                    for row, gap in zip(continuations, gaps, strict=True)
                 ],
                 self.owners,
                 list(range(width)),
             )
             self.memory.column += width
-            for row, tokens in zip(branches, chosen, strict=True):
-                for branch, token in zip(row, tokens, strict=False):
-                    branch.answer.append(token)
+            for row, tokens in zip(continuations, chosen, strict=True):
+                for continuation, token in zip(row, tokens, strict=False):
+                    continuation.answer.append(token)
 
     def _leave(self, finished: Callable[[list[int]], bool]) -> None:
-        """Let finished branches go; an empty row's place is taken by the last row."""
+        """Let finished continuations go; an empty row's place is taken by the last row."""
         for row in self.rows:
-            row.alive = [number for number in row.alive if not finished(row.branches[number].answer)]
+            row.alive = [number for number in row.alive if not finished(row.continuations[number].answer)]
         for number in reversed(range(len(self.rows))):
             if not self.rows[number].alive:
                 last = len(self.rows) - 1

@@ -21,13 +21,13 @@ from lift_eval.errors import DocumentError, RecipeError, TrainingError
 from lift_eval.memory.predict import chosen_compute
 from lift_eval.models.loading import (
     BUNDLED,
-    attends_fully,
     autocast,
     context_window,
     load_model,
     load_tokenizer,
     quantization_config,
     resolve_device,
+    supports_prefix_sharing,
 )
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import Recipe, TrainingSettings, load_recipe
@@ -371,7 +371,7 @@ class LiftedDocument:
                     epochs if overlaps(lifter.recipe) else list(epochs),
                     settings,
                     compute=lifter.compute,
-                    share_prefixes=attends_fully(lifter.model),
+                    share_prefixes=supports_prefix_sharing(lifter.model),
                     column_cost=lifter.column_cost,
                     generator=generator,
                     on_step=on_step,

@@ -85,12 +85,12 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, whole: Any) -> Tensor:  # noqa: ANN401
-        ctx.whole = whole
+        ctx.with_prefix_inlined = whole
         return nn.functional.linear(inputs, whole())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return gradient @ ctx.whole(), None
+        return gradient @ ctx.with_prefix_inlined(), None
 
 
 def trained_parameters(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -12,7 +12,7 @@ import torch
 
 from lift_eval.memory.fake_model import bytes_of, trained_parameters
 from lift_eval.memory.simulate import gradient_bytes
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, Recipe
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of
@@ -70,17 +70,21 @@ class Workload:
     def gradient(self, micro_batch_tokens: int, checkpointing: bool) -> int:
         """Most bytes that making a step's gradient takes, in micro-batches of so many tokens."""
         try:
-            return self._gradient(micro_batch_tokens, checkpointing, trunks=True)
+            return self._gradient(micro_batch_tokens, checkpointing, cache_prefixes=True)
         except PrefixError:
-            return self._gradient(micro_batch_tokens, checkpointing, trunks=False)
+            return self._gradient(micro_batch_tokens, checkpointing, cache_prefixes=False)
 
-    def _gradient(self, micro_batch_tokens: int, checkpointing: bool, *, trunks: bool) -> int:
-        share, cost = attends_fully(self.model), column_cost_of(self.model)
+    def _gradient(self, micro_batch_tokens: int, checkpointing: bool, *, cache_prefixes: bool) -> int:
+        share, cost = supports_prefix_sharing(self.model), column_cost_of(self.model)
         most = 0
         for step in self.steps:
-            samples = step if share and trunks else [sample.whole() for sample in step]
+            samples = step if share and cache_prefixes else [sample.with_prefix_inlined() for sample in step]
             batches = micro_batches(
-                samples, micro_batch_tokens, share_prefixes=share, trunks=trunks, column_cost=cost
+                samples,
+                micro_batch_tokens,
+                share_prefixes=share,
+                cache_prefixes=cache_prefixes,
+                column_cost=cost,
             )
             kinds: dict[object, list[MicroBatch]] = defaultdict(list)
             for batch in batches:
@@ -88,9 +92,11 @@ class Workload:
             for batch in (max(kind, key=lambda batch: batch.tokens) for kind in kinds.values()):
                 several = len(batches) > 1
                 path = (
-                    tuple((len(trunk.ids), trunk.frozen) for trunk in batch.trunk.path) if batch.trunk else ()
+                    tuple((len(prefix.ids), prefix.frozen) for prefix in batch.prefix.path)
+                    if batch.prefix
+                    else ()
                 )
-                case = (batch.input_ids.shape, batch.branches is None, path, several, checkpointing)
+                case = (batch.input_ids.shape, batch.sequence_ids is None, path, several, checkpointing)
                 if case not in self._known:
                     self._known[case] = gradient_bytes(
                         self.model, batch, checkpointing=checkpointing, accumulated=several
@@ -133,10 +139,10 @@ class Workload:
 
 def _kind(batch: MicroBatch) -> object:
     """What tells micro-batches apart of which the one with most tokens takes most memory."""
-    if batch.trunk is None:
+    if batch.prefix is None:
         return "whole"
     # A batch counts what stands before it among its tokens only where that has a gradient.
-    return batch.trunk.end if batch.trunk.frozen else "behind a trunk"
+    return batch.prefix.end if batch.prefix.frozen else "behind a prefix"
 
 
 def _longest(steps: Iterable[Iterable[Sample]]) -> int:
@@ -145,7 +151,7 @@ def _longest(steps: Iterable[Iterable[Sample]]) -> int:
 
 def longest_inlined(steps: Iterable[Iterable[Sample]]) -> int:
     """Tokens of the longest sample, its prefix included."""
-    return _longest((sample.whole() for sample in samples) for samples in steps)
+    return _longest((sample.with_prefix_inlined() for sample in samples) for samples in steps)
 
 
 def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[Sample]]:

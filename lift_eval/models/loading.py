@@ -270,7 +270,7 @@ def base_of(model: Any) -> Any:  # noqa: ANN401 - PreTrainedModel or PeftModel
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def attends_fully(model: Any) -> bool:  # noqa: ANN401
+def supports_prefix_sharing(model: Any) -> bool:  # noqa: ANN401
     """Whether every layer attends to all earlier tokens through a mask that we may replace.
 
     Only then may a common beginning be computed once for several samples or questions: a sliding window counts

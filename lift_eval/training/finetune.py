@@ -36,8 +36,8 @@ class FinetuneReport:
 
     Attributes:
         losses: Mean loss per supervised token of each step, before that step's update.
-        tokens: Tokens of all samples of all steps, each sample's by itself, whatever samples share in a tree or behind
-            a trunk. A frozen prefix counts once in a step.
+        tokens: Tokens of all samples of all steps, each sample's by itself, whatever they share in a packed row or in
+            a cached prefix. A frozen prefix counts once in a step.
         supervised: Those of them that the loss counted.
         seconds: Wall-clock time.
         micro_batch_tokens: Most tokens of a micro-batch at the end; less than the recipe's where memory ran out.
@@ -104,7 +104,7 @@ def finetune(
             samples come.
         settings: The recipe's training group.
         compute: The recipe's compute group.
-        share_prefixes: Whether the model can take the mask of a tree of samples that begin alike.
+        share_prefixes: Whether the model can take the mask of a packed row of samples that begin alike.
         column_cost: Of the model (`column_cost_of`); none to work it out, which looks at all of its parameters.
         generator: Source of the order of samples; on the CPU.
         on_step: Called after each step with its number from 1, the number of all steps and the loss. Where not all
@@ -198,10 +198,10 @@ class _Layout:
     Attributes:
         max_tokens: Most tokens of a micro-batch.
         checkpointing: Whether activations are computed anew in the backward pass.
-        share_prefixes: Whether the model can take the mask of a tree.
+        share_prefixes: Whether the model can take the mask of a packed row.
         column_cost: Of the model (`column_cost_of`).
         reads_once: Whether the model can look at what was read before; without, samples are trained whole.
-        trunks: Whether there is memory for the keys and values of trunks with a gradient.
+        prefixes: Whether there is memory for the keys and values of prefixes with a gradient.
     """
 
     max_tokens: int
@@ -209,10 +209,10 @@ class _Layout:
     share_prefixes: bool
     column_cost: float
     reads_once: bool = True
-    trunks: bool = True
+    cache_prefixes: bool = True
 
     def laid_out(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        return samples if self.reads_once else [sample.whole() for sample in samples]
+        return samples if self.reads_once else [sample.with_prefix_inlined() for sample in samples]
 
     def batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
         if self.reads_once and not self.share_prefixes and any(len(sample.prefix) for sample in samples):
@@ -221,7 +221,7 @@ class _Layout:
             self.laid_out(samples),
             self.max_tokens,
             share_prefixes=self.share_prefixes,
-            trunks=self.trunks and self.reads_once,
+            cache_prefixes=self.cache_prefixes and self.reads_once,
             column_cost=self.column_cost,
         )
 
@@ -243,20 +243,20 @@ class _Layout:
         elif not self.checkpointing:
             self.checkpointing = True
             checkpoint_activations(model, on=True)
-        elif any(_learns_trunk(batch) for batch in failed):
-            self.trunks = False
+        elif any(_trains_prefix(batch) for batch in failed):
+            self.cache_prefixes = False
         else:
             return False
         return True
 
 
-def _learns_trunk(batch: MicroBatch) -> bool:
-    return batch.trunk is not None and not batch.trunk.frozen
+def _trains_prefix(batch: MicroBatch) -> bool:
+    return batch.prefix is not None and not batch.prefix.frozen
 
 
 def _divides(batch: MicroBatch, longest: int) -> bool:
-    """Whether smaller micro-batches divide one: behind a trunk there is room for what the longest sample takes."""
-    return not _learns_trunk(batch) or batch.tokens > longest
+    """Whether smaller micro-batches divide one: behind a prefix there is room for what the longest sample takes."""
+    return not _trains_prefix(batch) or batch.tokens > longest
 
 
 def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401

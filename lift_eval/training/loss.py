@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.models.loading import autocast, base_of
-from lift_eval.training.batching import MicroBatch, row_of
-from lift_eval.training.prefix_cache import PrefixError, ReadTrunk, read_trunk
-from lift_eval.training.shared_prefixes import Trunk
+from lift_eval.training.batching import MicroBatch, prefix_row
+from lift_eval.training.prefix_cache import PrefixCache, PrefixError, fill_prefix_cache
+from lift_eval.training.shared_prefixes import SharedPrefix
 
 LOGITS_AT_ONCE = 2**26
 """Most logits that exist at a time: 256 MiB in float32."""
@@ -27,11 +27,11 @@ LOGITS_AT_ONCE = 2**26
 def step_gradient(model: Any, batches: Sequence[MicroBatch], supervised: int) -> Tensor:  # noqa: ANN401
     """Add the gradient of a step's mean loss to the parameters' gradients.
 
-    Each trunk is read before the first micro-batch behind it, and its gradient carried on after the last.
+    Each prefix is read before the first micro-batch behind it, and its gradient carried on after the last.
 
     Args:
         model: A causal LM of transformers, with or without an adapter.
-        batches: Of the step; those behind the same trunk in a run.
+        batches: Of the step; those behind the same prefix in a run.
         supervised: Supervised tokens of the whole step.
 
     Returns:
@@ -41,28 +41,28 @@ def step_gradient(model: Any, batches: Sequence[MicroBatch], supervised: int) ->
         PrefixError: If the model's keys and values cannot be kept, or a layer has not looked at them.
     """
     loss = torch.zeros((), device=model.device)
-    read: list[tuple[Trunk, ReadTrunk]] = []
+    read: list[tuple[SharedPrefix, PrefixCache]] = []
     for batch in batches:
-        path = [] if batch.trunk is None else batch.trunk.path
+        path = [] if batch.prefix is None else batch.prefix.path
         while read and read[-1][0] not in path:
-            read.pop()[1].carry_on()
-        for trunk in path[len(read) :]:
-            read.append((trunk, read_once(model, trunk, behind=read[-1][1] if read else None)))
+            read.pop()[1].backpropagate()
+        for prefix in path[len(read) :]:
+            read.append((prefix, read_prefix(model, prefix, behind=read[-1][1] if read else None)))
         loss += accumulate_gradient(
-            model, batch.to(model.device), supervised, trunk=read[-1][1] if read else None
+            model, batch.to(model.device), supervised, prefix=read[-1][1] if read else None
         )
     while read:
-        read.pop()[1].carry_on()
+        read.pop()[1].backpropagate()
     return loss
 
 
-def read_once(model: Any, trunk: Trunk, *, behind: ReadTrunk | None = None) -> ReadTrunk:  # noqa: ANN401
-    """Read a trunk under the adapter as it is now.
+def read_prefix(model: Any, prefix: SharedPrefix, *, behind: PrefixCache | None = None) -> PrefixCache:  # noqa: ANN401
+    """Read a prefix under the adapter as it is now.
 
     Args:
         model: A causal LM of transformers, with or without an adapter.
-        trunk: The trunk.
-        behind: The trunk before it, if it has one.
+        prefix: The prefix.
+        behind: The prefix before it, if it has one.
 
     Raises:
         PrefixError: If the model's keys and values cannot be kept.
@@ -71,8 +71,8 @@ def read_once(model: Any, trunk: Trunk, *, behind: ReadTrunk | None = None) -> R
     body = _body(base)
     if body is None:
         raise PrefixError("the code of the model is not known")
-    inputs = _inputs(base, row_of(trunk).to(model.device))
-    return read_trunk(base, body, inputs, behind=behind, frozen=trunk.frozen)
+    inputs = _inputs(base, prefix_row(prefix).to(model.device))
+    return fill_prefix_cache(base, body, inputs, behind=behind, frozen=prefix.frozen)
 
 
 def accumulate_gradient(
@@ -80,25 +80,25 @@ def accumulate_gradient(
     batch: MicroBatch,
     supervised: int,
     *,
-    trunk: ReadTrunk | None = None,
+    prefix: PrefixCache | None = None,
     logits_at_once: int = LOGITS_AT_ONCE,
 ) -> Tensor:
-    """Add a micro-batch's share of the gradient of a step's mean loss to the gradients of parameters and trunk.
+    """Add a micro-batch's share of the gradient of a step's mean loss to the gradients of parameters and prefix.
 
     Args:
         model: A causal LM of transformers, with or without an adapter.
         batch: On the model's device.
         supervised: Supervised tokens of the whole step.
-        trunk: Keys and values of the batch's trunk; none for a batch without.
+        prefix: Keys and values of the batch's prefix; none for a batch without.
         logits_at_once: Most logits that exist at a time; at least those of one position do.
 
     Returns:
         The micro-batch's share of the mean cross entropy, a scalar without graph, float32, in nats.
 
     Raises:
-        PrefixError: If a layer of the model has not looked at the trunk.
+        PrefixError: If a layer of the model has not looked at the prefix.
     """
-    with nullcontext() if trunk is None else trunk.before_rows():
+    with nullcontext() if prefix is None else prefix.before_rows():
         return _accumulate(model, batch, supervised, logits_at_once)
 
 
@@ -127,7 +127,7 @@ def _accumulate(
         piece.requires_grad_()
         labels = batch.labels[start : start + len(piece)].to(hidden.device)
         start += len(piece)
-        with autocast(base.device, base.dtype), _giving(body, output, piece[None]):
+        with autocast(base.device, base.dtype), _returning(body, output, piece[None]):
             loss = _cross_entropy(base(use_cache=False).logits, labels) / supervised
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
@@ -155,7 +155,7 @@ def _body(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
 
 
 @contextmanager
-def _giving(body: nn.Module, output: Any, hidden: Tensor) -> Iterator[None]:  # noqa: ANN401 - a ModelOutput
+def _returning(body: nn.Module, output: Any, hidden: Tensor) -> Iterator[None]:  # noqa: ANN401 - a ModelOutput
     """Let the body of a model return hidden states that are there already.
 
     The model's forward pass then does what comes after the body, and nothing else: its output embedding with

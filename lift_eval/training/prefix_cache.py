@@ -1,9 +1,9 @@
-"""Trunks: what many samples of a step begin with, read once.
+"""Prefixes: what many samples of a step begin with, read once.
 
-The keys and values of a trunk are computed under the adapter as it is at that step, and given to the rows behind it.
-Forward values of these are those that they would have with the trunk as a part of themselves. So is the gradient: each
-backward pass behind the trunk adds to the gradient of its keys and values, and after the last one that is carried on to
-the parameters, once. A frozen trunk leaves this part of the gradient out, and keeps nothing for it.
+The keys and values of a prefix are computed under the adapter as it is at that step, and given to the rows behind it.
+Forward values of these are those that they would have with the prefix as a part of themselves. So is the gradient: each
+backward pass behind the prefix adds to the gradient of its keys and values, and after the last one this gradient goes
+on to the parameters, once. A frozen prefix leaves this part of the gradient out, and keeps nothing for it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class PrefixError(Exception):
     """The model does not take keys and values from a cache; its samples must be trained whole."""
 
 
-class ReadTrunk:
-    """Keys and values of a trunk and of the trunks before it, in every layer.
+class PrefixCache:
+    """Keys and values of a prefix and of the prefixes before it, in every layer.
 
     Args:
         attentions: The attention module of each layer.
-        reading: The cache that the trunk was read with.
-        behind: The trunk before it, if there is one.
+        reading: The cache that the prefix was read with.
+        behind: The prefix before it, if there is one.
     """
 
     columns: list[list[Columns]]
-    """For each layer, those of all trunks up to this one."""
+    """For each layer, those of all prefixes up to this one."""
 
-    def __init__(self, attentions: Sequence[nn.Module], reading: Cache, behind: ReadTrunk | None) -> None:
+    def __init__(self, attentions: Sequence[nn.Module], reading: Cache, behind: PrefixCache | None) -> None:
         self.attentions = attentions
         self._reading = reading
         # The gradient of rows ends at these leaves, so that each row's graph can be freed before the next row.
@@ -52,7 +52,7 @@ class ReadTrunk:
 
     @contextmanager
     def before_rows(self) -> Iterator[None]:
-        """Let every attention inside look at the trunk too; the backward pass belongs inside (checkpointing).
+        """Let every attention inside look at the prefix too; the backward pass belongs inside (checkpointing).
 
         Raises:
             PrefixError: If a layer has not looked at it.
@@ -63,10 +63,10 @@ class ReadTrunk:
         if not all(layer.was_read for layer in layers):
             raise PrefixError("a layer has not read what is before its rows")
 
-    def carry_on(self) -> None:
-        """Carry the gradient of the keys and values on to the parameters, and to the trunks before this one.
+    def backpropagate(self) -> None:
+        """Carry the gradient of the keys and values on to the parameters, and to the prefixes before this one.
 
-        It must come after the backward passes of all that stands behind the trunk, and once.
+        It must come after the backward passes of all that stands behind the prefix, and once.
         """
         read = [tensor for layer in self._reading.layers for tensor in layer.own]
         leaves = [leaf for pair in self._leaves for leaf in pair]
@@ -76,25 +76,25 @@ class ReadTrunk:
                 torch.autograd.backward([tensor for tensor, _ in reached], [leaf.grad for _, leaf in reached])
 
 
-def read_trunk(
+def fill_prefix_cache(
     base: Any,  # noqa: ANN401
     body: Any,  # noqa: ANN401
     inputs: Mapping[str, Any],
     *,
-    behind: ReadTrunk | None,
+    behind: PrefixCache | None,
     frozen: bool,
-) -> ReadTrunk:
-    """Compute the keys and values of a trunk.
+) -> PrefixCache:
+    """Compute the keys and values of a prefix.
 
     Args:
         base: The model without peft's wrapper.
         body: What makes its hidden states.
-        inputs: Of the body, for a row of the trunk's tokens.
-        behind: The trunk that this one stands behind, if there is one.
+        inputs: Of the body, for a row of the prefix's tokens.
+        behind: The prefix that this one stands behind, if there is one.
         frozen: Whether it gets no gradient.
 
     Returns:
-        The trunk, to be put before rows.
+        The prefix, to be put before rows.
 
     Raises:
         PrefixError: If the model does not fill a cache in every layer.
@@ -113,14 +113,14 @@ def read_trunk(
     filled = [layer.was_read and layer.own[0].shape[-2] == length for layer in layers]
     if not filled or len(filled) != len(attentions) or not all(filled):
         raise PrefixError(f"{sum(filled)} of {len(attentions)} layers fill a cache")
-    return ReadTrunk(attentions, cache, behind)
+    return PrefixCache(attentions, cache, behind)
 
 
 class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """Columns that every row sees in front of its own. Nothing is added, so a recomputation finds the same.
 
     Args:
-        before: Of the trunks, one after the other.
+        before: Of the prefixes, one after the other.
     """
 
     def __init__(self, before: Sequence[Columns]) -> None:

@@ -46,7 +46,7 @@ class Sample:
         """Tokens that the loss counts."""
         return len(self.target) if len(self.context) else max(len(self.target) - 1, 0)
 
-    def whole(self) -> Sample:
+    def with_prefix_inlined(self) -> Sample:
         """The same sample with its prefix as an ordinary part of the context."""
         return Sample(torch.cat([self.prefix, self.context]), self.target) if len(self.prefix) else self
 

@@ -17,7 +17,7 @@ import torch
 from peft.tuners.lora import Linear
 from torch import Tensor, nn
 
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of, optimizer_of
@@ -111,7 +111,7 @@ def _accumulate(
         micro_batches(
             samples,
             micro_batch_tokens,
-            share_prefixes=attends_fully(model),
+            share_prefixes=supports_prefix_sharing(model),
             column_cost=column_cost_of(model),
         )
         for samples in step

@@ -12,7 +12,7 @@ from lift_eval.answering import generate as answering
 from lift_eval.answering import key_values
 from lift_eval.answering import shared_prefix as branches
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.answering.shared_prefix import decodes_plainly, rows_of
+from lift_eval.answering.shared_prefix import decodes_plainly, group_rows
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import moved_model, tokens
 
@@ -24,13 +24,13 @@ PROMPTS = [[*BEGINNING, *tokens(3 + 5 * number % 11, number).tolist()] for numbe
 def branched(monkeypatch):
     """Counts how often branches are decoded."""
     calls = []
-    whole = answering.decode_branches
+    whole = answering.decode_behind_prefix
 
     def counted(*args: object, **kwargs: object) -> list[list[int]]:
         calls.append(args)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(answering, "decode_branches", counted)
+    monkeypatch.setattr(answering, "decode_behind_prefix", counted)
     return calls
 
 
@@ -97,8 +97,8 @@ CUT = [
 
 
 def test_prompts_that_go_apart_early_have_rows_of_their_own():
-    assert rows_of(PROMPTS) == [sorted(range(9), key=lambda index: PROMPTS[index])]
-    rows = [set(row) for row in rows_of(CUT)]
+    assert group_rows(PROMPTS) == [sorted(range(9), key=lambda index: PROMPTS[index])]
+    rows = [set(row) for row in group_rows(CUT)]
     assert sorted(map(min, rows)) == [0, 3, 6]
     assert {0, 1, 2} in rows
     assert {6, 7} in rows
@@ -139,7 +139,7 @@ def test_rows_end_for_themselves_and_leave():
     model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: widths.append(len(ids[0])))
     assert answer(model, tokenizer, CUT, decoding, batch=16) == alone
     assert {one.complete for one in alone} == {True, False}
-    assert max(widths) == len(rows_of(CUT)) > widths[-1]
+    assert max(widths) == len(group_rows(CUT)) > widths[-1]
 
 
 def test_the_beginning_is_read_once_however_many_rows_there_are():

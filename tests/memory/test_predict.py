@@ -67,14 +67,14 @@ def test_a_gradient_takes_what_was_predicted(architecture: str, adapter: str, ch
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_rows_behind_a_trunk_take_what_was_predicted(adapter: str, checkpointing: bool) -> None:
-    """With the trunk's activations, its keys and values, and their gradient."""
+    """With the prefix's activations, its keys and values, and their gradient."""
     recipe = recipe_with(adapter)
     prompts = [torch.tensor([0] * 200 + [number] * (90 + number)) for number in (1, 1, 2)]
     answer_ids = torch.ones(5, dtype=torch.int64)
     samples = [Sample(prompt, answer_ids) for prompt in prompts]
-    batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
+    batches = micro_batches(samples, 64, share_prefixes=True, cache_prefixes=True, column_cost=1e-3)
     batch = max(batches, key=lambda batch: batch.tokens)
-    assert batch.trunk is not None
+    assert batch.prefix is not None
     expected = gradient_bytes(
         fake_model(tiny_config("llama"), recipe, CPU), batch, checkpointing=checkpointing, accumulated=False
     )
@@ -94,11 +94,11 @@ def test_the_longest_rows_and_the_longest_behind_a_trunk_are_predicted() -> None
         for number in range(4)
     ]
     other = Sample(torch.tensor([9] * 10), torch.ones(40, dtype=torch.int64))
-    trunks, apart = Workload(model, [alike]), Workload(model, [alike[:1]])
-    assert trunks.gradient(64, checkpointing=False) == pytest.approx(
+    cache_prefixes, apart = Workload(model, [alike]), Workload(model, [alike[:1]])
+    assert cache_prefixes.gradient(64, checkpointing=False) == pytest.approx(
         apart.gradient(64, checkpointing=False), rel=0.3
     )
-    assert Workload(model, [[*alike, other]]).gradient(64, checkpointing=False) >= trunks.gradient(
+    assert Workload(model, [[*alike, other]]).gradient(64, checkpointing=False) >= cache_prefixes.gradient(
         64, checkpointing=False
     )
 
@@ -118,7 +118,7 @@ def test_what_is_read_once_without_a_gradient_takes_what_was_predicted(adapter: 
         Sample(ids[380:], torch.ones(60 + number, dtype=torch.int64), ids[:380]) for number in range(3)
     ]
     model = attach(tiny_model(), recipe.adapter, seed=0).train()
-    batches = micro_batches(samples, 64, share_prefixes=True, trunks=True, column_cost=1e-3)
+    batches = micro_batches(samples, 64, share_prefixes=True, cache_prefixes=True, column_cost=1e-3)
     with _Ledger() as ledger:
         step_gradient(model, batches, 1)
     made = fake_model(tiny_config("llama"), recipe, CPU)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.loss import accumulate_gradient
 from lift_eval.training.samples import Sample
@@ -41,8 +41,8 @@ def test_loss_and_gradient_do_not_depend_on_the_layout(architecture, attention):
     model = moved_model("lora", architecture, attn_implementation=attention).double()
     samples = mixed_samples()
     loss, gradients = reference(model, samples)
-    assert attends_fully(model) == (architecture in FULL)
-    layouts = {(size, share) for size in (1, 64, 10_000) for share in (False, attends_fully(model))}
+    assert supports_prefix_sharing(model) == (architecture in FULL)
+    layouts = {(size, share) for size in (1, 64, 10_000) for share in (False, supports_prefix_sharing(model))}
     for size, share in sorted(layouts):
         found, found_gradients = step(model, samples, size, share=share)
         assert found == pytest.approx(loss, rel=1e-6), (size, share)
@@ -75,19 +75,19 @@ def test_logits_exist_for_supervised_positions_only():
     step(model, [Sample(tokens(500), tokens(3)), Sample(tokens(500, 1), tokens(3, 1))], 10_000, share=False)
     assert rows == [6]
     rows.clear()
-    tree = [sample for sample in samples if len(sample.context) >= 24]
-    step(model, tree, 10_000, share=True)
-    assert rows == [sum(sample.supervised for sample in tree)]
+    packed = [sample for sample in samples if len(sample.context) >= 24]
+    step(model, packed, 10_000, share=True)
+    assert rows == [sum(sample.supervised for sample in packed)]
     handle.remove()
 
 
-def test_a_tree_holds_the_common_beginning_once():
+def test_a_packed_row_holds_the_common_beginning_once():
     context = tokens(100)
     samples = [Sample(torch.cat([context, tokens(4, seed)]), tokens(2, seed + 50)) for seed in range(1, 6)]
-    (tree,) = micro_batches(samples, 10_000, share_prefixes=True)
-    assert tree.input_ids.shape == (1, 100 + 5 * 6)
-    assert tree.position_ids is not None
-    assert int(tree.position_ids.max()) == 105
+    (packed,) = micro_batches(samples, 10_000, share_prefixes=True)
+    assert packed.input_ids.shape == (1, 100 + 5 * 6)
+    assert packed.position_ids is not None
+    assert int(packed.position_ids.max()) == 105
     assert [batch.input_ids.shape for batch in micro_batches(samples, 10_000, share_prefixes=False)] == [
         (5, 106)
     ]
@@ -95,8 +95,8 @@ def test_a_tree_holds_the_common_beginning_once():
 
 def test_equal_contexts_share_all_but_the_token_that_predicts():
     samples = [Sample(tokens(40), tokens(3, seed)) for seed in (1, 2)]
-    (tree,) = micro_batches(samples, 10_000, share_prefixes=True)
-    assert tree.input_ids.shape == (1, 39 + 2 * 4)
+    (packed,) = micro_batches(samples, 10_000, share_prefixes=True)
+    assert packed.input_ids.shape == (1, 39 + 2 * 4)
 
 
 @settings(deadline=None, max_examples=80)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lift_eval.adapters import attach
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import LoraSettings
 from lift_eval.training import loss as loss_module
 from lift_eval.training.batching import micro_batches
@@ -26,7 +26,7 @@ def gradient(
 ) -> tuple[float, dict]:
     supervised = sum(sample.supervised for sample in samples)
     batches = micro_batches(
-        samples, size, share_prefixes=attends_fully(model), column_cost=column_cost_of(model)
+        samples, size, share_prefixes=supports_prefix_sharing(model), column_cost=column_cost_of(model)
     )
     total = sum(
         accumulate_gradient(model, batch, supervised, logits_at_once=logits_at_once).item()

@@ -1,4 +1,4 @@
-"""Trunks: long beginnings are read once, and loss and gradient are those of the samples one by one."""
+"""Prefixes: long beginnings are read once, and loss and gradient are those of the samples one by one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import FinetuneReport, checkpoint_activations, finetune
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.samples import Sample
-from lift_eval.training.shared_prefixes import Trunk
+from lift_eval.training.shared_prefixes import SharedPrefix
 from tests.adapters.helpers import settings as adapter_settings
 from tests.adapters.helpers import trainable
 from tests.tiny_models import tiny_config, tiny_model
@@ -46,11 +46,13 @@ def questions(count: int = 6) -> list[Sample]:
 
 
 def laid_out(samples: list[Sample], max_tokens: int = 64, column_cost: float = COST) -> list[MicroBatch]:
-    return micro_batches(samples, max_tokens, share_prefixes=True, trunks=True, column_cost=column_cost)
+    return micro_batches(
+        samples, max_tokens, share_prefixes=True, cache_prefixes=True, column_cost=column_cost
+    )
 
 
-def trunks_of(batches: list[MicroBatch]) -> list[Trunk]:
-    found = {id(trunk): trunk for batch in batches if batch.trunk for trunk in batch.trunk.path}
+def prefixes_of(batches: list[MicroBatch]) -> list[SharedPrefix]:
+    found = {id(prefix): prefix for batch in batches if batch.prefix for prefix in batch.prefix.path}
     return list(found.values())
 
 
@@ -65,7 +67,7 @@ def assert_exact(model: nn.Module, samples: list[Sample], *, checkpointing: bool
     """In double precision, so that nothing but rounding is forgiven."""
     expected_loss, expected = reference(model.double(), samples)
     batches = laid_out(samples)
-    assert any(batch.trunk for batch in batches)
+    assert any(batch.prefix for batch in batches)
     model.train()
     if checkpointing:
         checkpoint_activations(model, on=True)
@@ -82,9 +84,9 @@ def assert_exact(model: nn.Module, samples: list[Sample], *, checkpointing: bool
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("kind", ["lora", "dora", "pissa", "gated_memory"])
-def test_nested_trunks_change_nothing_but_rounding(kind: str, attention: str, checkpointing: bool) -> None:
+def test_nested_prefixes_change_nothing_but_rounding(kind: str, attention: str, checkpointing: bool) -> None:
     samples = [*cut_prompts(), *mixed_samples()]
-    assert any(trunk.behind for trunk in trunks_of(laid_out(samples)))
+    assert any(prefix.behind for prefix in prefixes_of(laid_out(samples)))
     assert_exact(moved_model(kind, attn_implementation=attention), samples, checkpointing=checkpointing)
 
 
@@ -141,32 +143,32 @@ def test_a_quantized_base(kind: str) -> None:
 # --- the layout ----------------------------------------------------------------------------------------------------
 
 
-def test_the_first_half_is_a_trunk_and_the_tails_of_equal_questions_are_trunks_behind_it() -> None:
+def test_the_first_half_is_a_prefix_and_the_tails_of_equal_questions_are_prefixes_behind_it() -> None:
     batches = laid_out(cut_prompts())
-    half, *tails = trunks_of(batches)
+    half, *tails = prefixes_of(batches)
     assert (half.start, half.end) == (0, 150)
     assert sorted((tail.start, tail.end) for tail in tails) == [(150, 250), (150, 260)]
     assert all(tail.behind is half for tail in tails)
-    alone = [batch for batch in batches if batch.trunk is half]
+    alone = [batch for batch in batches if batch.prefix is half]
     assert [batch.input_ids.shape for batch in alone] == [(1, 120 + 7 + 3)]
 
 
 def test_questions_behind_a_whole_document_share_a_row() -> None:
     (batch,) = laid_out(questions(), 512, 1e-2)
-    assert batch.trunk is not None
-    assert batch.trunk.end == 200
+    assert batch.prefix is not None
+    assert batch.prefix.end == 200
     assert batch.samples == 6
     assert batch.input_ids.numel() == sum(sample.tokens - 200 for sample in questions())
     assert batch.attention_mask().shape == (1, 1, batch.input_ids.shape[1], 200 + batch.input_ids.shape[1])
 
 
-def test_short_beginnings_stay_trees() -> None:
+def test_short_beginnings_stay_packed() -> None:
     """A pass of its own is worth more than what a short beginning saves."""
     context = tokens(40)
     samples = [Sample(torch.cat([context, tokens(8, seed)]), tokens(5, seed + 50)) for seed in range(1, 9)]
     (batch,) = laid_out(samples, 1024)
-    assert batch.trunk is None
-    assert batch.branches is not None
+    assert batch.prefix is None
+    assert batch.sequence_ids is not None
 
 
 def test_memory_is_that_of_the_longest_sample() -> None:
@@ -204,7 +206,7 @@ def test_every_sample_is_there_once_with_its_own_tokens_before_it(
     found = []
     for batch in batches:
         assert batch.tokens <= max(size, longest)
-        before = torch.cat([NOTHING, *(trunk.ids for trunk in (batch.trunk.path if batch.trunk else []))])
+        before = torch.cat([NOTHING, *(prefix.ids for prefix in (batch.prefix.path if batch.prefix else []))])
         found += [torch.cat([before, seen]).tolist() for seen in seen_by_predictions(batch)]
     wanted = [
         [*sample.context.tolist(), *sample.target.tolist()][:end]
@@ -212,8 +214,12 @@ def test_every_sample_is_there_once_with_its_own_tokens_before_it(
         for end in range(sample.tokens - sample.supervised, sample.tokens)
     ]
     assert sorted(found) == sorted(wanted)
-    seen_trunks = [id(batch.trunk.path[0]) for batch in batches if batch.trunk]
-    runs = [trunk for place, trunk in enumerate(seen_trunks) if place == 0 or seen_trunks[place - 1] != trunk]
+    seen_prefixes = [id(batch.prefix.path[0]) for batch in batches if batch.prefix]
+    runs = [
+        prefix
+        for place, prefix in enumerate(seen_prefixes)
+        if place == 0 or seen_prefixes[place - 1] != prefix
+    ]
     assert len(runs) == len(set(runs))
 
 
@@ -228,7 +234,7 @@ def seen_by_predictions(batch: MicroBatch) -> list[Tensor]:
             torch.arange(width) <= column if mask is None else mask[row, 0, column, mask.shape[-1] - width :]
         )
         if batch.position_ids is not None:
-            start = batch.trunk.end if batch.trunk else 0
+            start = batch.prefix.end if batch.prefix else 0
             positions = batch.position_ids[row, columns].tolist()
             assert positions == list(range(start, start + len(positions)))
         seen.append(batch.input_ids[row, columns])
@@ -260,7 +266,7 @@ def test_training_is_the_same_with_and_without_sharing() -> None:
 
 
 def test_less_is_computed() -> None:
-    """Tokens that go through the last layer: in a step each trunk once."""
+    """Tokens that go through the last layer: in a step each prefix once."""
     model = moved_model()
     seen = limit_memory(model, lambda _: 10**6)
     run(model, cut_prompts())
@@ -269,7 +275,7 @@ def test_less_is_computed() -> None:
 
 @pytest.mark.parametrize("most", [140, 160, 250])
 def test_training_goes_on_where_memory_runs_out(most: int) -> None:
-    """A trunk of 150 tokens, tails of 100 and more: what does not fit is not computed by itself."""
+    """A prefix of 150 tokens, tails of 100 and more: what does not fit is not computed by itself."""
     free, limited = moved_model(), moved_model()
     samples = [*questions(30), *(sample for sample in mixed_samples() if sample.tokens < most)]
     expected = run(free, samples, max_tokens=4096)
@@ -279,7 +285,7 @@ def test_training_goes_on_where_memory_runs_out(most: int) -> None:
     assert report.gradient_checkpointing == (most < 200)
 
 
-def test_trunks_are_given_up_last() -> None:
+def test_cached_prefixes_are_given_up_last() -> None:
     """Their keys and values are kept beside the activations of rows."""
     free, limited = moved_model(), moved_model()
     expected = run(free, questions())
@@ -287,7 +293,7 @@ def test_trunks_are_given_up_last() -> None:
 
     def check(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(inputs[0].shape[1])
-        if inputs[0].shape[1] == 200:  # the trunk
+        if inputs[0].shape[1] == 200:  # the prefix
             raise torch.OutOfMemoryError
 
     limited.get_base_model().base_model.layers[-1].register_forward_pre_hook(check)
@@ -298,7 +304,7 @@ def test_trunks_are_given_up_last() -> None:
     assert 200 not in seen[2:]
 
 
-def test_a_model_of_unknown_code_shares_trees_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_unknown_code_packs_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = moved_model(), moved_model()
     expected = run(theirs, cut_prompts(), share=False)
     monkeypatch.setattr("lift_eval.training.loss._body", lambda _: None)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from lift_eval.adapters import attach
-from lift_eval.models.loading import attends_fully
+from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import FinetuneReport, finetune
@@ -42,7 +42,7 @@ def frozen_samples() -> list[Sample]:
 
 
 def whole(samples: list[Sample]) -> list[Sample]:
-    return [sample.whole() for sample in samples]
+    return [sample.with_prefix_inlined() for sample in samples]
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def detaching_reference(model: nn.Module, samples: list[Sample]) -> tuple[float,
     supervised = sum(sample.supervised for sample in samples)
     for sample in samples:
         with detached_before(model, len(sample.prefix)):
-            loss, gradients = reference(model, [sample.whole()])
+            loss, gradients = reference(model, [sample.with_prefix_inlined()])
         share = sample.supervised / supervised
         total += loss * share
         for name, gradient in gradients.items():
@@ -126,7 +126,7 @@ def test_for_gemmas_without_a_sliding_window(architecture):
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = attach(AutoModelForCausalLM.from_config(config).eval(), settings("lora", architecture), seed=0)
-    assert attends_fully(model)
+    assert supports_prefix_sharing(model)
     assert_exact(model, frozen_samples())
 
 
@@ -160,11 +160,11 @@ def test_a_half_precision_base():
 
 def test_samples_behind_one_prefix_stand_together_and_short_ones_share_a_row():
     batches = micro_batches(frozen_samples(), 10_000, share_prefixes=True)
-    prefixes = [None if batch.trunk is None else batch.trunk.end for batch in batches]
+    prefixes = [None if batch.prefix is None else batch.prefix.end for batch in batches]
     assert prefixes[0] == 40
     assert sorted(set(prefixes), key=lambda p: p or 0) == [None, 25, 40]
     assert [p for place, p in enumerate(prefixes) if place == 0 or prefixes[place - 1] != p].count(25) == 1
-    questions = [batch for batch in batches if batch.trunk is not None and batch.trunk.end == 25]
+    questions = [batch for batch in batches if batch.prefix is not None and batch.prefix.end == 25]
     assert sum(batch.samples for batch in questions) == 6
     assert sum(len(batch.input_ids) for batch in questions) < 6
     assert all(batch.input_ids.shape[1] <= 25 for batch in questions)
@@ -231,9 +231,9 @@ def test_micro_batches_are_halved_until_they_fit(most):
 def test_a_model_with_sliding_windows_trains_whole_samples_and_says_so(architecture, caplog):
     ours, theirs = moved_model("lora", architecture), moved_model("lora", architecture)
     with caplog.at_level(logging.WARNING):
-        report = run(ours, frozen_samples(), share=attends_fully(ours))
+        report = run(ours, frozen_samples(), share=supports_prefix_sharing(ours))
     assert [record.message for record in caplog.records if "is read anew with every sample" in record.message]
-    expected = run(theirs, whole(frozen_samples()), share=attends_fully(theirs))
+    expected = run(theirs, whole(frozen_samples()), share=supports_prefix_sharing(theirs))
     assert_same_training((ours, report), (theirs, expected))
     assert (report.supervised, report.tokens) == (expected.supervised, expected.tokens)
 

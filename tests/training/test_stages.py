@@ -80,7 +80,7 @@ def test_segments_of_a_step_share_windows_and_those_of_steps_differ(size):
 def test_a_whole_sample_is_one_that_is_drawn_by_epoch_but_for_its_windows():
     instruction = recipe().training.recite_instruction
     for settings in (recipe(window_draw="epoch"), recipe(window_draw="step")):
-        first = [sample.whole() for epoch in lists(settings)[:1] for sample in epoch]
+        first = [sample.with_prefix_inlined() for epoch in lists(settings)[:1] for sample in epoch]
         for sample in first:
             assert len(sample.prefix) == 0
             assert text(sample.context).endswith(instruction)
@@ -102,7 +102,7 @@ def test_the_document_is_the_prefix_of_pairs_in_the_real_prompt_and_of_no_other(
         for sample in epoch
         if "Question" in text(sample.context)
     ]
-    assert sorted(text(sample.whole().context) for sample in frozen) == sorted(
+    assert sorted(text(sample.with_prefix_inlined().context) for sample in frozen) == sorted(
         text(sample.context) for sample in whole
     )
     (document,) = {text(sample.prefix) for sample in frozen if len(sample.prefix)}
@@ -116,7 +116,9 @@ def test_the_seed_decides_windows_and_order():
     settings = recipe(window_draw="step")
 
     def all_text(seed: int) -> list[list[str]]:
-        return [[text(sample.whole().context) for sample in step] for step in lists(settings, seed)]
+        return [
+            [text(sample.with_prefix_inlined().context) for sample in step] for step in lists(settings, seed)
+        ]
 
     assert all_text(0) == all_text(0)
     assert all_text(0) != all_text(1)
