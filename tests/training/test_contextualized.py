@@ -56,6 +56,15 @@ def test_a_short_document_has_no_sample_without_a_window(length):
         assert 0 <= back.start < back.stop <= length
 
 
+def test_every_place_is_drawn_and_the_front_may_be_empty():
+    """The published code never draws the last place of a window, and fails where the front is empty."""
+    windows = draws(20, 3, 500)
+    fronts = {(front.start, front.stop) for front, _ in windows if front.stop > front.start}
+    assert fronts == {(0, 1), (1, 2), (2, 3), (0, 2), (1, 3)}
+    assert any(front.start == front.stop for front, _ in windows)
+    assert {back.start for _, back in windows if back.stop - back.start == 1} == {17, 18, 19}
+
+
 def test_windows_come_from_the_generator_alone():
     assert draws(9000, WINDOW, 5) == draws(9000, WINDOW, 5)
     torch.manual_seed(0)

@@ -282,8 +282,9 @@ def test_frozen_weights_stay():
             assert not parameter.requires_grad
 
 
-def test_a_half_precision_base_trains_a_float32_adapter():
-    model = adapted_model("lora", dtype=torch.bfloat16)
+@pytest.mark.parametrize("kind", ["lora", "gated_memory"])
+def test_a_half_precision_base_trains_a_float32_adapter(kind):
+    model = adapted_model(kind, dtype=torch.bfloat16)
     losses = run(model, [mixed_samples()] * 12, learning_rate=3e-2).losses
     assert losses[-1] < losses[0] - 0.3
     assert {tensor.dtype for tensor in trainable(model).values()} == {torch.float32}
