@@ -17,7 +17,7 @@ from lift_eval.adapters import AdapterState, GateRecord, attach, needs_full_prec
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
 from lift_eval.document import Document
-from lift_eval.errors import DocumentError, RecipeError, TrainingError
+from lift_eval.errors import DocumentError, GeneratorError, RecipeError, TrainingError
 from lift_eval.memory.predict import chosen_compute
 from lift_eval.models.loading import (
     BUNDLED,
@@ -324,7 +324,7 @@ class LiftedDocument:
 
         Raises:
             DocumentError: If the recipe's auxiliary task does not fit the document.
-            GeneratorError: If the making of question-answer pairs fails.
+            GeneratorError: If the making of question-answer pairs fails, or gives none and nothing else is trained.
             TrainingError: If the training diverges, and at a tenth of the learning rate too.
         """
         self._check_lifted()
@@ -391,6 +391,7 @@ class LiftedDocument:
         record.trained_tokens += report.tokens
         record.supervised_tokens += report.supervised
         record.seconds["train"] += report.seconds
+        self._check_trained()
         if lifter.store is not None:
             synthesis_seconds = record.seconds["synthesis"] + record.reused_seconds.get("synthesis", 0.0)
             training = Training(
@@ -402,6 +403,18 @@ class LiftedDocument:
                 seconds={"synthesis": synthesis_seconds, "train": record.seconds["train"]},
             )
             lifter.store.save_adapter(self._key, training, trainable(lifter.model), self._about)
+
+    def _check_trained(self) -> None:
+        """Refuse to go on where nothing was trained, and warn where there were few pairs."""
+        record = self.record
+        cure = (
+            "use a higher auxiliary.max_tokens where replies are cut off, another auxiliary.generator where they "
+            "cannot be read"
+        )
+        if not record.losses:
+            raise GeneratorError(f"nothing was trained, no pair could be used ({record.pairs_made}); {cure}")
+        if record.few_pairs:
+            logger.warning("%s: few pairs to train on (%s); %s", self.document.name, record.pairs_made, cure)
 
     def _begin_synthesis(self, seed: int) -> Synthesis:
         """Make the document's question-answer pairs, or begin to."""

@@ -35,7 +35,7 @@ class DocumentRecord:
         supervised_tokens: Those that the loss counted.
         seconds: Wall-clock time by stage: synthesis, train, answer.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
-        pairs: Auxiliary pairs: asked, kept, and refused by reason.
+        pairs: Auxiliary pairs: passages asked about, pairs kept, and refused by reason; empty without such a task.
         retried: Why it was trained anew at a tenth of the learning rate; empty where it was not.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
         failure: Why the document was given up; empty where it was not.
@@ -89,6 +89,25 @@ class DocumentRecord:
             self.reused_seconds[stage] = self.reused_seconds.get(stage, 0.0) + spent
 
     @property
+    def pairs_made(self) -> str:
+        """What became of the requests for auxiliary pairs, in words; empty where none were asked for."""
+        if not self.pairs:
+            return ""
+        asked, kept, cut, unparsed = (
+            self.pairs.get(name, 0) for name in ("asked", "kept", "cut", "unparsed")
+        )
+        return f"pairs: {asked} passages asked about, {kept} kept, {cut} replies cut off, {unparsed} unparsed"
+
+    @property
+    def few_pairs(self) -> bool:
+        """Whether most passages gave no pair though there was something to ask, or most pairs could not be trained."""
+        if not self.pairs:
+            return False
+        names = ("asked", "kept", "untrainable", "given_up", "too_long")
+        asked, kept, untrainable, given_up, too_long = (self.pairs.get(name, 0) for name in names)
+        return kept == untrainable or 2 * (given_up + too_long) > asked or 2 * untrainable > kept
+
+    @property
     def _in_the_prompt(self) -> str:
         """What is known of the document in the prompts, in words behind the number of questions."""
         kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
@@ -100,6 +119,8 @@ class DocumentRecord:
         parts = [f"{name}: {self.tokens} tokens"]
         if self.losses:
             parts.append(f"{len(self.losses)} steps, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}")
+        if self.pairs_made:
+            parts.append(self.pairs_made)
         parts.append(f"{self.questions} questions{self._in_the_prompt}")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
         reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
@@ -136,6 +157,9 @@ class RunRecord:
                 "documents": len(self.documents),
                 "failed_documents": sum(bool(document.failure) for document in self.documents),
                 "retried_documents": sum(bool(document.retried) for document in self.documents),
+                "documents_with_few_pairs": sum(
+                    document.few_pairs and not document.failure for document in self.documents
+                ),
                 "questions": sum(document.questions for document in self.documents),
                 "lost_questions": sum(document.lost_questions for document in self.documents),
                 "questions_not_located": sum(document.not_located for document in self.documents),

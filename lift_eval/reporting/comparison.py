@@ -28,6 +28,7 @@ TROUBLES = {
     "failed_documents": "documents failed, their questions count as wrong",
     "lost_questions": "questions lost with their documents",
     "retried_documents": "documents were trained anew at a tenth of the learning rate",
+    "documents_with_few_pairs": "documents had few auxiliary pairs to train on",
     "questions_not_located": "questions whose prompts hold the document changed or in part, so that it was not found",
     "questions_without_document": "questions without a document, answered by the base model",
 }
@@ -416,6 +417,7 @@ _DOCUMENT_FIELDS = (
     "incomplete_answers",
     "losses",
     "trained_tokens",
+    "pairs",
     "memory",
     "gates",
     "failure",

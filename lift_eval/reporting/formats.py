@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.tables import MINUS, NOTHING, Entry, Table
+from lift_eval.reporting.table import MINUS, NOTHING, Entry, Table
 
 # --------------------------------------------------------------------------------------------------------- Markdown
 

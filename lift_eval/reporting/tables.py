@@ -1,64 +1,17 @@
-"""The tables of a report, as plain data that every format is written from."""
+"""The tables of a report: its scores, the published ones beside them, and the tests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
-import pandas as pd
-
-from lift_eval.reporting.comparison import FEW_DOCUMENTS, STAGES, Cell, Comparison
+from lift_eval.reporting.comparison import FEW_DOCUMENTS, Cell, Comparison
 from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.published import PublishedRow
+from lift_eval.reporting.run_tables import break_even_table, costs_table, pairs_table, runs_table
+from lift_eval.reporting.table import NOTHING, Entry, Table, number, p_value, signed, span
 
-MINUS = "−"
-NOTHING = "–"
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell of a table.
-
-    Attributes:
-        text: What stands there.
-        detail: Further parts, shown smaller where a format can.
-        bold: Whether it is the best of its column.
-        muted: Whether it is no number of this comparison: not run, or published.
-        marks: Letters of notes below the table.
-        order: What the table is sorted by; None sorts last.
-    """
-
-    text: str
-    detail: tuple[str, ...] = ()
-    bold: bool = False
-    muted: bool = False
-    marks: str = ""
-    order: float | str | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its title, what must be said of it, and notes that its marks refer to.
-
-    Attributes:
-        name: Part of ids and labels.
-        title: Its heading.
-        caption: Sentences on how to read it.
-        header: Names of the columns; the first column names the rows.
-        rows: Its cells.
-        notes: (mark, text) of each note.
-        remarks: Notes on the whole table.
-    """
-
-    name: str
-    title: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
-    notes: tuple[tuple[str, str], ...] = ()
-    remarks: tuple[str, ...] = field(default=())
 
 
 def all_tables(comparison: Comparison) -> list[Table]:
@@ -68,41 +21,11 @@ def all_tables(comparison: Comparison) -> list[Table]:
         published_table(comparison),
         tests_table(comparison),
         runs_table(comparison),
+        pairs_table(comparison),
         costs_table(comparison),
         break_even_table(comparison),
     ]
     return [table for table in tables if table.rows]
-
-
-def number(value: float, decimals: int = 1) -> str:
-    """A number with a real minus sign; a dash where there is none."""
-    if math.isnan(value):
-        return NOTHING
-    text = f"{abs(value):.{decimals}f}"
-    return f"{MINUS}{text}" if value < 0 and float(text) else text
-
-
-def signed(value: float, decimals: int = 1) -> str:
-    """A difference with its sign."""
-    text = number(value, decimals)
-    return text if text[0] in (MINUS, NOTHING) else f"+{text}"
-
-
-def p_value(value: float) -> str:
-    """A p-value with three digits."""
-    if math.isnan(value):
-        return NOTHING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def span(low: float, high: float, decimals: int = 1) -> str:
-    """An interval; empty where there is none."""
-    return "" if math.isnan(low) else f"[{number(low, decimals)}, {number(high, decimals)}]"
-
-
-def share(value: float) -> str:
-    """A share as a percentage."""
-    return NOTHING if math.isnan(value) else f"{100 * value:.0f} %"
 
 
 class _Marks:
@@ -121,9 +44,6 @@ class _Marks:
     @property
     def notes(self) -> tuple[tuple[str, str], ...]:
         return tuple((mark, note) for note, mark in self.of.items())
-
-
-# ----------------------------------------------------------------------------------------------------------- scores
 
 
 def scores_table(comparison: Comparison) -> Table:
@@ -273,244 +193,3 @@ def tests_table(comparison: Comparison) -> Table:
 
 def _p(value: float) -> Entry:
     return Entry(p_value(value), order=None if math.isnan(value) else value)
-
-
-# ------------------------------------------------------------------------------------------------------------- runs
-
-
-def runs_table(comparison: Comparison) -> Table:
-    """What each method was asked, and what was cut off or failed."""
-    rows = []
-    for row in comparison.experiment.rows:
-        cells = [cell for cell in comparison.cells if cell.row == row.name and cell.measured]
-        if not cells:
-            continue
-        own = comparison.scores[comparison.scores.row == row.name].drop_duplicates(["task", "key"])
-        questions = len(own) or max(cell.questions for cell in cells)
-        recorded = comparison.documents[comparison.documents.row == row.name]
-        seeds = sorted({seed for cell in cells for seed in cell.seeds})
-        rows.append(
-            (
-                Entry(row.name, order=row.name),
-                _count(questions),
-                _count(own.document.nunique() or None),
-                Entry(", ".join(map(str, seeds)), order=len(seeds)),
-                _kept(recorded),
-                *(
-                    _count(total if len(recorded) else None)
-                    for total in (
-                        (recorded.kept < 1).sum(),
-                        recorded.incomplete_answers.sum(),
-                        (recorded.retried.fillna("") != "").sum(),
-                        (recorded.failure.fillna("") != "").sum(),
-                        recorded.lost_questions.fillna(0).sum(),
-                    )
-                ),
-            )
-        )
-    return Table(
-        name="runs",
-        title="What the scores rest on",
-        caption=(
-            "Questions and documents of all columns together; what follows is over all seeds. Kept: mean share of the "
-            "document that the prompt held. Truncated: documents of which the prompt held less than all. Incomplete: "
-            "answers cut off at the most tokens allowed. Retried: documents trained anew at a tenth of the learning "
-            "rate, since the training had diverged. Failed: documents given up; their lost questions count as wrong."
-        ),
-        header=(
-            "Method",
-            "Questions",
-            "Documents",
-            "Seeds",
-            "Kept",
-            "Truncated documents",
-            "Incomplete answers",
-            "Retried documents",
-            "Failed documents",
-            "Lost questions",
-        ),
-        rows=tuple(rows),
-    )
-
-
-def _count(value: float | None) -> Entry:
-    return Entry(NOTHING, muted=True) if value is None else Entry(f"{int(value):,}", order=int(value))
-
-
-def _kept(recorded: pd.DataFrame) -> Entry:
-    """Mean share over the questions of which it is known."""
-    known = recorded[recorded.kept.notna()]
-    questions = known.questions - known.not_located.fillna(0)
-    if not questions.sum():
-        return Entry(NOTHING, muted=True)
-    kept = float((known.kept * questions).sum() / questions.sum())
-    return Entry(share(kept), order=kept)
-
-
-# ------------------------------------------------------------------------------------------------------------ costs
-
-
-def costs_table(comparison: Comparison) -> Table:
-    """Mean cost of a document, by stage, and the peak memory."""
-    rows = []
-    for row in comparison.experiment.rows:
-        recorded = comparison.documents[comparison.documents.row == row.name]
-        if recorded.empty:
-            continue
-        memory = peak_memory(comparison, row.name)
-        times = [float(recorded[stage].mean()) for stage in STAGES]
-        rows.append(
-            (
-                Entry(row.name, order=row.name),
-                _mean(recorded, "tokens", lambda value: f"{value:,.0f}"),
-                _mean(recorded, "trained_tokens", lambda value: f"{value:,.0f}"),
-                *(Entry(seconds(value), order=value) for value in (*times, sum(times))),
-                Entry(NOTHING, muted=True)
-                if memory is None
-                else Entry(f"{memory / 2**30:.2f} GiB", order=memory),
-            )
-        )
-    return Table(
-        name="costs",
-        title="Cost of a document",
-        caption=(
-            "Means over documents, wall-clock time; what came from the store counts with the time it took when it was "
-            "made. Memory is the run's peak, of the GPU where one was used."
-        ),
-        header=(
-            "Method",
-            "Tokens",
-            "Trained tokens",
-            "Synthesis",
-            "Training",
-            "Answering",
-            "Together",
-            "Peak memory",
-        ),
-        rows=tuple(rows),
-    )
-
-
-def peak_memory(comparison: Comparison, row: str) -> float | None:
-    """Most memory that any run of a row took, in bytes."""
-    peaks = [run.lift.get("totals", {}).get("peak_memory_bytes") for run in comparison.runs[row] if run.lift]
-    return max((float(peak) for peak in peaks if peak), default=None)
-
-
-def _mean(recorded: pd.DataFrame, name: str, write: Callable[[float], str]) -> Entry:
-    value = float(recorded[name].mean())
-    return Entry(write(value), order=value)
-
-
-def seconds(value: float) -> str:
-    """A time that people can read."""
-    if value >= 600:
-        return f"{value / 60:.0f} min"
-    return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
-
-
-# ------------------------------------------------------------------------------------------------------- break-even
-
-
-@dataclass(frozen=True)
-class BreakEven:
-    """From how many questions about a document on a method is cheaper than the baseline.
-
-    Attributes:
-        row: The method.
-        baseline: The row that it is compared with.
-        fixed: Its mean seconds per document before the first answer.
-        per_question: Its mean seconds per answer.
-        baseline_fixed: The baseline's seconds before the first answer.
-        baseline_per_question: The baseline's mean seconds per answer.
-        documents: Documents that both have.
-    """
-
-    row: str
-    baseline: str
-    fixed: float
-    per_question: float
-    baseline_fixed: float
-    baseline_per_question: float
-    documents: int
-
-    @property
-    def questions(self) -> float:
-        """The number of questions at which both cost the same; infinite where that never happens."""
-        extra, saved = (
-            self.fixed - self.baseline_fixed,
-            self.baseline_per_question - self.per_question,
-        )
-        if extra <= 0:
-            return 0.0
-        return extra / saved if saved > 0 else math.inf
-
-
-def break_evens(comparison: Comparison) -> list[BreakEven]:
-    """The break-even of every method on the documents that it shares with the baseline."""
-    found = []
-    costs = _per_document(comparison)
-    for row in comparison.experiment.rows:
-        baseline = comparison.experiment.baseline_of(row.name)
-        if baseline not in costs or row.name not in costs:
-            continue
-        own, base = costs[row.name], costs[baseline]
-        shared = own.index.intersection(base.index)
-        if shared.empty:
-            continue
-        mine, theirs = own.loc[shared].mean(), base.loc[shared].mean()
-        found.append(
-            BreakEven(
-                row.name, baseline, mine.fixed, mine.answering, theirs.fixed, theirs.answering, len(shared)
-            )
-        )
-    return found
-
-
-def _per_document(comparison: Comparison) -> dict[str, pd.DataFrame]:
-    """Mean seconds of each document, over seeds, by row: before the first answer, and for each answer."""
-    recorded = comparison.documents[comparison.documents.questions > 0]
-    frame = pd.DataFrame(
-        {
-            "row": recorded.row,
-            "digest": recorded.digest,
-            "fixed": recorded.synthesis + recorded.train,
-            "answering": recorded.answer / recorded.questions,
-        }
-    )
-    means = frame.groupby(["row", "digest"]).mean()
-    return {row: means.loc[row] for row in means.index.unique("row")}
-
-
-def break_even_table(comparison: Comparison) -> Table:
-    """From how many questions per document on a method costs less time than the baseline."""
-    rows = [
-        (
-            Entry(found.row, order=found.row),
-            Entry(str(found.documents), order=found.documents),
-            Entry(seconds(found.fixed), order=found.fixed),
-            Entry(seconds(found.per_question), order=found.per_question),
-            Entry(seconds(found.baseline_per_question), order=found.baseline_per_question),
-            Entry("never", order=None)
-            if math.isinf(found.questions)
-            else Entry(f"{math.ceil(found.questions):,} questions", order=found.questions),
-        )
-        for found in break_evens(comparison)
-    ]
-    return Table(
-        name="break-even",
-        title="Break-even",
-        caption=(
-            "How many questions about one document it takes until a method has cost less time than the baseline: "
-            "its time before the first answer over what each answer saves. Documents that both have; mean times."
-        ),
-        header=(
-            "Method",
-            "Documents",
-            "Before the first answer",
-            "Per answer",
-            "Per answer, baseline",
-            "Break-even",
-        ),
-        rows=tuple(rows),
-    )

@@ -35,6 +35,7 @@ class _Document(_Form):
     seconds: dict[str, Number] | None = None
     reused_seconds: dict[str, Number] | None = None
     memory: dict[str, Count] = {}
+    pairs: dict[str, Count] = {}
     failure: str = ""
     retried: str = ""
     lost_questions: Count = 0
@@ -45,6 +46,7 @@ class _Totals(_Form):
     retried_documents: Count = 0
     lost_questions: Count = 0
     incomplete_answers: Count = 0
+    documents_with_few_pairs: Count = 0
     questions_not_located: Count = 0
     questions_without_document: Count = 0
     peak_memory_bytes: Count | None = None

@@ -109,7 +109,8 @@ class Synthesizer:
         return PairYield.from_json(kept.model_dump()) if kept is not None else None
 
     def _keep(self, document: Document, seed: int, made: PairYield) -> None:
-        if self.store is not None:
+        """Keep pairs for later runs; a generator that gave none is asked again by the next."""
+        if self.store is not None and made.pairs:
             about = {"document": document.name, "generator": self.settings.generator}
             self.store.save(self._key(document, seed), Pairs.model_validate(made.as_json()), about)
 

@@ -380,6 +380,40 @@ def test_what_cannot_be_done_is_refused_by_task_and_row_before_its_training(chec
     assert lm.record.documents == []
 
 
+PAIRS = {
+    **TRAINED, "training.joint_epochs": 1, "auxiliary.strategy": "sentences", "auxiliary.pairs": 1,
+    "auxiliary.attempts": 2, "auxiliary.max_tokens": 5,
+}  # fmt: skip
+PAIRS_ALONE = {**PAIRS, "training.context_epochs": 0, "training.joint_segments": False}
+
+
+def test_a_document_on_which_nothing_was_trained_is_given_up(checkpoint):
+    """The random model writes no JSON, so there is no pair; without segments that would be plain ICL."""
+    lm = lift(checkpoint, **PAIRS_ALONE)
+    assert lm.generate_until([about(LAMP, "Who?"), about(LAMP, "When?", row=1)], disable_tqdm=True) == [
+        "",
+        "",
+    ]
+    (record,) = lm.record.documents
+    assert (record.losses, record.questions, record.lost_questions) == ([], 0, 2)
+    assert record.failure.startswith(
+        "GeneratorError: nothing was trained, no pair could be used (pairs: 8 passages asked about, 0 kept, 16 replies "
+        "cut off, 0 unparsed); use a higher auxiliary.max_tokens"
+    )
+    assert record.pairs["given_up"] == 8
+    assert lm.record.as_dict()["totals"]["failed_documents"] == 1
+
+
+def test_a_document_trained_on_few_pairs_is_told(checkpoint, caplog):
+    lm = lift(checkpoint, **PAIRS)
+    assert lm.generate_until([about(LAMP, "Who?")], disable_tqdm=True) != [""]
+    (record,) = lm.record.documents
+    assert (len(record.losses), record.failure) == (2, "")
+    (told,) = [line for line in caplog.messages if "few pairs" in line]
+    assert "few pairs to train on (pairs: 8 passages asked about, 0 kept, 16 replies cut off" in told
+    assert lm.record.as_dict()["totals"]["documents_with_few_pairs"] == 1
+
+
 # --- what is told --------------------------------------------------------------------------------------------------
 
 

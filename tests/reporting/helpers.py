@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lift_eval.record.record import DocumentRecord
+
 DATE = "2026-03-01T10-00-00.000000"
 LOREM = "The town of Kirwick has a river and a mill, and people who write things down. "
 
@@ -170,6 +172,7 @@ def lift_record(
             "retried_documents": sum(bool(document.get("retried")) for document in documents),
             "lost_questions": sum(document.get("lost_questions", 0) for document in documents),
             "questions": sum(document["questions"] for document in documents),
+            "documents_with_few_pairs": sum(DocumentRecord(**document).few_pairs for document in documents),
             "questions_not_located": sum(document.get("not_located", 0) for document in documents),
             "questions_without_document": 0,
             "incomplete_answers": 0,

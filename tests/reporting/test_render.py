@@ -245,6 +245,38 @@ def test_what_is_not_known_of_a_documents_share_in_the_prompt_is_no_nought(tmp_p
     assert "8 questions whose prompts hold the document changed or in part" in report.page.read_text()
 
 
+def test_reports_tell_what_became_of_the_pairs(tmp_path: Path) -> None:
+    counts = {"asked": 10, "requests": 25, "kept": 4, "cut": 9, "unparsed": 7, "evidence": 3, "given_up": 6}
+    documents = [
+        document_record("doc0", pairs=counts),
+        document_record("doc1", pairs={**counts, "kept": 10, "given_up": 0, "untrainable": 1}),
+    ]
+    write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents)
+    report = render_results([tmp_path / "results"], tmp_path / "out", figures=False)
+    (table,) = (table for table in all_tables(report.comparison) if table.name == "pairs")
+    assert dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True)) == {
+        "Method": "icl",
+        "Documents": "2",
+        "Passages": "20",
+        "Pairs kept": "14",
+        "Cut off": "18",
+        "Unparsed": "14",
+        "Refused": "6",
+        "Without a pair": "6",
+        "Not trained": "1",
+    }
+    assert "Auxiliary pairs" in report.page.read_text()
+
+
+def test_a_run_with_few_pairs_is_flagged_and_one_without_such_a_task_has_no_table(tmp_path: Path) -> None:
+    few = document_record("doc0", pairs={"asked": 10, "kept": 1, "given_up": 9})
+    for name, documents in (("few", [few]), ("none", [document_record("doc0")])):
+        write_run(tmp_path / name, {"task": [1]}, rows(1, 1), documents=documents)
+        page = render_results([tmp_path / name], tmp_path / "out", figures=False).page.read_text()
+        assert ("1 documents had few auxiliary pairs to train on" in page) == (name == "few")
+        assert ("Auxiliary pairs" in page) == (name == "few")
+
+
 # ------------------------------------------------------------------------------------------------------- lightness
 
 

@@ -191,6 +191,19 @@ def test_pairs_are_shared_by_recipes_that_differ_in_training_alone(server: Log, 
     assert len(server.requests) == 12
 
 
+def test_a_server_that_gave_no_pair_is_asked_again_by_the_next_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with chat_server(lambda body, number: "no JSON") as log:
+        connect(log, monkeypatch)
+        for asked in (6, 12):
+            with pytest.raises(
+                GeneratorError, match="6 passages asked about, 0 kept, 0 replies cut off, 6 unparsed"
+            ):
+                trained(lifter({**SERVER, "auxiliary.attempts": 1}, Store(tmp_path)))
+            assert len(log.requests) == asked
+
+
 def test_pairs_of_the_model_itself_are_found_again_and_of_another_are_not(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first = trained(lifter(SUMMARIES, store), PARAGRAPHS)

@@ -13,7 +13,7 @@ from lift_eval.reporting import statistics
 from lift_eval.reporting.comparison import STAGES, Comparison
 from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.figures.figure import Figure, Look, Marks
-from lift_eval.reporting.tables import break_evens, peak_memory
+from lift_eval.reporting.run_tables import break_evens, peak_memory
 
 BASELINE_COLOUR = "#7d8590"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")

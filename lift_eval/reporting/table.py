@@ -1,0 +1,96 @@
+"""A table as plain data that every format is written from, and how its numbers are written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+MINUS = "−"
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of a table.
+
+    Attributes:
+        text: What stands there.
+        detail: Further parts, shown smaller where a format can.
+        bold: Whether it is the best of its column.
+        muted: Whether it is no number of this comparison: not run, or published.
+        marks: Letters of notes below the table.
+        order: What the table is sorted by; None sorts last.
+    """
+
+    text: str
+    detail: tuple[str, ...] = ()
+    bold: bool = False
+    muted: bool = False
+    marks: str = ""
+    order: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its title, what must be said of it, and notes that its marks refer to.
+
+    Attributes:
+        name: Part of ids and labels.
+        title: Its heading.
+        caption: Sentences on how to read it.
+        header: Names of the columns; the first column names the rows.
+        rows: Its cells.
+        notes: (mark, text) of each note.
+        remarks: Notes on the whole table.
+    """
+
+    name: str
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    notes: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+
+def number(value: float, decimals: int = 1) -> str:
+    """A number with a real minus sign; a dash where there is none."""
+    if math.isnan(value):
+        return NOTHING
+    text = f"{abs(value):.{decimals}f}"
+    return f"{MINUS}{text}" if value < 0 and float(text) else text
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """A difference with its sign."""
+    text = number(value, decimals)
+    return text if text[0] in (MINUS, NOTHING) else f"+{text}"
+
+
+def p_value(value: float) -> str:
+    """A p-value with three digits."""
+    if math.isnan(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def span(low: float, high: float, decimals: int = 1) -> str:
+    """An interval; empty where there is none."""
+    return "" if math.isnan(low) else f"[{number(low, decimals)}, {number(high, decimals)}]"
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return NOTHING if math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def seconds(value: float) -> str:
+    """A time that people can read."""
+    if value >= 600:
+        return f"{value / 60:.0f} min"
+    return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
+
+
+def count(value: float | None) -> Entry:
+    """A number of things; a dash where it is not known."""
+    return Entry(NOTHING, muted=True) if value is None else Entry(f"{int(value):,}", order=int(value))
