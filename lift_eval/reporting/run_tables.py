@@ -104,10 +104,11 @@ def pairs_table(comparison: Comparison) -> Table:
         name="pairs",
         title="Auxiliary pairs",
         caption=(
-            "Passages or sentences that pairs were asked about, and the pairs kept, over all documents and seeds. Cut "
-            "off: replies that ended at the most tokens allowed. Unparsed: replies, or pairs in them, that could not be "
-            "read. Refused: pairs without an answer or evidence, asked before, or more than asked for. Without a pair: "
-            "passages that gave none, though there was something to ask. Not trained: pairs that fit no prompt."
+            "Passages or sentences that pairs were asked about, and the pairs kept, over all documents and seeds. "
+            "Cut off: replies that ended at the most tokens allowed. Unparsed: replies, or pairs in them, that could "
+            "not be read. Refused: pairs without an answer or evidence, asked before, or more than asked for. "
+            "Without a pair: passages that gave none, though there was something to ask. Not trained: pairs that fit "
+            "no prompt."
         ),
         header=("Method", "Documents", *PAIRS),
         rows=tuple(rows),
