@@ -22,6 +22,9 @@ from lift_eval.errors import DocumentError, RecipeError, nearest, sentences_of
 from lift_eval.harness.arguments import JUDGE_VARIABLE
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
+MANIFEST = "fetched.json"
+"""What ``lift-eval data fetch`` writes beside the data."""
+
 ENVIRONMENT = {"data_dir": DATA_DIR_VARIABLE, "judge": JUDGE_VARIABLE}
 """Options that an environment variable may set."""
 
@@ -164,10 +167,10 @@ def first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One object of a JSON-lines file, which can say where it stands.
+    """One object of a data file, which can say where it stands.
 
     Attributes:
-        where: File and line number, the start of every message.
+        where: File and line number or place in it, the start of every message.
         fields: The object.
     """
 
@@ -223,6 +226,19 @@ class Line:
             )
         return value
 
+    def objects(self, name: str) -> list[Line]:
+        """A field that is a list of objects; each says its own place.
+
+        Raises:
+            DocumentError: Where it is missing, not a list, or holds something else than objects.
+        """
+        value = self.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self.fault(
+                f"'{name}' must be a list of objects, got {type_name(value)}; mend or drop the row"
+            )
+        return [Line(f"{self.where}, {name}[{index}]", item) for index, item in enumerate(value)]
+
 
 def type_name(value: object) -> str:
     """How JSON calls the type of a value."""
@@ -243,24 +259,10 @@ def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
     rows = 0
     for number, raw in enumerate(stream, start=1):
         where = f"{name}, line {number}"
-        try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DocumentError(
-                f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}); "
-                "save the file as UTF-8"
-            ) from error
+        text = _decoded(raw, where, "utf-8-sig" if number == 1 else "utf-8")
         if not text.strip():
             continue
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
-            reason = (
-                f"{error.msg} at column {error.colno}"
-                if isinstance(error, json.JSONDecodeError)
-                else "nested too deep, or a number too long"
-            )
-            raise DocumentError(f"{where}: not JSON ({reason}); mend or drop the line") from error
+        fields = _parsed(text, where, "line")
         if not isinstance(fields, dict):
             raise DocumentError(
                 f"{where}: must be a JSON object, got {type_name(fields)}; mend or drop the line"
@@ -269,6 +271,37 @@ def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
         yield Line(where, fields)
     if not rows:
         raise DocumentError(f"{name} holds no rows; it may be cut short: get it again")
+
+
+def _decoded(raw: bytes, where: str, encoding: str) -> str:
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DocumentError(
+            f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}); "
+            "save the file as UTF-8"
+        ) from error
+
+
+def _parsed(text: str, where: str, part: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
+        reason = (
+            f"{error.msg} at column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "nested too deep, or a number too long"
+        )
+        raise DocumentError(f"{where}: not JSON ({reason}); mend or drop the {part}") from error
+
+
+def read_json(path: Path) -> object:
+    """Read a file that is one JSON value in UTF-8.
+
+    Raises:
+        DocumentError: For a file that is not UTF-8 or not JSON.
+    """
+    return _parsed(_decoded(path.read_bytes(), str(path), "utf-8-sig"), str(path), "file")
 
 
 def read_jsonl(path: Path) -> Iterator[Line]:
@@ -303,6 +336,12 @@ def read_zipped_jsonl(path: Path, member: str) -> Iterator[Line]:
 
 
 # ------------------------------------------------------------------------------------------------ rows for lm-eval
+
+
+def even_sample(count: int, most: int | None) -> list[int]:
+    """Places of an even sample of at most ``most`` out of ``count``, the first among them; None takes all."""
+    size = count if most is None else min(most, count)
+    return [place * count // size for place in range(size)]
 
 
 def as_dataset(rows: Iterable[Mapping[str, Any]], features: datasets.Features) -> dict[str, datasets.Dataset]:

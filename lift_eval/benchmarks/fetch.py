@@ -13,12 +13,11 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # public, not in __all__
 
-from lift_eval.benchmarks import longbench, loogle
-from lift_eval.benchmarks.data import HUB_ERRORS, first_line
+from lift_eval.benchmarks import longbench, loogle, squad
+from lift_eval.benchmarks.data import HUB_ERRORS, MANIFEST, first_line
 from lift_eval.errors import DocumentError, nearest
 from lift_eval.files import write_whole
 
-MANIFEST = "fetched.json"
 BLOCK = 1 << 20
 
 
@@ -42,6 +41,7 @@ SOURCES: Mapping[str, Source] = {
         loogle.REPOSITORY, tuple(f"data/{names[0]}" for names in loogle.FILES.values()), loogle.REVISION
     ),
     "longbench": Source(longbench.REPOSITORY, (longbench.ARCHIVE,), longbench.REVISION),
+    "squad": Source(squad.REPOSITORY, (squad.TABLE,), squad.REVISION),
 }
 
 

@@ -34,10 +34,10 @@ from lift_eval.benchmarks.metrics.longbench import (
     classification_score,
     code_similarity,
     count_score,
-    qa_f1,
     retrieval_score,
     rouge_l_f1,
 )
+from lift_eval.benchmarks.metrics.squad import qa_f1
 
 REPOSITORY = "THUDM/LongBench"
 REVISION = "5e628be450b7e67fb7ae6e201bd6d8f7056f7672"

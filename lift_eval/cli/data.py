@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
     data = commands.add_parser("data", help="download benchmarks once, to run without a network later")
     data_actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = data_actions.add_parser("fetch", help="download, resume, check sizes and hashes")
-    fetch.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="loogle, longbench")
+    fetch.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="loogle, longbench, squad")
     fetch.add_argument("--to", type=Path, required=True, help="folder; give it to tasks as data_dir")
     fetch.set_defaults(work=_fetch)
 

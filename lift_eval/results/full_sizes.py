@@ -47,8 +47,10 @@ COUNTS: Mapping[str, Expected] = {
     "lift_longbench_multifieldqa_en": Expected(150),
     "lift_longbench_lcc": Expected(500),
     "lift_longbench_repobench-p": Expected(500),
+    "lift_squad": Expected(10570, 48),
 }
-"""Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1)."""
+"""Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1), SQuAD's
+development set."""
 
 
 def shortfall(task: str, questions: int, documents: int | None = None) -> str | None:

@@ -51,6 +51,12 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     loogle("longdep_qa.jsonl", ["Oran", "Lyon", "2", "2,1"], type=list(LOOGLE_TYPES))
     loogle("shortdep_cloze.jsonl", [{"<mask-0>": "Ada"}, {"<mask-0>": "Oran", "<mask-1>": "Lyon"}])
     loogle("summarization.jsonl", ["Ada founded a yard."])
+    asked = [
+        {"id": str(n), "question": "Where?", "answers": [{"text": "Oran", "answer_start": 16}]}
+        for n in (1, 2)
+    ]
+    article = {"title": "Ada", "paragraphs": [{"context": DOCUMENT, "qas": asked}]}
+    (folder / "dev-v1.1.json").write_text(json.dumps({"data": [article]}), encoding="utf-8")
     for name in NEW_TOKENS:
         if name.startswith("lift_longbench_"):
             subtask = name.removeprefix("lift_longbench_")

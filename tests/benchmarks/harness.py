@@ -36,6 +36,7 @@ NEW_TOKENS = {
     "lift_longbench_lcc": 64,
     "lift_longbench_repobench-p": 64,
     "lift_niah": 50,
+    "lift_squad": 48,
     "lift_tiny_shortqa": 12,
     "lift_tiny_longqa": 12,
 }

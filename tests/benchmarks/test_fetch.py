@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from lift_eval.benchmarks import longbench, loogle
+from lift_eval.benchmarks import longbench, loogle, squad
 from lift_eval.benchmarks.data import read_jsonl
 from lift_eval.benchmarks.fetch import SOURCES, fetch
 from lift_eval.errors import DocumentError
@@ -47,6 +48,20 @@ def longbench_zip() -> bytes:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("data/musique.jsonl", json.dumps(row))
         archive.writestr("data/filler.bin", bytes(range(256)) * 200)
+    return stream.getvalue()
+
+
+def squad_table() -> bytes:
+    answers = {"text": ["Oran"], "answer_start": [12]}
+    row = {
+        "id": "1",
+        "title": "Ada_Lark",
+        "context": "Ada went to Oran.",
+        "question": "Where?",
+        "answers": answers,
+    }
+    stream = BytesIO()
+    pd.DataFrame([row]).to_parquet(stream)
     return stream.getvalue()
 
 
@@ -170,6 +185,13 @@ def test_every_task_reads_what_was_fetched(hub: Hub, tmp_path: Path) -> None:
     assert data[0]["answers"] == ["Oran"]
 
 
+def test_squads_table_is_read_where_it_was_fetched(hub: Hub, tmp_path: Path) -> None:
+    hub.files[squad.TABLE] = squad_table()
+    fetch(["squad"], tmp_path, hub.endpoint)
+    (row,) = squad.load(prompts={"p": "{context}"}, data_dir=str(tmp_path))["test"]
+    assert (row["title"], row["context"]) == ("Ada Lark", "Ada went to Oran.")
+
+
 def test_the_manifest_names_every_file(hub: Hub, tmp_path: Path) -> None:
     fetch(["loogle"], tmp_path, hub.endpoint)
     fetch(["longbench"], tmp_path, hub.endpoint)
@@ -243,7 +265,7 @@ def test_a_hub_out_of_reach_is_one_clear_error(hub: Hub, tmp_path: Path) -> None
 def test_an_unknown_benchmark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DocumentError, match="no benchmark 'logle' to fetch; did you mean 'loogle'"):
         fetch(["logle"], tmp_path)
-    assert set(SOURCES) == {"loogle", "longbench"}
+    assert set(SOURCES) == {"loogle", "longbench", "squad"}
 
 
 def test_a_fetched_file_is_plain_json_lines(hub: Hub, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.benchmarks.harness import RECIPE, small
 
-TASKS = ["loogle", "lift_longbench", "lift_niah", "lift_tiny"]
+TASKS = ["loogle", "lift_longbench", "lift_niah", "lift_squad", "lift_tiny"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,9 @@ def run(checkpoint: str, data_dir: Path, **metadata: object) -> dict[str, Any]:
 def test_every_task_of_a_run_is_answered_and_scored(checkpoint: str, data_dir: Path) -> None:
     done = run(checkpoint, data_dir)
     totals = done["config"]["lift"]["totals"]
-    # One document of LooGLE's four tasks, one of LongBench's 21, two haystacks, one article of the embedded world.
-    assert totals["documents"] == 1 + 1 + 2 + 1
+    # One document of LooGLE's four tasks, one of LongBench's 21, two haystacks, one article of SQuAD
+    # and one of the embedded world.
+    assert totals["documents"] == 1 + 1 + 2 + 1 + 1
     assert (totals["failed_documents"], totals["questions_without_document"]) == (0, 0)
     for name, scores in done["results"].items():
         if name.startswith("loogle_"):

@@ -1,6 +1,7 @@
 """LongBench's scores of a reply against one right answer; a row's score is the best over its answers.
 
-Source: the official evaluation (arXiv 2308.14508). The scores of Chinese words are in `chinese`.
+Source: the official evaluation (arXiv 2308.14508). Its token F1 is `squad.qa_f1`, and the scores of Chinese words are
+in `chinese`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,9 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 from lift_eval.benchmarks.metrics.overlap import rouge_l
-from lift_eval.benchmarks.metrics.squad import normalize, token_f1
 
 PARAGRAPH = re.compile(r"(?:Paragraph |段落)(\d+)")
 """A right answer of the passage retrievals."""
-
-
-def qa_f1(prediction: str, answer: str) -> float:
-    """SQuAD's token F1; an answer without words scores 0, as published."""
-    return token_f1(prediction, answer) if normalize(answer) else 0.0
 
 
 def rouge_l_f1(prediction: str, answer: str) -> float:

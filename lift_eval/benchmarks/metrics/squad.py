@@ -34,3 +34,8 @@ def token_f1(prediction: str, reference: str) -> float:
         return float(predicted == expected)
     shared = (Counter(predicted) & Counter(expected)).total()
     return 2 * shared / (len(predicted) + len(expected))
+
+
+def qa_f1(prediction: str, answer: str) -> float:
+    """Token F1 by SQuAD's first script, which LongBench uses too: an answer without words scores 0."""
+    return token_f1(prediction, answer) if normalize(answer) else 0.0

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge import Rouge
 
-from lift_eval.benchmarks.metrics.longbench import qa_f1, rouge_l_f1
+from lift_eval.benchmarks.metrics.longbench import rouge_l_f1
 from lift_eval.benchmarks.metrics.overlap import (
     bert_scores,
     bleu_1,
@@ -22,7 +22,7 @@ from lift_eval.benchmarks.metrics.overlap import (
     rouge_l,
     rouge_n_recall,
 )
-from lift_eval.benchmarks.metrics.squad import exact_match, token_f1
+from lift_eval.benchmarks.metrics.squad import exact_match, qa_f1, token_f1
 from tests.benchmarks.metrics.texts import TEXTS, WORDS
 
 BOUNDED = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from lift_eval.benchmarks.metrics.squad import exact_match, normalize, token_f1
+from lift_eval.benchmarks.metrics.squad import exact_match, normalize, qa_f1, token_f1
 from tests.benchmarks.metrics.texts import TEXTS, WORDS
 
 
@@ -47,3 +47,8 @@ def test_token_f1_and_exact_match_are_symmetric(one: str, other: str) -> None:
 @given(TEXTS | WORDS)
 def test_normalization_is_idempotent(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
+
+
+def test_an_answer_without_words_scores_0_by_the_first_script() -> None:
+    assert qa_f1("the red ship", "red ship") == 1
+    assert qa_f1("", "the") == 0  # though both have no words left
