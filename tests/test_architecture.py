@@ -6,6 +6,7 @@ import ast
 import graphlib
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ LAYERS = [
 MAY_IMPORT_LM_EVAL = {"_autoload", "benchmarks", "cli", "harness", "judging"}
 NO_TORCH = {"__init__", "_autoload", "document", "errors", "files", "recipe", "reporting", "results"}
 MOST_LOOSE_MODULES = 5
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 60
 
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -62,6 +64,21 @@ def parts_graph() -> dict[str, set[str]]:
         own = [name.split(".")[1] for name in imports(path) if name.startswith("lift_eval.")]
         graph.setdefault(part_of(path), set()).update(part for part in own if part in parts)
     return {part: targets - {part} for part, targets in graph.items()}
+
+
+def test_folders_are_the_architecture() -> None:
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert len(loose) <= MOST_LOOSE_MODULES, f"{sorted(loose)} stand loose; give one of them a folder"
+    for path in PACKAGE.glob("*/__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), (
+            f"{path} must say what lives there"
+        )
+
+
+def test_the_drawing_shows_the_imports_as_they_are() -> None:
+    drawn = runpy.run_path(str(PACKAGE.parent / "docs" / "figures" / "architecture.py"))["figure"]()
+    committed = PACKAGE.parent / "docs" / "figures" / "architecture.svg"
+    assert committed.read_text(encoding="utf-8") == drawn, "run python docs/figures/architecture.py"
 
 
 def test_every_part_has_a_layer() -> None:

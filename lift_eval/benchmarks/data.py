@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError, nearest, sentences_of
-from lift_eval.harness.arguments import JUDGE_VARIABLE
+from lift_eval.judging import JUDGE_VARIABLE
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
 MANIFEST = "fetched.json"

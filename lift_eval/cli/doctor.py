@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from huggingface_hub import constants
 
-from lift_eval.harness.arguments import JUDGE_VARIABLE
+from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.memory.predict import Prediction, free_bytes, predict
 from lift_eval.memory.workload import SAFE_SHARE
 from lift_eval.models.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype

@@ -17,8 +17,6 @@ OWN_ARGUMENTS = (
 
 ARGUMENTS = "model arguments"
 """What messages call the place of a fault here."""
-JUDGE_VARIABLE = "LIFT_EVAL_JUDGE"
-"""The environment variable that names the judge where ``judge`` does not."""
 
 REPLACED_ARGUMENTS = {
     "backend": "only causal language models are adapted; leave it out",

@@ -39,12 +39,13 @@ from lift_eval.errors import (
     StoreError,
     TrainingError,
 )
-from lift_eval.harness.arguments import ARGUMENTS, JUDGE_VARIABLE, read_arguments
+from lift_eval.harness.arguments import ARGUMENTS, read_arguments
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
 from lift_eval.harness.generation import HALVES, TRUNCATE, read_decoding
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
+from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
 from lift_eval.models.loading import (
     BUNDLED,

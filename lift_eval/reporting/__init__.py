@@ -1,1 +1,1 @@
-"""Reports on runs of lm-eval: experiment files, tables, figures and pages; needs neither torch nor lm_eval."""
+"""Reports on runs of lm-eval: experiment files, tables, figures and pages. lm-eval's files are read in `results`."""

@@ -1,1 +1,1 @@
-"""lm-eval's result files, read through one schema. Nothing here imports torch or lm-eval."""
+"""lm-eval's result files, read through one schema. What a run puts into them is declared in `record`."""

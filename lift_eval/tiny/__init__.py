@@ -1,1 +1,1 @@
-"""The embedded default: an invented world of text, and a small language model that was trained on it."""
+"""The embedded default: an invented world of text, and a small language model trained on it. See pretraining/."""
