@@ -39,7 +39,8 @@ from lift_eval.recipe import AuxiliarySettings, load_recipe
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.published import published_rows
 from lift_eval.reporting.render import render_results
-from lift_eval.results.reading import compact_samples, read_runs
+from lift_eval.results.reading import read_runs
+from lift_eval.results.samples import compact_samples
 from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, entry_key
 from lift_eval.synthesis.replies import read_reply
 from tests.conftest import ROOT
@@ -388,10 +389,10 @@ def test_saved_answers(run_folder: Path, data: bytes) -> None:
 
 
 class Unasked(Judge):
-    """A judge behind a server that does not answer."""
+    """A judge that asks no server."""
 
-    async def _ask(self, *_: Any) -> str:
-        return "True"
+    def _ask_all(self, *_: Any) -> dict[str, int]:
+        return {}
 
 
 @fuzz(

@@ -82,7 +82,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     from lift_eval.reporting.experiment import load_experiment
     from lift_eval.reporting.planning import missing_runs
     from lift_eval.reporting.render import render_experiment
-    from lift_eval.results.reading import compact_samples
+    from lift_eval.results.samples import compact_samples
 
     experiment = load_experiment(parsed.experiment)
     if parsed.workers and not parsed.ray:

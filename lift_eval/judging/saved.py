@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from lift_eval.errors import JudgeError
 from lift_eval.files import write_whole
@@ -26,12 +24,13 @@ from lift_eval.judging.judge import (
     score_names,
 )
 from lift_eval.results.full_sizes import LOOGLE_TYPES
-from lift_eval.results.reading import RESULTS_NAME, SAMPLES_NAME
+from lift_eval.results.reading import read_results
+from lift_eval.results.samples import sample_lines, write_sample_lines
+from lift_eval.results.schema import RESULTS_NAME, SAMPLES_NAME, JudgedLine, check_sample
 
 
-@dataclass(frozen=True)
-class JudgedTask:
-    """A judge's verdicts on one task of a saved run.
+class JudgedTask(BaseModel):
+    """A judge's verdicts on one task of a saved run, as they are written to ``judged_*.json``.
 
     Attributes:
         task: Name of the task.
@@ -46,6 +45,8 @@ class JudgedTask:
         causes: What the failures came from.
         values: Value of each answer by the sample's number.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     task: str
     samples: str
@@ -77,44 +78,6 @@ class Agreement:
     kappa: float
 
 
-class _KeptTask(BaseModel):
-    """What `agreements` reads of a judged task that was written."""
-
-    task: str
-    samples: str
-    judge: str
-    values: dict[str, float | None]
-
-
-class _JudgedRow(BaseModel):
-    """What a judge is asked, from a sample's row."""
-
-    question: str
-    answer: str
-    judged_as: Literal["answer", "summary"]
-    type: str | None = None
-
-
-class _Sample(BaseModel):
-    """The form of a sample as far as it is read here."""
-
-    doc: dict[str, Any]
-    doc_id: int | str
-    filtered_resps: Annotated[list[Any], Field(min_length=1)]
-    metrics: list[str]
-    filter: str = "none"
-
-
-class _Results(BaseModel):
-    """The form of a results file as far as scores are added to it."""
-
-    results: dict[str, dict[str, Any]] = {}
-    higher_is_better: dict[str, dict[str, bool | None]] = {}
-
-
-Form = TypeVar("Form", bound=BaseModel)
-
-
 def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
     """Judge the answers that lm-eval saved with ``--log_samples``, without running a model.
 
@@ -130,7 +93,8 @@ def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
         One entry per file of samples with answers to judge.
 
     Raises:
-        JudgeError: If there are no samples, or none that a judge can read, or the server refuses.
+        JudgeError: If there are no samples, or none for a judge, or the server refuses.
+        ResultsError: If the files cannot be read.
     """
     judged = []
     for path in _sample_files(results):
@@ -141,7 +105,7 @@ def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
         whole = judge.judge(list(answers.values()))
         chosen = [samples[number] for number in answers]
         task = _summary(path, chosen, list(answers.values()), whole, judge)
-        _write_json(path.with_name(_judged_name(path, judge)), asdict(task))
+        _write_json(path.with_name(_judged_name(path, judge)), task.model_dump())
         _add_to_samples(path, samples, chosen, whole)
         _add_to_results(path, task, chosen[0])
         judged.append(task)
@@ -156,7 +120,7 @@ def agreements(results: Path) -> list[Agreement]:
     """Compare every two judges that `judge_results` has asked about the same samples."""
     pattern = "judged_*.json"
     files = results.rglob(pattern) if results.is_dir() else results.parent.glob(pattern)
-    tasks = [_read(path, _KeptTask) for path in sorted(files)]
+    tasks = [_read_judged(path) for path in sorted(files)]
     found = []
     for number, first in enumerate(tasks):
         for second in tasks[number + 1 :]:
@@ -185,9 +149,9 @@ def _sample_files(results: Path) -> list[Path]:
     return files
 
 
-def _read(path: Path, form: type[Form]) -> Form:
+def _read_judged(path: Path) -> JudgedTask:
     try:
-        return form.model_validate_json(path.read_bytes())
+        return JudgedTask.model_validate_json(path.read_bytes())
     except ValueError as error:
         raise JudgeError(
             f"{path}: no whole JSON of the form that is written there; delete it and judge again"
@@ -195,28 +159,11 @@ def _read(path: Path, form: type[Form]) -> Form:
 
 
 def _read_samples(path: Path) -> list[dict[str, Any]]:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            return [
-                _read_sample(line, f"{path}, line {number}") for number, line in enumerate(stream, start=1)
-            ]
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise JudgeError(f"{path}: ends too early ({error}); delete the run's files and run again") from error
-
-
-def _read_sample(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        sample: dict[str, Any] = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise JudgeError(f"{where}: not whole JSON; delete the run's files and run again") from error
-    try:
-        form = _Sample.model_validate(sample)
-        if form.doc.get("judged_as"):
-            _JudgedRow.model_validate(form.doc)
-            TypeAdapter(str).validate_python(form.filtered_resps[0])
-    except ValueError as error:
-        raise JudgeError(f"{where}: not a sample of lm-eval 0.4; run again with 0.4.13 or newer") from error
-    return sample
+    samples = list(sample_lines(path))
+    for number, sample in enumerate(samples, start=1):
+        if sample["doc"].get("judged_as"):
+            check_sample(sample, f"{path}: line {number}", JudgedLine)
+    return samples
 
 
 def _answer(sample: dict[str, Any]) -> Answer | None:
@@ -262,8 +209,7 @@ def _add_to_samples(
         }
         sample.update(scores)
         sample["metrics"] = list(dict.fromkeys([*sample["metrics"], *scores]))
-    content = _encoded("".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
-    write_whole(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    write_sample_lines(path, samples)
 
 
 def _add_to_results(path: Path, task: JudgedTask, sample: dict[str, Any]) -> None:
@@ -271,9 +217,8 @@ def _add_to_results(path: Path, task: JudgedTask, sample: dict[str, Any]) -> Non
     date = _match(path)[2]
     found = [file for file in path.parent.glob(f"*_{date}.json") if RESULTS_NAME.fullmatch(file.name)]
     for file in found:
-        _read(file, _Results)
-        results = json.loads(file.read_text(encoding="utf-8"))
-        entries = results.get("results", {}).get(task.task)
+        results = read_results(file)
+        entries = results["results"].get(task.task)
         if entries is None:
             continue
         name, filter_name = score_names(sample["doc"])[0], sample.get("filter", "none")
@@ -304,11 +249,10 @@ def _judged_name(path: Path, judge: Judge) -> str:
 
 
 def _write_json(path: Path, content: object) -> None:
-    write_whole(path, _encoded(json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")  # of half a character it makes what JSON makes of it
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_whole(
+        path, text.encode(errors="backslashreplace")
+    )  # of half a character it makes what JSON makes of it
 
 
 def summary_lines(tasks: Iterable[JudgedTask]) -> Iterator[str]:

@@ -16,7 +16,8 @@ from lift_eval.reporting.planning import PlannedRun, plan, runs_of_rows
 from lift_eval.reporting.published import PublishedRow, published_rows
 from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Sources, find_sources, pool
 from lift_eval.results.full_sizes import shortfall
-from lift_eval.results.reading import Run, Sample
+from lift_eval.results.reading import Run
+from lift_eval.results.samples import Sample
 
 FEW_DOCUMENTS = 10
 """Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""

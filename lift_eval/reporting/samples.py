@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.results.reading import Sample
+from lift_eval.results.samples import Sample
 
 LONGEST_TEXT = 2_000
 """Longer answers and references are cut in the browser; the files hold them whole."""

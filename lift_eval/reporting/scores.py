@@ -13,7 +13,8 @@ from lift_eval.errors import ResultsError, nearest
 from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.planning import made_as_asked
-from lift_eval.results.reading import Run, Sample, TaskResult
+from lift_eval.results.reading import Run, TaskResult
+from lift_eval.results.samples import Sample
 
 SCORES_COLUMNS = (
     "row",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeAlias
@@ -9,6 +10,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lift_eval.errors import ResultsError, sentences_of
+
+DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
+RESULTS_NAME = re.compile(rf".+_({DATE})\.json")
+SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")
 
 Number: TypeAlias = Annotated[int | float, Field(ge=-1e300, le=1e300)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
@@ -103,8 +108,38 @@ class _Results(_Form):
     date: Annotated[int | float, Field(ge=0, le=2**37)] | None = None
 
 
+class _DocumentName(_Form):
+    digest: str
+    field: str
+
+
+class SampleLine(_Form):
+    """A line of a file of samples."""
+
+    doc: Group
+    filter: str = "none"
+    metrics: list[str] = []
+    filtered_resps: list[Any] = []
+    document: _DocumentName | None = None
+
+
+class _JudgedRow(_Form):
+    question: str
+    answer: str
+    judged_as: Literal["answer", "summary"]
+    type: str | None = None
+
+
+class JudgedLine(_Form):
+    """A line of a file of samples that a judge is asked about."""
+
+    doc: _JudgedRow
+    doc_id: int | str
+    filtered_resps: Annotated[list[str], Field(min_length=1)]
+
+
 def check_results(data: Mapping[str, Any]) -> None:
-    """Refuse results that reports could not read.
+    """Refuse results that could not be read.
 
     Args:
         data: The content of a results file.
@@ -112,12 +147,28 @@ def check_results(data: Mapping[str, Any]) -> None:
     Raises:
         ResultsError: With the first place that has another form.
     """
+    _check(data, _Results, "another form than results of lm-eval 0.4 have")
+
+
+def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedLine] = SampleLine) -> None:
+    """Refuse a sample that could not be read.
+
+    Args:
+        data: The content of a line.
+        where: File and line.
+        form: What is read of it.
+
+    Raises:
+        ResultsError: With the first place that has another form.
+    """
+    _check(data, form, f"{where} is no sample of lm-eval 0.4")
+
+
+def _check(data: object, form: type[_Form], what: str) -> None:
     try:
-        _Results.model_validate(data)
+        form.model_validate(data)
     except ValidationError as error:
-        raise ResultsError(
-            f"another form than results of lm-eval 0.4 have: {sentences_of(error)[0]}"
-        ) from None
+        raise ResultsError(f"{what}: {sentences_of(error)[0]}") from None
 
 
 @contextmanager

@@ -10,11 +10,12 @@ import lm_eval
 import pytest
 from lm_eval.loggers import EvaluationTracker
 
-from lift_eval.errors import JudgeError
+from lift_eval.errors import JudgeError, ResultsError
 from lift_eval.judging.judge import Judge
 from lift_eval.judging.saved import agreements, judge_results, summary_lines
 from lift_eval.results.full_sizes import LOOGLE_TYPES
-from lift_eval.results.reading import compact_samples, read_runs
+from lift_eval.results.reading import read_runs
+from lift_eval.results.samples import compact_samples
 from tests.benchmarks.harness import Echo, manager
 from tests.judging.judge_server import JudgeServer
 
@@ -208,8 +209,16 @@ def test_a_folder_without_samples_says_how_to_get_them(tmp_path: Path) -> None:
             judge_results(path, Judge("m"))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"doc": {}, "filtered_resps": []}'])
-def test_a_file_that_is_no_samples_is_one_clear_error(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "line 1 is not whole JSON"),
+        ("[]", "line 1 is no sample of lm-eval 0.4"),
+        ("{}", "line 1 is no sample of lm-eval 0.4: 'doc' is missing"),
+        ('{"doc": {"judged_as": "answer", "question": "q"}}', "'doc.answer' is missing"),
+    ],
+)
+def test_a_file_that_is_no_samples_is_one_clear_error(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "samples_t_2025-01-01T00-00-00.jsonl").write_text(content)
-    with pytest.raises(JudgeError, match="line 1: not"):
+    with pytest.raises(ResultsError, match=told):
         judge_results(tmp_path, Judge("m"))

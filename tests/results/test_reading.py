@@ -10,7 +10,8 @@ import pytest
 
 from lift_eval.document import Document
 from lift_eval.errors import ResultsError
-from lift_eval.results.reading import compact_samples, read_run, read_runs
+from lift_eval.results.reading import read_run, read_runs
+from lift_eval.results.samples import compact_samples
 from tests.reporting.helpers import DATE, LOREM, digest, rows, write_run
 
 
