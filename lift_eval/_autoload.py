@@ -95,8 +95,8 @@ def _add_model(_models: ModuleType) -> None:
     registry.model_registry.register(MODEL_NAME, target=MODEL_TARGET)
 
 
-def _note_flags(evaluator: ModuleType) -> None:
-    """Let the model know of the flags that lm-eval does not hand it."""
+def _extend_evaluator(evaluator: ModuleType) -> None:
+    """Let the model know of the flags that lm-eval does not hand it, and ask git only where there is a repository."""
     original = evaluator.simple_evaluate
     if hasattr(original, "_notes_flags"):
         return
@@ -115,7 +115,24 @@ def _note_flags(evaluator: ModuleType) -> None:
             return original(*args, **kwargs)
 
     vars(simple_evaluate)["_notes_flags"] = True
-    vars(evaluator)["simple_evaluate"] = simple_evaluate
+    vars(evaluator).update(
+        simple_evaluate=simple_evaluate, get_git_commit_hash=_quiet(evaluator.get_git_commit_hash)
+    )
+
+
+def _quiet(get_git_commit_hash: Callable[[], str | None]) -> Callable[[], str | None]:
+    """The commit that lm-eval runs in; outside of a repository there is none, and git would complain of it."""
+
+    @functools.wraps(get_git_commit_hash)
+    def commit() -> str | None:
+        import shutil
+        import subprocess
+
+        git = shutil.which("git")
+        outside = git and subprocess.run([git, "rev-parse"], capture_output=True, check=False).returncode  # noqa: S603
+        return None if outside else get_git_commit_hash()
+
+    return commit
 
 
 def _prepare_command_line(harness: ModuleType) -> None:
@@ -188,7 +205,7 @@ def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "lm_eval.models": _add_model,
     "lm_eval.tasks": _add_tasks,
-    "lm_eval.evaluator": _note_flags,
+    "lm_eval.evaluator": _extend_evaluator,
     "lm_eval._cli.harness": _prepare_command_line,
 }
 

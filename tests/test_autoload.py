@@ -275,6 +275,25 @@ def test_accelerate_launch_finds_our_tasks() -> None:
     assert "All tasks found and valid" in ran.stdout
 
 
+def test_a_run_outside_of_a_repository_says_nothing_that_is_ours_to_prevent(tmp_path: Path) -> None:
+    """Neither git's complaint nor lm-eval's warnings on rows from a function and on metrics of some rows."""
+    script = f"""
+        import os, lm_eval
+        os.chdir({str(tmp_path)!r})
+        from lm_eval.tasks import TaskManager
+        results = lm_eval.simple_evaluate(
+            model="lift", model_args="recipe=tiny_icl,store=off", tasks=["lift_tiny_longqa"], device="cpu",
+            task_manager=TaskManager(include_path={OURS!r}, include_defaults=False, metadata={{"documents": 1}}),
+        )
+        print(results["git_hash"], results["results"]["lift_tiny_longqa"]["exact_match_computation,none"])
+    """
+    ran = python("-c", textwrap.dedent(script), LMEVAL_LOG_LEVEL="WARNING")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("None 0.")
+    lines = [line for line in ran.stderr.replace("\r", "\n").splitlines() if line.strip()]
+    assert [line for line in lines if "%|" not in line and "questions" not in line] == []
+
+
 def test_simple_evaluate_knows_lift_without_an_import_of_ours(tmp_path: Path) -> None:
     checkpoint = save_checkpoint(tmp_path / "checkpoint")
     row = {

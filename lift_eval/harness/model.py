@@ -188,6 +188,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
             f"pretrained='{pretrained}' has no tokenizer that loads", "name another with tokenizer="
         ):
             super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
+        # Prompts are encoded as a whole before they are cut, so one that exceeds the window is nothing to warn of.
+        self.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
         if self._flags.chat_template:
             self.chat_template(self._flags.chat_template)
 

@@ -477,6 +477,18 @@ def test_all_wrong_arguments_are_told_at_once_before_anything_is_loaded():
     assert "'adapter.rank' must be greater than or equal to 1, got 0" in text
 
 
+def test_a_text_longer_than_the_tokenizer_s_limit_is_nothing_to_warn_of(tmp_path, caplog):
+    save_checkpoint(tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 16
+    tokenizer.save_pretrained(tmp_path)
+    ours, theirs = lift(tmp_path), HFLM(str(tmp_path), device="cpu")
+    ours.loglikelihood([scoring(LAMP, " Ann", {"context": LAMP})], disable_tqdm=True)
+    assert "Token indices" not in caplog.text
+    theirs.tok_encode(LAMP)
+    assert "Token indices" in caplog.text
+
+
 @pytest.mark.parametrize("missing", ["tokenizer", "weights", "config"])
 def test_a_broken_checkpoint_is_told_in_one_line(checkpoint, tmp_path, missing):
     names = {"tokenizer": "tokenizer", "weights": "model", "config": "config.json"}
