@@ -40,6 +40,7 @@ RECIPE = {
     "training.joint_epochs": 1,
     "training.joint_segments": False,
     "training.samples_per_step": 8,
+    "training.schedule": "constant",  # so that training starts on the first pairs
     "training.segment_tokens": 256,
     "training.stride_tokens": 128,
     "auxiliary.strategy": "sentences",

@@ -214,6 +214,33 @@ def test_pairs_of_the_model_itself_are_found_again_and_of_another_are_not(tmp_pa
     assert trained(other, PARAGRAPHS).reused == []
 
 
+def test_the_second_implementation_from_its_own_form_of_reply_to_its_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two pairs of each of six sentences, four a step, for five epochs; answers are sampled as the checkpoint says."""
+
+    def reply(request: dict[str, Any], number: int) -> str:
+        assert (request["model"], request["max_tokens"]) == ("Qwen/Qwen2.5-72B-Instruct", 8000)
+        assert 'what the last sentence states ("Mill' in request["messages"][0]["content"]
+        pairs = [{"question": f"{word} {number}?", "answer": "It was."} for word in ("Who", "When")]
+        return json.dumps({"qa_list": pairs})
+
+    answers = {}
+    with chat_server(reply) as log:
+        connect(log, monkeypatch)
+        for samples in (False, True):
+            recipe = load_recipe(
+                "v2", {"adapter.rank": 4, "precision.dtype": "float32", "decoding.max_new_tokens": 8}
+            )
+            made = Lifter(model(), tiny_tokenizer(chat_template=True), recipe)
+            made.model.generation_config.update(do_sample=samples, temperature=2.0)
+            with made.lift(FIRST) as lifted:
+                answers[samples] = lifted.answer(["When was mill 3 built?"] * 3)
+            assert lifted.record.pairs["kept"] == 12
+            assert len(lifted.record.losses) == 15
+    assert len(set(answers[False])) == 1 < len(set(answers[True]))
+
+
 def test_a_server_that_fails_midway_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail_last(request: dict[str, Any], _: int) -> Reply:
         sentence = request["messages"][0]["content"]
