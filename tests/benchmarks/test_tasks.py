@@ -77,6 +77,9 @@ PASSAGES = "Answer the question based on the given passages. Only give me the an
 PROMPTS: dict[tuple[str, str | None], str] = {
     **{(task, style): text for task in ("loogle_shortqa", "loogle_longqa") for style, text in QA_PROMPTS.items()},
     ("loogle_shortqa", None): QA_PROMPTS["loogle"],
+    ("lift_squad", None): "T\n\nX\n\nQuestion: Q?\nAnswer:",
+    ("lift_squad", "lift_v1"): QA_PROMPTS["lift_v1"],
+    ("lift_squad", "lift_v2"): "Q?",
     ("loogle_cloze", None): (
         "Please fill in the clozes based on the given long texts below. Each of the placeholder '<mask-n>' in the "
         "question could be an entity of Person, Location or Organiocation. The same masks represent the same entity. "
@@ -148,7 +151,7 @@ def test_prompts_are_the_published_ones_to_the_last_space(
     assert task.doc_to_text(row) == PROMPTS[name, style]
 
 
-@pytest.mark.parametrize("name", ["lift_longbench_qmsum", "lift_niah", "lift_tiny_shortqa"])
+@pytest.mark.parametrize("name", ["lift_longbench_qmsum", "lift_niah", "lift_squad", "lift_tiny_shortqa"])
 def test_closed_book_prompts_leave_the_document_out(name: str, data_dir: Path) -> None:
     task = small(data_dir, prompt_style="closed_book").load([name])["tasks"][name]
     row = task.eval_docs[0]
