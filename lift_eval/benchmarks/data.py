@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError, nearest, sentences_of
 from lift_eval.judging import JUDGE_VARIABLE
+from lift_eval.recipe import load_recipe
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
 MANIFEST = "fetched.json"
@@ -42,7 +43,7 @@ class Options(BaseModel):
     Attributes:
         data_dir: Folder with the benchmark's files; None reads the Hub. The environment variable
             ``LIFT_EVAL_DATA_DIR`` stands in where it is not given.
-        prompt_style: Name of one of the task's prompts; None takes the first.
+        prompt_style: Name of one of the task's prompts. None means the one that the run's recipe names, else the first.
         judge: Name of the judging model; None means no judge. ``LIFT_EVAL_JUDGE`` stands in where it is not given.
     """
 
@@ -84,12 +85,16 @@ def read_options(kind: type[AnyOptions], metadata: Mapping[str, object]) -> AnyO
     return options
 
 
-def choose_prompt(prompts: Mapping[str, str], style: str | None) -> tuple[str, str]:
+def choose_prompt(
+    prompts: Mapping[str, str], style: str | None, metadata: Mapping[str, object]
+) -> tuple[str, str]:
     """Pick a task's prompt template.
 
     Args:
         prompts: The task's templates by name, the default first.
-        style: The name asked for, or None.
+        style: The name asked for. None means the one that the run's recipe names, where the task has it, else the
+            default.
+        metadata: lm-eval's metadata and model arguments.
 
     Returns:
         The name and the template.
@@ -97,12 +102,19 @@ def choose_prompt(prompts: Mapping[str, str], style: str | None) -> tuple[str, s
     Raises:
         RecipeError: Where the task has no prompt of that name.
     """
-    name = next(iter(prompts)) if style is None else style
+    of_recipe = _style_of_recipe(metadata)
+    name = style or (of_recipe if of_recipe in prompts else next(iter(prompts)))
     if name not in prompts:
         raise RecipeError(
             "task metadata", [f"no prompt_style '{name}' for this task{nearest(name, prompts)}"]
         )
     return name, prompts[name]
+
+
+def _style_of_recipe(metadata: Mapping[str, object]) -> str:
+    recipe = metadata.get("recipe")
+    named = load_recipe(recipe).prompt.style if isinstance(recipe, str) else None
+    return str(metadata.get("prompt.style", named))
 
 
 def prompt(row: Mapping[str, Any]) -> str:

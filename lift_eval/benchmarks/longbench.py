@@ -129,7 +129,7 @@ def load(*, subtask: str, prompts: Mapping[str, str], **metadata: object) -> dic
         chinese.segmenter()  # before the run, if it is missing
     options = read_options(Options, metadata)
     styles = {LIFT_STYLE: prompts[OFFICIAL_STYLE], **prompts}
-    style, template = choose_prompt(styles, options.prompt_style)
+    style, template = choose_prompt(styles, options.prompt_style, metadata)
     shared = {"prompt_style": style, "prompt_template": template}
     lines = read_lines(subtask, options.data_dir)
     return as_dataset((row | shared for row in read_rows(lines, subtask)), FEATURES)

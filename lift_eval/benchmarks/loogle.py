@@ -82,7 +82,7 @@ def load(*, subset: str, prompts: Mapping[str, str], **metadata: object) -> dict
         RecipeError: For an option that cannot be used.
     """
     options = read_options(Options, metadata)
-    style, template = choose_prompt(prompts, options.prompt_style)
+    style, template = choose_prompt(prompts, options.prompt_style, metadata)
     if options.data_dir is None:
         path = hub_file(REPOSITORY, f"data/{FILES[subset][0]}", REVISION)
     else:

@@ -99,7 +99,7 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
         RecipeError: For an option that cannot be used.
     """
     options = read_options(NiahOptions, metadata)
-    style, template = choose_prompt(prompts, options.prompt_style)
+    style, template = choose_prompt(prompts, options.prompt_style, metadata)
     shared = {"prompt_style": style, "prompt_template": template}
     haystack = read_haystack(options.haystack_dir)
     tokens = TokenCounter.of(options.tokenizer or options.pretrained)

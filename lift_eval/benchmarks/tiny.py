@@ -36,7 +36,7 @@ def load(*, subset: str, prompts: Mapping[str, str], **metadata: object) -> dict
         **metadata: lm-eval's metadata and model arguments; see `TinyOptions`.
     """
     options = read_options(TinyOptions, metadata)
-    style, template = choose_prompt(prompts, options.prompt_style)
+    style, template = choose_prompt(prompts, options.prompt_style, metadata)
     shared = {
         "prompt_style": style,
         "prompt_template": template,

@@ -6,12 +6,13 @@ A subcommand imports what it needs when it runs, so that ``lift-eval --help`` an
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from lift_eval import __version__
-from lift_eval.cli import data, recipes, reports, runs, stores
+from lift_eval.cli import data, recipes, reports, runs, samples, stores
 from lift_eval.errors import Interrupted, LiftEvalError
 from lift_eval.harness.exit_status import USER_FAULT
 
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as interrupt:
         sys.stderr.write(f"lift-eval: {interrupt}\n")
         return interrupt.status
+    except BrokenPipeError:  # the reader has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+        return 128 + int(signal.SIGPIPE)
     except KeyboardInterrupt:
         sys.stderr.write("lift-eval: interrupted; run the same command again\n")
         return 128 + int(signal.SIGINT)
@@ -50,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lift-eval {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (runs, reports, recipes, data, stores):
+    for group in (runs, samples, reports, recipes, data, stores):
         group.add(commands)
     return parser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lift_eval.answering.generate import Decoding
 from lift_eval.errors import RecipeError, sentences_of
+from lift_eval.prompts.prompt import PromptEncoder
 
 INSTEAD = {
     "stop": "use until",
@@ -77,6 +78,17 @@ def faults_of(settings: Mapping[str, Any]) -> list[str]:
     except ValidationError as error:
         faults += sentences_of(error, _Settings)
     return faults
+
+
+def encoder_of(arguments: Sequence[Any], encoder: PromptEncoder) -> PromptEncoder:
+    """The recipe's encoder, or the one whose cut a request asks for.
+
+    Args:
+        arguments: Of the request, as lm-eval hands them on.
+        encoder: The recipe's.
+    """
+    settings = arguments[-1]
+    return encoder.halving if isinstance(settings, dict) and settings.get(TRUNCATE) == HALVES else encoder
 
 
 def read_decoding(settings: Mapping[str, Any], most_tokens: int, task: str) -> Decoding:

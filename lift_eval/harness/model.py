@@ -43,7 +43,7 @@ from lift_eval.harness.arguments import ARGUMENTS, read_arguments
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
-from lift_eval.harness.generation import HALVES, TRUNCATE, read_decoding
+from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
@@ -55,7 +55,7 @@ from lift_eval.models.loading import (
     load_model,
     resolve_device,
 )
-from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
 
@@ -368,7 +368,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 if kind == "generate_until":
                     decoding = self._decoding(request)
                     if self._cluster is None:
-                        self._encoder(request).check_room(prompt, decoding.max_new_tokens)
+                        encoder_of(request.arguments, self.lifter.encoder).check_room(
+                            prompt, decoding.max_new_tokens
+                        )
                 documents.append(document)
         if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
             logger.warning(
@@ -433,13 +435,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         if self.recipe.prompt.document == "none":
             prompt = prompt.without_document()
         with _named(request):
-            return self._encoder(request).encode(prompt, reserve)
-
-    def _encoder(self, request: Request) -> PromptEncoder:
-        """The recipe's encoder, or the one whose cut the request asks for."""
-        settings = request.arguments[-1]
-        halves = isinstance(settings, dict) and settings.get(TRUNCATE) == HALVES
-        return self.lifter.encoder.halving if halves else self.lifter.encoder
+            return encoder_of(request.arguments, self.lifter.encoder).encode(prompt, reserve)
 
     def _encode_scored(self, request: Request, document: Document | None) -> tuple[EncodedPrompt, list[int]]:
         """Token ids of a context, its middle cut where it is too long, and of its continuation."""

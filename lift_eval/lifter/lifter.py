@@ -45,6 +45,7 @@ from lift_eval.store import (
     run_identity,
 )
 from lift_eval.synthesis.generators import make_generator
+from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis, Synthesizer
 from lift_eval.training.finetune import column_cost_of, finetune
 from lift_eval.training.pair_samples import PairSamples
@@ -232,6 +233,11 @@ class Lifter:
                 f"document {start!r} has less than two tokens, and fine-tuning predicts each token from those before "
                 "it; leave it out, or use the recipe icl"
             )
+
+    def kept_pairs(self, document: Document) -> tuple[Pair, ...] | None:
+        """A document's question-answer pairs in the store; None where it has none."""
+        found = self.synthesizer.find(document, document_seed(self.recipe.seed, document))
+        return None if found is None else found.pairs
 
     def restore(self, learned: Mapping[str, torch.Tensor]) -> None:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""

@@ -177,7 +177,7 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         return
     asked = document_tokens // SENTENCE_TOKENS if auxiliary.strategy == "sentences" else 1
     for kind in auxiliary.prompts:
-        closed_book = kind == "closed_book"
+        closed_book = auxiliary.leaves_document_out(kind)
         prompt = _prompt(recipe, document_tokens, window, closed_book=closed_book)
         frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
         contexts = alike(auxiliary.pairs * asked, *prompt)
@@ -206,7 +206,8 @@ def _prompt(recipe: Recipe, document_tokens: int, window: int, *, closed_book: b
     if closed_book:
         return QUESTION_TOKENS, QUESTION_TOKENS // 2
     whole = document_tokens + QUESTION_TOKENS
-    most = min(recipe.prompt.max_tokens, window - recipe.decoding.max_new_tokens)
+    answer = recipe.decoding.max_new_tokens
+    most = min(recipe.prompt.max_tokens - answer * recipe.prompt.max_tokens_with_answer, window - answer)
     length = max(min(whole, most), 2)
     # Where all of the prompt is cut, each question moves the cut.
     moves = whole > most and recipe.prompt.truncate == "prompt"

@@ -27,7 +27,7 @@ NOT_DECISIVE = {"name", "description", "reproduces", "compute"}
 def _check_variables(key: str, template: str, known: Set[str], needed: Set[str] = frozenset()) -> None:
     """Refuse a template that does not parse, uses what it is not given, or lacks what it needs."""
     try:
-        used = meta.find_undeclared_variables(SandboxedEnvironment().parse(template))
+        used = _variables(template)
     except TemplateSyntaxError as error:
         raise ValueError(
             f"'{key}' must be a Jinja template that parses, got {error.message} in line {error.lineno}"
@@ -37,6 +37,10 @@ def _check_variables(key: str, template: str, known: Set[str], needed: Set[str] 
             f"'{key}' must be a Jinja template of {', '.join(sorted(known))}, got one of "
             f"{', '.join(sorted(used)) or 'nothing'}"
         )
+
+
+def _variables(template: str) -> Set[str]:
+    return meta.find_undeclared_variables(SandboxedEnvironment().parse(template))
 
 
 PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
@@ -295,6 +299,15 @@ class AuxiliarySettings(Settings):
             return "json"
         return "text" if self.strategy == "paragraphs" else "labels"
 
+    def leaves_document_out(self, prompt: Literal["test", "closed_book"]) -> bool:
+        """Whether a pair is trained without the document in one of the prompts."""
+        return prompt == "closed_book" or "document" not in _variables(self.template or "{{ document }}")
+
+    @property
+    def trains_closed_book(self) -> bool:
+        """Whether there are pairs, and a prompt of theirs without the document."""
+        return self.strategy != "none" and any(map(self.leaves_document_out, self.prompts))
+
     @property
     def pairs_in_reply(self) -> int:
         """Pairs that one request asks for."""
@@ -332,6 +345,9 @@ class PromptSettings(Settings):
     question_tokens: PositiveInt = 256
     """Room kept for all but the document with ``truncate: document``. Questions that fit it share one cut of the
     document, so that it is read once for all of them."""
+    style: str | None = None
+    """Name of the task's prompt in lm-eval, where the run's metadata name none and the task has it. None means the
+    task's first."""
     template: str = (
         "The article {{ title }}: \n{{ document }}\nPlease answer the question based on {{ title }}.\n"
         "Question: {{ question }}\nAnswer: "

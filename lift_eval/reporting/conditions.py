@@ -276,7 +276,7 @@ CONDITIONS = (
     Condition("revision", _revision, ("revision=",)),
     Condition("tokenizer", _of_arguments("tokenizer"), ("tokenizer=",)),
     Condition("document field", _of_arguments("document_field"), ("document_field=",)),
-    Condition("prompt style", _of_samples("prompt_style"), ("--metadata",)),
+    Condition("prompt style", _of_samples("prompt_style"), ("--metadata", "prompt.style")),
     Condition("document in the prompt", _of_prompt("document"), ("prompt.document",)),
     Condition(
         "most prompt tokens",

@@ -82,7 +82,7 @@ class Synthesizer:
         ahead = self._ahead.pop(document.digest, None)
         if ahead is not None:
             return Synthesis(ahead)
-        found = self._find(document, seed)
+        found = self.find(document, seed)
         if found is not None:
             return Synthesis(found, reused=True)
         if self.settings.in_background:
@@ -96,7 +96,7 @@ class Synthesizer:
         """Make the pairs of a document that comes later, after those begun before; needs a server."""
         if not self.settings.in_background or document.digest in self._ahead:
             return
-        if self._find(document, seed) is None:
+        if self.find(document, seed) is None:
             self._latest = self._stream(document, seed, after=self._latest)
             self._ahead[document.digest] = self._latest
 
@@ -104,7 +104,8 @@ class Synthesizer:
         make = partial(stream_pairs, document, self.settings, self.generator, seed)
         return PairStream(make, partial(self._keep, document, seed), after)
 
-    def _find(self, document: Document, seed: int) -> PairYield | None:
+    def find(self, document: Document, seed: int) -> PairYield | None:
+        """A document's pairs in the store; None where it has none."""
         kept = self.store.load(Pairs, self._key(document, seed)) if self.store is not None else None
         return PairYield.from_json(kept.model_dump()) if kept is not None else None
 

@@ -7,6 +7,7 @@ the missing part. The loss counts the segment only.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -14,8 +15,11 @@ from torch import Generator, Tensor
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segments
 
+Windows: TypeAlias = tuple[slice, slice]
+"""Ranges of a document's tokens: a front window and a back window."""
 
-def draw_windows(length: int, window_tokens: int, generator: Generator) -> tuple[slice, slice]:
+
+def draw_windows(length: int, window_tokens: int, generator: Generator) -> Windows:
     """Draw a window of the document's front and one of its back.
 
     Their lengths sum to ``window_tokens``: the front's is uniform in [0, window_tokens). The front window lies at a
@@ -44,7 +48,7 @@ def contextualized_samples(
     length: int,
     stride: int,
     *,
-    windows: list[tuple[slice, slice]],
+    windows: list[Windows],
     ellipsis: Tensor,
     instruction: Tensor,
 ) -> list[Sample]:
@@ -71,7 +75,7 @@ def frozen_recitations(
     ids: Tensor,
     parts: Sequence[Tensor],
     *,
-    windows: tuple[slice, slice],
+    windows: Windows,
     ellipsis: Tensor,
     instruction: Tensor,
 ) -> list[Sample]:

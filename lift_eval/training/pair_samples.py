@@ -57,14 +57,15 @@ class PairSamples:
     def _encode_next(self) -> bool:
         """Encode the next pair that can be trained; false where there is none."""
         for pair in self._arriving:
-            samples = self._samples(pair)
+            samples = self.samples(pair)
             if samples:
                 self._encoded.append(samples)
                 return True
             self.untrainable += 1
         return False
 
-    def _samples(self, pair: Pair) -> tuple[Sample, ...]:
+    def samples(self, pair: Pair) -> tuple[Sample, ...]:
+        """A pair in each of the recipe's prompts; nothing where it does not fit."""
         try:
             return tuple(self._encode(pair, prompt) for prompt in self.settings.prompts)
         except DocumentError:

@@ -8,11 +8,26 @@ from torch import Tensor
 from lift_eval.training.samples import Sample
 
 
-def segments(ids: Tensor, length: int, stride: int) -> list[Tensor]:
-    """Slice a document into overlapping segments.
+def segment_ranges(tokens: int, length: int, stride: int) -> list[slice]:
+    """Where the overlapping segments of a document lie.
 
     Segments start at 0, stride, 2 * stride, ...; the one that reaches the end is the last, since each further one
     would hold no token that it does not hold (the published code keeps those tails; docs/deviations.md).
+
+    Args:
+        tokens: Tokens of the document.
+        length: Tokens of a segment.
+        stride: Tokens between the starts of neighbours, at most ``length``.
+
+    Returns:
+        Ranges of tokens; together they hold every token. A document shorter than a segment is one segment.
+    """
+    count = 1 + max(0, -(-(tokens - length) // stride))
+    return [slice(start, min(start + length, tokens)) for start in range(0, count * stride, stride)]
+
+
+def segments(ids: Tensor, length: int, stride: int) -> list[Tensor]:
+    """Slice a document into overlapping segments; see `segment_ranges`.
 
     Args:
         ids: Token ids of the document, shape (n,), without special tokens.
@@ -20,10 +35,9 @@ def segments(ids: Tensor, length: int, stride: int) -> list[Tensor]:
         stride: Tokens between the starts of neighbours, at most ``length``.
 
     Returns:
-        Views of ``ids``; together they hold every token. A document shorter than a segment is one segment.
+        Views of ``ids``.
     """
-    count = 1 + max(0, -(-(len(ids) - length) // stride))
-    return [ids[start : start + length] for start in range(0, count * stride, stride)]
+    return [ids[span] for span in segment_ranges(len(ids), length, stride)]
 
 
 def segment_samples(ids: Tensor, length: int, stride: int) -> list[Sample]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 
 import torch
@@ -11,11 +12,16 @@ from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.synthesis.passages import split_paragraphs
-from lift_eval.training.contextualized import contextualized_samples, draw_windows, frozen_recitations
+from lift_eval.training.contextualized import (
+    Windows,
+    contextualized_samples,
+    draw_windows,
+    frozen_recitations,
+)
 from lift_eval.training.finetune import step_samples
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
-from lift_eval.training.segments import segment_samples, segments
+from lift_eval.training.segments import segment_ranges, segment_samples, segments
 
 
 def overlaps(recipe: Recipe) -> bool:
@@ -62,12 +68,13 @@ def build_epochs(
     if training.freezes_context:
         yield from _build_steps(document, recipe, encoder, pairs, generator)
         return
+    draw = partial(draw_windows, window_tokens=training.window_tokens, generator=generator)
     drawn: list[Sample] = []
     for epoch in range(training.epochs):
         joint = epoch - training.context_epochs
         wanted = training.joint_segments if joint >= 0 else True
         if wanted and (not drawn or (training.contextualized and training.window_draw == "epoch")):
-            drawn = _segment_samples(document, recipe, encoder, generator)
+            drawn = stage_segments(document, recipe, encoder, draw)
         segment_part = drawn if wanted else []
         pair_part = pairs.epoch(joint) if joint >= 0 else ()
         samples = chain(segment_part, pair_part)
@@ -116,9 +123,17 @@ def _around(recipe: Recipe, encoder: PromptEncoder) -> tuple[torch.Tensor, torch
     return ellipsis, instruction
 
 
-def _segment_samples(
-    document: Document, recipe: Recipe, encoder: PromptEncoder, generator: torch.Generator
+def stage_segments(
+    document: Document, recipe: Recipe, encoder: PromptEncoder, draw: Callable[[int], Windows]
 ) -> list[Sample]:
+    """One sample of each segment of a document.
+
+    Args:
+        document: The document.
+        recipe: What to do.
+        encoder: Of the recipe's prompts.
+        draw: Draws windows for a segment of a document of so many tokens; called in the order of the segments.
+    """
     training = recipe.training
     length, stride = training.segment_tokens, training.stride_tokens
     if recipe.auxiliary.strategy == "paragraphs":
@@ -129,13 +144,12 @@ def _segment_samples(
     ids = document_ids(document, recipe, encoder)
     if not training.contextualized:
         return segment_samples(ids, length, stride)
-    count = len(segments(ids, length, stride))
     ellipsis, instruction = _around(recipe, encoder)
     return contextualized_samples(
         ids,
         length,
         stride,
-        windows=[draw_windows(len(ids), training.window_tokens, generator) for _ in range(count)],
+        windows=[draw(len(ids)) for _ in segment_ranges(len(ids), length, stride)],
         ellipsis=ellipsis,
         instruction=instruction,
     )

@@ -235,12 +235,22 @@ def test_arguments_of_the_model_are_no_slips() -> None:
 
 def test_prompts_are_chosen_by_name() -> None:
     prompts = {"loogle": "{context} Q: {question}", "closed_book": "Q: {question}"}
-    assert data.choose_prompt(prompts, None) == ("loogle", prompts["loogle"])
-    assert data.choose_prompt(prompts, "closed_book")[1] == "Q: {question}"
+    assert data.choose_prompt(prompts, None, {}) == ("loogle", prompts["loogle"])
+    assert data.choose_prompt(prompts, "closed_book", {})[1] == "Q: {question}"
     with pytest.raises(
         RecipeError, match="no prompt_style 'close_book' for this task; did you mean 'closed_book'"
     ):
-        data.choose_prompt(prompts, "close_book")
+        data.choose_prompt(prompts, "close_book", {})
+
+
+def test_a_recipe_names_the_prompt_where_the_run_does_not() -> None:
+    prompts = {"loogle": "{context} Q: {question}", "lift_v1": "{context} {question}"}
+    published = {"recipe": "llama3_loogle"}
+    assert data.choose_prompt(prompts, None, published)[0] == "lift_v1"
+    assert data.choose_prompt(prompts, "loogle", published)[0] == "loogle"
+    assert data.choose_prompt(prompts, None, {**published, "prompt.style": "loogle"})[0] == "loogle"
+    assert data.choose_prompt(prompts, None, {"recipe": "lora"})[0] == "loogle"
+    assert data.choose_prompt({"longbench": "{context}"}, None, published)[0] == "longbench"
 
 
 @given(st.text(), st.text())

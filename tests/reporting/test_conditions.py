@@ -125,6 +125,7 @@ TRACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "--seed": (EXAMPLES | config(fewshot_seed=1), config(fewshot_seed=2)),
     "--gen_kwargs": ({}, {"generation": {"do_sample": True}}),
     "--metadata": ({}, {"data": [{**row, "prompt_style": "closed_book"} for row in rows(2, 2)]}),
+    "prompt.style": ({}, {"data": [{**row, "prompt_style": "closed_book"} for row in rows(2, 2)]}),
     "--limit": ({}, config(limit=5.0)),
     "--include_path": ({}, {"versions": {"task": 2}}),
 }

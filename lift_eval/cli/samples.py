@@ -1,0 +1,238 @@
+"""``lift-eval samples``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
+
+from lift_eval.cli.shared import say
+from lift_eval.errors import DocumentError
+
+if TYPE_CHECKING:
+    from lift_eval.benchmarks.data import Line
+    from lift_eval.cli.shared import Commands
+    from lift_eval.document import Document
+    from lift_eval.harness.questions import Question
+    from lift_eval.lifter.listing import ListedSample
+    from lift_eval.prompts.prompt import PromptEncoder
+    from lift_eval.recipe import Recipe
+    from lift_eval.synthesis.replies import Pair
+    from lift_eval.training.contextualized import Windows
+
+CLOSED_BOOK = "closed_book"
+"""Name of the prompt that leaves the document out, in the tasks that have one."""
+NOT_SUPERVISED = -100
+"""Label of a token that the loss does not count, as torch has it."""
+SHOWN_CHARACTERS = 400
+"""Of a text that is read or learned; the middle of a longer one is left out."""
+
+logger = logging.getLogger(__name__)
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    samples = commands.add_parser(
+        "samples",
+        help="what a document is trained on and asked, before anything is trained",
+        description="Prints every training sample and test prompt of a document of a task. What is learned stands "
+        "between ⟦ and ⟧. No weights are loaded, unless the store may hold the document's pairs.",
+    )
+    samples.add_argument("task", metavar="TASK", help="a task of lm-eval or of ours")
+    samples.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
+    samples.add_argument(
+        "--model", help="folder or Hub name; a tokenizer alone will do; default: the bundled one"
+    )
+    samples.add_argument(
+        "--document", type=_count, default=0, metavar="N", help="number in the task, from 0 (0)"
+    )
+    samples.add_argument(
+        "--metadata", type=_mapping, default={}, metavar="JSON", help="as lm-eval's --metadata"
+    )
+    samples.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="FILE",
+        help="JSON lines of question, answer; default: those in the store",
+    )
+    samples.add_argument(
+        "--windows",
+        type=Path,
+        metavar="FILE",
+        help="JSON lines of front, back, each a range of the document's tokens, one line a segment; default: drawn by "
+        "the recipe's seed",
+    )
+    samples.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, with ids and labels"
+    )
+    samples.set_defaults(work=_samples)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got '{text}'")
+    return int(text)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got '{text}'")
+    return value
+
+
+def _samples(parsed: argparse.Namespace) -> int:
+    from lift_eval.lifter.listing import list_samples
+    from lift_eval.recipe import load_recipe
+    from lift_eval.training.stages import document_ids
+
+    name = parsed.recipe or ("lora" if parsed.model else "tiny")
+    recipe = load_recipe(name)
+    encoder = _encoder(parsed.model, recipe)
+    document, questions = _ask(parsed, {"recipe": name, **parsed.metadata}, recipe, encoder)
+    pairs = _pairs(parsed, recipe, document)
+    windows = _read_windows(parsed.windows) if parsed.windows else None
+    show = _as_json if parsed.json else partial(_as_text, encoder.tokenizer)
+    if not parsed.json:
+        tokens = len(document_ids(document, recipe, encoder))
+        say(
+            f"document {parsed.document} of {parsed.task}: {document.name}, {tokens} tokens; recipe {recipe.name}\n"
+        )
+    for listed in list_samples(document, recipe, encoder, pairs, windows):
+        sample = listed.sample
+        say(show(_describe(listed), sample.context.tolist(), sample.target.tolist()))
+    for index, question in enumerate(questions):
+        say(show({"kind": "test_prompt", "index": index}, question.ids, None))
+    return 0
+
+
+def _encoder(model: str | None, recipe: Recipe) -> PromptEncoder:
+    from lift_eval.models.loading import BUNDLED, context_window, load_config, load_tokenizer
+    from lift_eval.prompts.prompt import PromptEncoder
+
+    source = model or str(BUNDLED)
+    tokenizer = load_tokenizer(source, bos=recipe.prompt.bos)
+    window = sys.maxsize if _is_tokenizer_alone(model) else context_window(load_config(source), tokenizer)
+    return PromptEncoder(tokenizer, recipe.prompt, window)
+
+
+def _is_tokenizer_alone(model: str | None) -> bool:
+    """Whether a folder holds no model; then prompts have no window to fit."""
+    return model is not None and Path(model).is_dir() and not (Path(model) / "config.json").is_file()
+
+
+def _ask(
+    parsed: argparse.Namespace, metadata: Mapping[str, Any], recipe: Recipe, encoder: PromptEncoder
+) -> tuple[Document, list[Question]]:
+    """The document and its questions; where pairs are trained closed-book, each question is put closed-book too."""
+    from lm_eval.tasks import TaskManager
+
+    from lift_eval._autoload import task_names, tasks_folder
+    from lift_eval.harness.questions import ask, choose_document, load_task, prompt_styles
+
+    def load(**more: str) -> Any:  # noqa: ANN401 - lm-eval's Task
+        manager = TaskManager(
+            include_path=str(tasks_folder()),
+            include_defaults=parsed.task not in task_names(),
+            metadata={**metadata, **more},
+        )
+        return load_task(parsed.task, manager)
+
+    task = load()
+    document, rows = choose_document(task, parsed.document)
+    questions = ask(task, document, rows, encoder)
+    if not recipe.auxiliary.trains_closed_book or "prompt_style" in metadata:
+        return document, questions
+    if CLOSED_BOOK in prompt_styles(task):
+        closed_book = ask(load(prompt_style=CLOSED_BOOK), document, rows, encoder)
+    else:
+        closed_book = [question.without_document() for question in questions]
+    return document, list(chain.from_iterable(zip(questions, closed_book, strict=True)))
+
+
+def _pairs(parsed: argparse.Namespace, recipe: Recipe, document: Document) -> Sequence[Pair]:
+    """The document's pairs from the file, else from the store."""
+    from lift_eval.lifter.lifter import Lifter
+    from lift_eval.store import Pairs, open_store
+
+    if recipe.auxiliary.strategy == "none" or not recipe.trains:
+        return ()
+    if parsed.pairs:
+        return _read_pairs(parsed.pairs)
+    store = open_store()
+    may_have = store is not None and any(entry.kind == Pairs.kind for entry in store.entries())
+    if may_have and not _is_tokenizer_alone(parsed.model):
+        kept = Lifter.from_pretrained(parsed.model, recipe, store=store).kept_pairs(document)
+        if kept is not None:
+            return kept
+    logger.warning("the store has no pairs of this document, so they are left out; name a file with --pairs")
+    return ()
+
+
+def _read_pairs(path: Path) -> list[Pair]:
+    from lift_eval.synthesis.replies import Pair
+
+    return [Pair(line.text("question"), line.text("answer")) for line in _lines(path)]
+
+
+def _read_windows(path: Path) -> list[Windows]:
+    return [(_range(line, "front"), _range(line, "back")) for line in _lines(path)]
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    from lift_eval.benchmarks.data import read_jsonl
+
+    if not path.is_file():
+        raise DocumentError(f"{path} is no file; name one of JSON lines")
+    return read_jsonl(path)
+
+
+def _range(line: Line, name: str) -> slice:
+    value = line.get(name)
+    if not isinstance(value, list) or [type(end) for end in value] != [int, int]:
+        raise line.fault(f"'{name}' must be a range of tokens, such as [0, 512], got {value!r}")
+    return slice(*value)
+
+
+def _describe(listed: ListedSample) -> dict[str, Any]:
+    """What a training sample is, and where it lies in the document."""
+    front, back = listed.windows or (None, None)
+    ranges = {"segment": listed.segment, "front": front, "back": back}
+    places = {name: [span.start, span.stop] for name, span in ranges.items() if span is not None}
+    return {"kind": listed.kind, "index": listed.index, **places}
+
+
+def _as_json(what: Mapping[str, Any], read: list[int], learned: list[int] | None) -> str:
+    labels = None if learned is None else [NOT_SUPERVISED] * len(read) + learned
+    return json.dumps({**what, "ids": read + (learned or []), "labels": labels})
+
+
+def _as_text(tokenizer: Any, what: Mapping[str, Any], read: list[int], learned: list[int] | None) -> str:  # noqa: ANN401
+    """A heading, and the text below it."""
+    facts = [
+        f"{name} {what[name][0]}-{what[name][1]}" for name in ("segment", "front", "back") if name in what
+    ]
+    facts.append(f"{len(read) + len(learned or [])} tokens")
+    text = _shown(tokenizer.decode(read))
+    if learned is not None:
+        facts.append(f"{len(learned)} supervised")
+        text += f"⟦{_shown(tokenizer.decode(learned))}⟧"
+    return f"{what['kind']} {what['index']}: {', '.join(facts)}\n{indent(text, '    ')}\n"
+
+
+def _shown(text: str) -> str:
+    """A text, without its middle where it is long."""
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    half = SHOWN_CHARACTERS // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
