@@ -69,7 +69,7 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
         RecipeError: For an option that cannot be used.
     """
     options = read_options(SquadOptions, metadata)
-    style, template = choose_prompt(prompts, options.prompt_style)
+    style, template = choose_prompt(prompts, options.prompt_style, metadata)
     shared = {"prompt_style": style, "prompt_template": template}
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
