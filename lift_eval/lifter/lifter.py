@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,7 @@ class Lifter:
         """
         recipe = self.recipe
         # Some adapters take a part of the base with them, so that even their base computes a little differently.
-        adapter = f"{recipe.adapter.model_dump_json()} {recipe.precision.model_dump_json()}"
+        base = [group.model_dump(mode="json") for group in (recipe.adapter, recipe.precision)]
         generator = make_generator(
             recipe.auxiliary,
             recipe.precision,
@@ -260,9 +261,7 @@ class Lifter:
             tokenizer=self.tokenizer,
             window=self.window,
             base=partial(unadapted, self.model, self._initial),
-            identity=run_identity(self._base, self.tokenizer, recipe_digest=adapter, window=self.window)
-            if self.store
-            else "",
+            identity=self._identity(base) if self.store else "",
         )
         return Synthesizer(recipe.auxiliary, generator, self.store)
 
@@ -276,8 +275,11 @@ class Lifter:
     @cached_property
     def identity(self) -> str:
         """Identity of what all documents of a run have in common."""
+        return self._identity(self.recipe.training_digest)
+
+    def _identity(self, settings: object) -> str:
         return run_identity(
-            self._base, self.tokenizer, recipe_digest=self.recipe.training_digest, window=self.window
+            self._base, self.tokenizer, settings=settings, window=self.window, module=__name__
         )
 
     @cached_property
@@ -595,9 +597,7 @@ class LiftedDocument:
             self._key,
             [prompt.ids for prompt in prompts],
             adapted=self._adapted,
-            max_new_tokens=decoding.max_new_tokens,
-            stop=decoding.stop,
-            options=dict(decoding.options),
+            decoding=asdict(decoding),
         )
 
     @property

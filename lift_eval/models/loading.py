@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+from transformers.utils import cached_file
 
 from lift_eval.errors import CheckpointError
 from lift_eval.models.malloc import return_large_blocks
@@ -205,6 +206,27 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
             f"({', '.join(config.architectures or []) or 'no architecture'}); use a decoder-only checkpoint"
         )
     return config
+
+
+def checkpoint_version(name: str) -> str:
+    """What tells a checkpoint from what its name meant at another time; no weights are read.
+
+    Args:
+        name: Folder or Hub name.
+
+    Returns:
+        Name, size and time of each file of a folder; the commit of a name on the Hub.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    _refuse_missing_folder(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()]
+        return str(sorted(files))
+    with checkpoint_errors(f"'{name}' is no checkpoint", "give its folder, or its name on the Hub"):
+        return Path(cached_file(name, "config.json")).parent.name
 
 
 def _is_causal(config: Any, *, trusted: bool) -> bool:  # noqa: ANN401

@@ -8,6 +8,7 @@ A recipe is a YAML file, from ``shipped/`` or the user's own. It holds only what
 
 from lift_eval.recipe.loading import differences, load_recipe, shipped_recipes
 from lift_eval.recipe.settings import (
+    TRANSPORT,
     Adapter,
     AuxiliarySettings,
     ComputeSettings,
@@ -24,6 +25,7 @@ from lift_eval.recipe.settings import (
 )
 
 __all__ = [
+    "TRANSPORT",
     "Adapter",
     "AuxiliarySettings",
     "ComputeSettings",

@@ -20,7 +20,12 @@ from pydantic import (
 
 from lift_eval.errors import keys_of
 
-NOT_DECISIVE = {"name", "description", "reproduces", "compute"}
+TRANSPORT = {"retries", "timeout_seconds"}
+"""Keys of ``auxiliary`` that say how long a server is waited for."""
+NOT_DECISIVE: dict[str, bool | set[str]] = {
+    **dict.fromkeys(("name", "description", "reproduces", "compute"), True),
+    "auxiliary": TRANSPORT,
+}
 """Parts of a recipe that change no result."""
 
 
@@ -285,6 +290,20 @@ class AuxiliarySettings(Settings):
         return self
 
     @property
+    def resolved(self) -> AuxiliarySettings:
+        """The same settings said in full, with the strategy's own ways in the place of None."""
+        if self.strategy == "none":
+            return AuxiliarySettings()
+        return self.model_copy(
+            update={
+                "request": self.request_template,
+                "reply": self.reply_format,
+                "evidence": self.needs_evidence,
+                "max_tokens": self.reply_tokens,
+            }
+        )
+
+    @property
     def request_template(self) -> str:
         """The recipe's request, or the strategy's own."""
         own = {"passages": PASSAGES_REQUEST, "sentences": SENTENCES_REQUEST, "paragraphs": PARAGRAPHS_REQUEST}
@@ -490,7 +509,8 @@ class Recipe(Settings):
     @property
     def digest(self) -> str:
         """Hash of all that decides the results: 16 hexadecimal digits, without names, texts and ``compute``."""
-        decisive = self.model_dump(mode="json", exclude=NOT_DECISIVE)
+        said_in_full = self.model_copy(update={"auxiliary": self.auxiliary.resolved})
+        decisive = said_in_full.model_dump(mode="json", exclude=NOT_DECISIVE)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -136,7 +136,7 @@ class RunRecord:
     Attributes:
         documents: In the order in which they were worked on.
         load_seconds: Time to load the base model.
-        questions_without_document: Requests that the base model answered, since they have no document.
+        questions_without_document: Those that the base model answered, since they have no document.
         processes: Processes or workers that shared the documents.
         wall_seconds: Time from the first request to the last answer; ``seconds`` of the documents add up those of all
             processes.

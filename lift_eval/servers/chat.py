@@ -113,6 +113,7 @@ class ChatClient:
             max_retries=retries,
         )
         url = client.base_url
+        self.address = str(url)
         self.place = f"{url.host}:{url.port}" if url.port else url.host
         """Name and port of the server."""
         self.slots = asyncio.Semaphore(concurrency)

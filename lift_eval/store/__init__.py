@@ -5,6 +5,7 @@ A cache in every sense: it may be deleted, shared or damaged at any time, and a 
 
 from __future__ import annotations
 
+from lift_eval.store.code import code_identity
 from lift_eval.store.entries import Answers, KeptAnswer, Pairs, Payload, Training
 from lift_eval.store.identity import answers_key, base_identity, entry_key, pairs_key, run_identity
 from lift_eval.store.locate import default_folder, open_store
@@ -21,6 +22,7 @@ __all__ = [
     "Training",
     "answers_key",
     "base_identity",
+    "code_identity",
     "default_folder",
     "entry_key",
     "open_store",

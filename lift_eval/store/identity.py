@@ -1,31 +1,31 @@
 """Keys of the store: hashes of all that decides what an entry holds.
 
 A key that misses something would give one run the results of another, so whatever could change a result is in it,
-and doubt is settled for training anew: the weights in memory rather than the name they were loaded by, the code of
-this package rather than its version.
+and doubt is settled for training anew: the weights in memory rather than the name they were loaded by, the code that
+makes a result rather than this package's version.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
+import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lift_eval.store.code import code_identity, hash_of_file
+
 FORMAT = 1
 """Version of the entries' format; entries of another version are not found."""
 
-LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
-CODE = ("adapters", "answering", "document.py", "lifter", "models", "prompts", "synthesis", "training")
-"""Parts of this package that decide what an adapter learns and what is answered."""
+KNOWN_BY_VERSION = {"torch", "transformers", "bitsandbytes", "peft"}
+"""Libraries of which layers and tokenizers come; their versions are part of the code's identity."""
 
 _READERS = 8
 
@@ -40,14 +40,15 @@ def entry_key(kind: str, **parts: object) -> str:
     return _hash_of({"kind": kind, "format": FORMAT, "parts": parts})
 
 
-def run_identity(base: str, tokenizer: Any, *, recipe_digest: str, window: int) -> str:  # noqa: ANN401
+def run_identity(base: str, tokenizer: Any, *, settings: object, window: int, module: str) -> str:  # noqa: ANN401
     """Identity of all that the documents of a run have in common.
 
     Args:
         base: Of the base model, from `base_identity`.
         tokenizer: A fast tokenizer.
-        recipe_digest: The recipe's digest; it holds the seed.
+        settings: Those of the recipe that decide, with the seed; plain data.
         window: Most tokens of a prompt with its answer.
+        module: Full name of the module of this package that makes what is kept.
 
     Returns:
         64 hexadecimal digits.
@@ -56,16 +57,15 @@ def run_identity(base: str, tokenizer: Any, *, recipe_digest: str, window: int) 
         {
             "base": base,
             "tokenizer": _tokenizer_identity(tokenizer),
-            "recipe": recipe_digest,
+            "settings": settings,
             "window": window,
-            "code": _code_identity(),
-            "libraries": _library_versions(),
+            "code": code_identity(module),
         }
     )
 
 
 def base_identity(model: nn.Module) -> str | None:
-    """Identity of a base model: of its configuration and of every weight as it is in memory.
+    """Identity of a base model: of its configuration, its code, and every weight and buffer as it is in memory.
 
     Neither a name nor a file says what is in memory: a folder can be rewritten under its name, weights can be
     changed or quantized after loading. Hashing what is there costs less than loading it.
@@ -76,7 +76,8 @@ def base_identity(model: nn.Module) -> str | None:
     Returns:
         64 hexadecimal digits; none where weights are not in memory (offloaded to disk), so that nothing is known.
     """
-    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    state = {**dict(model.named_buffers()), **model.state_dict()}  # which leaves some buffers out
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if any(tensor.is_meta for tensor in tensors.values()):
         return None
     with ThreadPoolExecutor(_READERS) as readers:  # hashing and copying let other threads run
@@ -86,6 +87,7 @@ def base_identity(model: nn.Module) -> str | None:
     return _hash_of(
         {
             "class": type(model).__name__,
+            "sources": _sources_of({type(module) for module in model.modules()}),
             "config": _without_origin(config.to_dict()),
             "generation": _without_origin(generation.to_dict()) if generation is not None else {},
             "attention": str(getattr(config, "_attn_implementation", "")),
@@ -96,13 +98,7 @@ def base_identity(model: nn.Module) -> str | None:
 
 
 def answers_key(
-    adapter: str,
-    prompts: Iterable[Sequence[int]],
-    *,
-    adapted: bool,
-    max_new_tokens: int,
-    stop: Sequence[str],
-    options: object,
+    adapter: str, prompts: Iterable[Sequence[int]], *, adapted: bool, decoding: Mapping[str, object]
 ) -> str:
     """Key of the answers to all prompts that are decoded together.
 
@@ -113,21 +109,18 @@ def answers_key(
         adapter: The adapter's key.
         prompts: Token ids of each prompt, in order.
         adapted: Whether the adapter was on.
-        max_new_tokens: Most tokens of an answer.
-        stop: Strings that end an answer.
-        options: Further settings of decoding, plain data.
+        decoding: All settings of decoding, plain data.
     """
     hasher = hashlib.sha256()
     for ids in prompts:
         hasher.update(len(ids).to_bytes(8, "little"))
         hasher.update(array("q", ids).tobytes())
-    decoding = {"max_new_tokens": max_new_tokens, "stop": list(stop), "options": options}
     return entry_key(
         "answers", adapter=adapter, adapted=adapted, prompts=hasher.hexdigest(), decoding=decoding
     )
 
 
-def pairs_key(*, generator: str, settings: object, document: str, seed: int) -> str:
+def pairs_key(*, generator: str, settings: object, document: str, seed: int, module: str) -> str:
     """Key of a document's question-answer pairs; recipes that differ in training alone share them.
 
     Args:
@@ -135,9 +128,15 @@ def pairs_key(*, generator: str, settings: object, document: str, seed: int) -> 
         settings: How they are asked for and read, plain data.
         document: The document's digest.
         seed: Of all that is random about the document.
+        module: Full name of the module of this package that makes pairs.
     """
     return entry_key(
-        "pairs", generator=generator, settings=settings, document=document, seed=seed, code=_code_identity()
+        "pairs",
+        generator=generator,
+        settings=settings,
+        document=document,
+        seed=seed,
+        code=code_identity(module),
     )
 
 
@@ -154,24 +153,23 @@ def _tokenizer_identity(tokenizer: Any) -> str:  # noqa: ANN401
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     for left_by_last_call in ("padding", "truncation"):
         backend.pop(left_by_last_call, None)
-    special = (tokenizer.bos_token, tokenizer.eos_token)
-    return _hash_of({"backend": backend, "special": special, "chat_template": tokenizer.chat_template})
-
-
-@lru_cache(maxsize=1)
-def _code_identity() -> str:
-    package = Path(__file__).parent.parent
-    files = (
-        path
-        for part in CODE
-        for path in ((package / part).rglob("*.py") if "." not in part else [package / part])
+    return _hash_of(
+        {
+            "class": type(tokenizer).__name__,
+            "sources": _sources_of({type(tokenizer)}),
+            "backend": backend,
+            "special": tokenizer.special_tokens_map,
+            "chat_template": tokenizer.chat_template,
+            "cleans_up": tokenizer.clean_up_tokenization_spaces,
+        }
     )
-    return _hash_of({str(path.relative_to(package)): path.read_text(encoding="utf-8") for path in files})
 
 
-def _library_versions() -> dict[str, str]:
-    installed = {name: list(importlib.metadata.distributions(name=name)) for name in LIBRARIES}
-    return {name: found[0].version for name, found in installed.items() if found}
+def _sources_of(kinds: Iterable[type]) -> dict[str, str]:
+    """Hashes of the files that define classes from elsewhere than a library: a checkpoint's, or the caller's own."""
+    names = {kind.__module__ for kind in kinds if kind.__module__.partition(".")[0] not in KNOWN_BY_VERSION}
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: hash_of_file(Path(file)) if file else "" for name, file in files.items()}
 
 
 def _without_origin(config: dict[str, Any]) -> dict[str, Any]:

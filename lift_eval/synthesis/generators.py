@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.errors import CheckpointError, GeneratorError
-from lift_eval.models.loading import context_window, load_model, load_tokenizer
+from lift_eval.models.loading import checkpoint_version, context_window, load_model, load_tokenizer
 from lift_eval.recipe import AuxiliarySettings, PrecisionSettings
 
 BaseModel = Callable[[], AbstractContextManager[None]]
@@ -127,21 +126,25 @@ class LocalGenerator:
 
     @cached_property
     def identity(self) -> str:
-        """Name, and size and time of each file of a folder; a checkpoint is not loaded to be told from others."""
-        folder = Path(self.name).expanduser()
-        files = sorted(folder.iterdir()) if folder.is_dir() else []
-        stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return f"local {self.name} {self.precision.model_dump_json()} {stats}"
+        """A checkpoint is not loaded to be told from others."""
+        with self._errors():
+            version = checkpoint_version(self.name)
+        return f"local {self.name} {version} {self.precision.model_dump_json()} {self.device.type}"
 
-    @cached_property
-    def _loaded(self) -> ModelGenerator:
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            tokenizer = load_tokenizer(self.name)
-            model = load_model(self.name, self.precision, device=self.device)
+            yield
         except CheckpointError as error:
             raise GeneratorError(
                 f"auxiliary.generator 'local:{self.name}' cannot be used: {error}"
             ) from error
+
+    @cached_property
+    def _loaded(self) -> ModelGenerator:
+        with self._errors():
+            tokenizer = load_tokenizer(self.name)
+            model = load_model(self.name, self.precision, device=self.device)
         return ModelGenerator(model, tokenizer, self.settings, context_window(model.config, tokenizer))
 
 

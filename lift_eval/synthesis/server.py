@@ -50,7 +50,7 @@ class ServerGenerator:
             retries=settings.retries,
             error=GeneratorError,
         )
-        self.identity = f"openai {self._client.place} {model}"
+        self.identity = f"openai {self._client.address} {model}"
         self.close = self._client.close
 
     def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer]:

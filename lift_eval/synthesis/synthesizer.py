@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from lift_eval.document import Document
-from lift_eval.recipe import AuxiliarySettings
+from lift_eval.recipe import TRANSPORT, AuxiliarySettings
 from lift_eval.store import Pairs, Store, pairs_key
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
 from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.streaming import PairStream
 
-DECIDES_NOTHING = {"prompts", "template", "system", "encoding", "retries", "timeout_seconds"}
-"""Settings that change nothing about the pairs themselves."""
+OF_TRAINING = {"prompts", "template", "system", "encoding"}
+"""Settings that say how pairs are trained and change nothing about the pairs themselves."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ class Synthesizer:
     def _key(self, document: Document, seed: int) -> str:
         return pairs_key(
             generator=self.generator.identity,
-            settings=self.settings.model_dump(mode="json", exclude=DECIDES_NOTHING),
+            settings=self.settings.resolved.model_dump(mode="json", exclude=OF_TRAINING | TRANSPORT),
             document=document.digest,
             seed=seed,
+            module=__name__,
         )

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 import lift_eval
-from lift_eval.store import Store
+from lift_eval.store import Store, code_identity
 from tests.store.runs import outcome, run
 
 PACKAGE = Path(lift_eval.__file__).parent
@@ -103,6 +103,9 @@ def kill_and_restart(folder: Path, kind: str, at: int, expected: dict[str, Any])
 
 def main(folder: Path, count: int, seed: int) -> None:
     torch.set_num_threads(1)  # so that forking is safe
+    code_identity(
+        "lift_eval.lifter.lifter"
+    )  # kept for the forks: most moments would lie in the reading of code
     expected = outcome(run(None))
     (folder / "whole").mkdir(parents=True)
     whole = finished(folder / "whole", forked(folder / "whole", Moments()))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import asdict
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from lift_eval.adapters.quantization import quantize
+from lift_eval.answering.generate import Decoding
 from lift_eval.store import answers_key, base_identity, run_identity
 from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
 
-DECODING = {"adapted": True, "max_new_tokens": 5, "stop": ("\n",), "options": {}}
+MODULE = "lift_eval.lifter.lifter"
 
 
-def run_of(tokenizer, *, base="base", digest="digest", window=100):
-    return run_identity(base, tokenizer, recipe_digest=digest, window=window)
+def run_of(tokenizer, *, base="base", settings="digest", window=100, module=MODULE):
+    return run_identity(base, tokenizer, settings=settings, window=window, module=module)
 
 
 def test_the_same_weights_have_one_identity_wherever_they_came_from(tmp_path):
@@ -58,17 +62,51 @@ def test_weights_that_are_not_in_memory_have_no_identity():
     assert base_identity(model) is None
 
 
+def test_code_of_the_checkpoint_or_the_caller_counts(tmp_path, monkeypatch):
+    """Weights say nothing about what a class of one's own does with them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "modeling_mine.py"
+    file.write_text("from transformers import LlamaForCausalLM\nclass Mine(LlamaForCausalLM): pass\n")
+    model = tiny_model()
+    library = base_identity(model)
+    model.__class__ = importlib.import_module("modeling_mine").Mine
+    mine = base_identity(model)
+    assert mine not in (library, None)
+    file.write_text(file.read_text() + "# another forward pass\n")
+    assert base_identity(model) != mine
+
+
+def test_buffers_that_no_checkpoint_holds_count():
+    model = tiny_model()
+    before = base_identity(model)
+    model.model.rotary_emb.inv_freq *= 2
+    assert base_identity(model) != before
+
+
 def test_a_run_is_told_apart_by_each_part():
     tokenizer = tiny_tokenizer()
     runs = [
         run_of(tokenizer),
-        run_of(tiny_tokenizer(adds_bos=True)),
-        run_of(tiny_tokenizer(chat_template=True)),
         run_of(tokenizer, base="other"),
-        run_of(tokenizer, digest="other"),
+        run_of(tokenizer, settings="other"),
         run_of(tokenizer, window=200),
+        run_of(tokenizer, module="lift_eval.synthesis.synthesizer"),
     ]
     assert len(set(runs)) == len(runs)
+
+
+def test_all_that_a_tokenizer_does_counts():
+    """Its tokens, its template and the tokens that the template may name, and how it decodes."""
+    usual = run_of(tiny_tokenizer())
+    changed = [
+        tiny_tokenizer(adds_bos=True),
+        tiny_tokenizer(chat_template=True),
+        *(tiny_tokenizer() for _ in range(3)),
+    ]
+    changed[2].pad_token = "<bos>"
+    changed[3].clean_up_tokenization_spaces = not changed[3].clean_up_tokenization_spaces
+    changed[4].add_tokens(["lamp"])
+    assert len({usual, *map(run_of, changed)}) == 6
 
 
 def test_what_a_tokenizer_was_last_used_for_does_not_count():
@@ -86,12 +124,17 @@ def test_what_a_tokenizer_was_last_used_for_does_not_count():
         {"prompts": [[1], [2, 3, 4]]},
         {"prompts": [[3, 4], [1, 2]]},
         {"adapted": False},
-        {"max_new_tokens": 6},
-        {"stop": ()},
-        {"options": {"temperature": 0.5}},
+        {"decoding": asdict(Decoding(6, ("\n",)))},
+        {"decoding": asdict(Decoding(5))},
+        {"decoding": asdict(Decoding(5, ("\n",), {"temperature": 0.5}))},
     ],
 )
 def test_answers_are_told_apart_by_adapter_prompts_and_decoding(other):
-    usual = {"adapter": "key", "prompts": [[1, 2], [3, 4]], **DECODING}
+    usual = {
+        "adapter": "key",
+        "prompts": [[1, 2], [3, 4]],
+        "adapted": True,
+        "decoding": asdict(Decoding(5, ("\n",))),
+    }
     assert answers_key(**usual) != answers_key(**{**usual, **other})
     assert answers_key(**usual) == answers_key(**usual)

@@ -168,9 +168,7 @@ def test_killed_runs_end_as_undisturbed_ones_and_train_no_finished_document_agai
         assert moment["faults"] == 0, moment
         assert moment["adapters_reused"] == moment["adapters_kept"], moment
         assert moment["answers_reused"] == moment["answers_kept"], moment
-    assert {moment["adapters_kept"] for moment in killed} >= {
-        1,
-        2,
-    }  # they were killed at very different moments
+    # They were killed at very different moments: before anything was kept, and after.
+    assert {moment["adapters_kept"] for moment in killed} > {0}
     assert both["same"], "two runs at once on one store"
     assert both["faults"] == 0

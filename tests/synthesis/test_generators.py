@@ -114,3 +114,27 @@ def test_a_checkpoint_that_is_not_there_ends_in_one_line(tmp_path: Path) -> None
     with pytest.raises(GeneratorError, match=r"local:.*nowhere") as caught:
         replies(made)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_on_the_hub_is_another_generator_when_it_means_another_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--some--model"
+    (repository / "refs").mkdir(parents=True)
+
+    def identity(commit: str) -> str:
+        save_checkpoint(repository / "snapshots" / commit)
+        (repository / "refs" / "main").write_text(commit)
+        return LocalGenerator(
+            "some/model", AuxiliarySettings(), PrecisionSettings(), torch.device("cpu")
+        ).identity
+
+    assert identity("a" * 40) == identity("a" * 40)
+    assert identity("b" * 40) != identity("a" * 40)
+
+
+def test_a_checkpoint_that_is_not_there_is_told_when_its_pairs_are_looked_for() -> None:
+    missing = LocalGenerator("no/where", AuxiliarySettings(), PrecisionSettings(), torch.device("cpu"))
+    with pytest.raises(GeneratorError, match="'local:no/where' cannot be used"):
+        _ = missing.identity

@@ -235,3 +235,14 @@ def test_a_caller_that_stops_early_leaves_no_requests_behind(monkeypatch: pytest
         replies.close()  # type: ignore[attr-defined]
         generator.close()
         assert len(server.requests) < 10
+
+
+def test_servers_are_told_apart_by_their_whole_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One name and port may lead to several servers by path, each with models of its own."""
+    identities = set()
+    for path in ("one/v1", "two/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://localhost:9/{path}")
+        generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES))
+        identities.add(generator.identity)
+        generator.close()
+    assert len(identities) == 2
