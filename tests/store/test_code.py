@@ -14,6 +14,8 @@ DECIDING_PARTS = {
     "adapters", "answering", "document.py", "lifter", "models", "prompts", "recipe", "servers", "synthesis",
     "training",
 }  # fmt: skip
+ONLY_SHOW = {"lifter/listing.py"}
+"""Modules of these parts that nothing which trains or answers imports."""
 
 SOURCES = {
     "__init__.py": "from lift_eval import reporting",
@@ -75,7 +77,10 @@ def test_all_that_trains_and_answers_decides_and_nothing_else() -> None:
     """A module that is loaded in a way that is no import statement would be missing here."""
     there = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
     assert DECIDING_PARTS.isdisjoint(DECIDES_NOTHING)
-    assert deciding(ADAPTERS) == {path.as_posix() for path in there if path.parts[0] in DECIDING_PARTS}
+    assert (
+        deciding(ADAPTERS)
+        == {path.as_posix() for path in there if path.parts[0] in DECIDING_PARTS} - ONLY_SHOW
+    )
 
 
 def test_pairs_are_decided_by_what_makes_them() -> None:
