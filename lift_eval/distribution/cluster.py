@@ -318,7 +318,8 @@ def _cause(error: Any) -> BaseException:  # noqa: ANN401 - RayTaskError
 
 def _given_up(group: Group, error: Exception) -> Outcome:
     record = DocumentRecord(
-        group.document.digest if group.document else "", group.document.title if group.document else ""
+        digest=group.document.digest if group.document else "",
+        title=group.document.title if group.document else "",
     )
     record.give_up(
         WorkerError(f"{ATTEMPTS} workers died or hung over it, the last: {_last_line(error)}"),

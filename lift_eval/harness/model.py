@@ -56,6 +56,7 @@ from lift_eval.models.loading import (
     resolve_device,
 )
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
+from lift_eval.record.peak_memory import peak_memory_bytes
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
 
@@ -526,6 +527,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     def get_model_info(self) -> dict[str, Any]:
         """What lm-eval writes into ``config`` of its results: its own facts, and ours under ``lift``."""
+        self.record.peak_memory_bytes = max(self.record.peak_memory_bytes, peak_memory_bytes())
         if self._cluster is not None:
             theirs = self._cluster.info
             return {**theirs, "lift": {**theirs["lift"], **self.record.as_dict()}}

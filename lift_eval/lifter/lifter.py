@@ -320,7 +320,9 @@ class LiftedDocument:
         self._decoded = record.questions if record else 0
         self.document = document
         self.record = record or DocumentRecord(
-            document.digest, document.title, tokens=len(document_ids(document, lifter.recipe, lifter.encoder))
+            digest=document.digest,
+            title=document.title,
+            tokens=len(document_ids(document, lifter.recipe, lifter.encoder)),
         )
 
     def train(self, on_step: OnStep | None = None, following: Document | None = None) -> None:

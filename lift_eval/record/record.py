@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeAlias
 
-from lift_eval.record.peak_memory import peak_memory_bytes
+from pydantic import BaseModel, ConfigDict, Field
 
 PACKAGES = ("lift-eval", "lm-eval", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 STAGES = ("synthesis", "train", "answer")
 
+Number: TypeAlias = Annotated[int | float, Field(ge=-1e300, le=1e300)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
 
-@dataclass
-class DocumentRecord:
+
+class Recorded(BaseModel):
+    """Base of what is recorded: read with care, since anyone may have written it; unknown fields are passed over."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class DocumentRecord(Recorded):
     """One document of a run.
 
     Attributes:
@@ -46,24 +54,24 @@ class DocumentRecord:
     """
 
     digest: str
-    title: str
-    tokens: int = 0
-    questions: int = 0
-    kept: float | None = None
-    not_located: int = 0
-    incomplete_answers: int = 0
-    losses: list[float] = field(default_factory=list)
-    trained_tokens: int = 0
-    supervised_tokens: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-    memory: dict[str, int] = field(default_factory=dict)
-    pairs: dict[str, int] = field(default_factory=dict)
+    title: str = ""
+    tokens: Count = 0
+    questions: Count = 0
+    kept: Number | None = None
+    not_located: Count = 0
+    incomplete_answers: Count = 0
+    losses: list[Number] = []
+    trained_tokens: Count = 0
+    supervised_tokens: Count = 0
+    seconds: dict[str, Number] = dict.fromkeys(STAGES, 0.0)
+    memory: dict[str, Count] = {}
+    pairs: dict[str, Count] = {}
     retried: str = ""
-    gates: list[float] = field(default_factory=list)
+    gates: list[Number] = []
     failure: str = ""
-    lost_questions: int = 0
-    reused: list[str] = field(default_factory=list)
-    reused_seconds: dict[str, float] = field(default_factory=dict)
+    lost_questions: Count = 0
+    reused: list[str] = []
+    reused_seconds: dict[str, Number] = {}
 
     def give_up(self, error: Exception, questions: int) -> None:
         """Note that the document could not be trained or asked.
@@ -129,6 +137,31 @@ class DocumentRecord:
         return "; ".join([*parts, *spent, *reused, *retried, *failed])
 
 
+class RunTotals(Recorded):
+    """What the documents of a run add up to, by the names of `DocumentRecord` and `RunRecord`.
+
+    ``seconds`` has the stage ``load`` too. None for ``peak_memory_bytes`` means that it was not recorded.
+    """
+
+    documents: Count = 0
+    failed_documents: Count = 0
+    retried_documents: Count = 0
+    documents_with_few_pairs: Count = 0
+    questions: Count = 0
+    lost_questions: Count = 0
+    questions_not_located: Count = 0
+    questions_without_document: Count = 0
+    incomplete_answers: Count = 0
+    trained_tokens: Count = 0
+    kept: Number = 0.0
+    seconds: dict[str, Number] = {}
+    reused_documents: Count = 0
+    reused_seconds: dict[str, Number] = {}
+    processes: Count = 1
+    wall_seconds: Number = 0.0
+    peak_memory_bytes: Count | None = None
+
+
 @dataclass
 class RunRecord:
     """All documents of a run, and what they cost together.
@@ -150,45 +183,49 @@ class RunRecord:
     wall_seconds: float = 0.0
     peak_memory_bytes: int = 0
 
+    @property
+    def totals(self) -> RunTotals:
+        """What the documents add up to."""
+        documents = self.documents
+        return RunTotals(
+            documents=len(documents),
+            failed_documents=sum(bool(document.failure) for document in documents),
+            retried_documents=sum(bool(document.retried) for document in documents),
+            documents_with_few_pairs=sum(
+                document.few_pairs and not document.failure for document in documents
+            ),
+            questions=sum(document.questions for document in documents),
+            lost_questions=sum(document.lost_questions for document in documents),
+            questions_not_located=sum(document.not_located for document in documents),
+            questions_without_document=self.questions_without_document,
+            incomplete_answers=sum(document.incomplete_answers for document in documents),
+            trained_tokens=sum(document.trained_tokens for document in documents),
+            kept=_weighted_mean(
+                [(d.kept, d.questions - d.not_located) for d in documents if d.kept is not None]
+            ),
+            seconds={
+                "load": self.load_seconds,
+                **{stage: sum(document.seconds[stage] for document in documents) for stage in STAGES},
+            },
+            reused_documents=sum(bool(document.reused) for document in documents),
+            reused_seconds={
+                stage: sum(document.reused_seconds.get(stage, 0.0) for document in documents)
+                for stage in STAGES
+            },
+            processes=self.processes,
+            wall_seconds=self.wall_seconds,
+            peak_memory_bytes=self.peak_memory_bytes,
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data, with totals."""
         return {
-            "totals": {
-                "documents": len(self.documents),
-                "failed_documents": sum(bool(document.failure) for document in self.documents),
-                "retried_documents": sum(bool(document.retried) for document in self.documents),
-                "documents_with_few_pairs": sum(
-                    document.few_pairs and not document.failure for document in self.documents
-                ),
-                "questions": sum(document.questions for document in self.documents),
-                "lost_questions": sum(document.lost_questions for document in self.documents),
-                "questions_not_located": sum(document.not_located for document in self.documents),
-                "questions_without_document": self.questions_without_document,
-                "incomplete_answers": sum(document.incomplete_answers for document in self.documents),
-                "trained_tokens": sum(document.trained_tokens for document in self.documents),
-                "kept": _weighted_mean(
-                    [(d.kept, d.questions - d.not_located) for d in self.documents if d.kept is not None]
-                ),
-                "seconds": {
-                    "load": self.load_seconds,
-                    **{
-                        stage: sum(document.seconds[stage] for document in self.documents) for stage in STAGES
-                    },
-                },
-                "reused_documents": sum(bool(document.reused) for document in self.documents),
-                "reused_seconds": {
-                    stage: sum(document.reused_seconds.get(stage, 0.0) for document in self.documents)
-                    for stage in STAGES
-                },
-                "processes": self.processes,
-                "wall_seconds": self.wall_seconds,
-                "peak_memory_bytes": max(self.peak_memory_bytes, peak_memory_bytes()),
-            },
-            "documents": [asdict(document) for document in self.documents],
+            "totals": self.totals.model_dump(),
+            "documents": [document.model_dump() for document in self.documents],
         }
 
 
-def _weighted_mean(values: list[tuple[float, int]]) -> float:
+def _weighted_mean(values: Sequence[tuple[float, int]]) -> float:
     total = sum(weight for _, weight in values)
     return sum(value * weight for value, weight in values) / total if total else 0.0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lift_eval.record.record import STAGES, DocumentRecord
 from lift_eval.reporting import statistics
 from lift_eval.reporting.conditions import conditions, describe_differences, describe_forms
 from lift_eval.reporting.experiment import Column, Experiment, Row
@@ -346,7 +347,7 @@ def _condition_notes(
             notes += describe_differences(seed_conditions, mine[0], "the first seed")
     notes += [note for run in _runs(own) for note in describe_forms(run)]
     for total, note in TROUBLES.items():
-        count = sum(int(run.lift.get("totals", {}).get(total, 0)) for run in _runs(own))
+        count = sum(getattr(run.totals, total) for run in _runs(own))
         if count:
             notes.append(f"{count} {note}")
     if column.metric.startswith(JUDGED):
@@ -384,47 +385,18 @@ def _samples_by_task(
     return samples
 
 
-STAGES = ("synthesis", "train", "answer")
-"""Stages of a document's work that a run records the seconds and the memory of."""
-
-
 def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """What runs recorded of their documents; times in seconds."""
     records = []
     for row in experiment.rows:
         for run in runs[row.name]:
-            for document in run.lift.get("documents", ()):
+            for document in run.documents:
                 # What came from the store took its time when it was made.
-                spent, reused = document.get("seconds") or {}, document.get("reused_seconds") or {}
-                records.append(
-                    {
-                        "row": row.name,
-                        "seed": run.seed,
-                        **{name: document.get(name) for name in _DOCUMENT_FIELDS},
-                        **{stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES},
-                    }
-                )
-    frame = pd.DataFrame(records, columns=["row", "seed", *_DOCUMENT_FIELDS, *STAGES])
+                spent, reused = document.seconds, document.reused_seconds
+                stages = {stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES}
+                records.append({"row": row.name, "seed": run.seed, **document.model_dump(), **stages})
+    frame = pd.DataFrame(records, columns=["row", "seed", *DocumentRecord.model_fields, *STAGES])
     return frame.astype({"kept": float})  # None where it is not known
-
-
-_DOCUMENT_FIELDS = (
-    "digest",
-    "title",
-    "tokens",
-    "questions",
-    "kept",
-    "not_located",
-    "incomplete_answers",
-    "losses",
-    "trained_tokens",
-    "pairs",
-    "memory",
-    "gates",
-    "failure",
-    "lost_questions",
-    "retried",
-)
 
 
 def _shortfalls(experiment: Experiment, sources: Mapping[tuple[str, str], Sources]) -> Iterator[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lift_eval.reporting.comparison import STAGES, Comparison
+from lift_eval.record.record import STAGES
+from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.table import NOTHING, Entry, Table, count, seconds, share
 
 
@@ -161,7 +162,7 @@ def costs_table(comparison: Comparison) -> Table:
 
 def peak_memory(comparison: Comparison, row: str) -> float | None:
     """Most memory that any run of a row took, in bytes."""
-    peaks = [run.lift.get("totals", {}).get("peak_memory_bytes") for run in comparison.runs[row] if run.lift]
+    peaks = [run.totals.peak_memory_bytes for run in comparison.runs[row] if run.lift]
     return max((float(peak) for peak in peaks if peak), default=None)
 
 

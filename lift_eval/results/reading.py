@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lift_eval.errors import ResultsError
+from lift_eval.record.record import DocumentRecord, RunTotals
 from lift_eval.results.samples import Sample, read_samples
-from lift_eval.results.schema import RESULTS_NAME, SAMPLES_NAME, check_results
+from lift_eval.results.schema import RESULTS_NAME, SAMPLES_NAME, Lift, check_results
 
 TASKS_OWN_METADATA = ("version", "config_source")
 
@@ -76,6 +77,8 @@ class Run:
         date: When it started, UTC.
         config: lm-eval's ``config``.
         lift: What our model class recorded; empty for others.
+        documents: What it recorded of each document.
+        totals: What they add up to.
         tasks: By name.
         facts: lm-eval's remarks on versions, machine and commit.
     """
@@ -87,6 +90,8 @@ class Run:
     date: str
     config: Mapping[str, Any]
     lift: Mapping[str, Any]
+    documents: Sequence[DocumentRecord]
+    totals: RunTotals
     tasks: Mapping[str, TaskResult]
     facts: Mapping[str, Any] = field(repr=False)
 
@@ -191,7 +196,7 @@ def read_run(path: Path) -> Run:
         raise ResultsError(
             f"{path}: nested too deep for results of lm-eval; delete the file and run again"
         ) from error
-    config = data["config"]
+    config, recorded = data["config"], check_results(data).config.lift or Lift()
     lift = config.get("lift") or {}
     model_args = _arguments(config.get("model_args"))
     seed = (lift.get("recipe") or {}).get("seed", config.get("random_seed"))
@@ -203,6 +208,8 @@ def read_run(path: Path) -> Run:
         date=_date(data.get("date")),
         config=config,
         lift=lift,
+        documents=recorded.documents,
+        totals=recorded.totals,
         tasks={name: _task(path, data, name, model_args) for name in sorted(data["configs"])},
         facts=data,
     )

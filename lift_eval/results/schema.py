@@ -5,56 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from lift_eval.errors import ResultsError, sentences_of
+from lift_eval.record.record import Count, DocumentRecord, Number, Recorded, RunTotals
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 RESULTS_NAME = re.compile(rf".+_({DATE})\.json")
 SAMPLES_NAME = re.compile(rf"samples_(.+)_({DATE})\.jsonl(?:\.gz)?")
 
-Number: TypeAlias = Annotated[int | float, Field(ge=-1e300, le=1e300)]
-Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
 Group: TypeAlias = dict[str, Any]
+Form = TypeVar("Form", bound="_Form")
 
 
 class _Form(BaseModel):
-    """Base of all parts: what reports do not read may be anything."""
+    """Base of all parts: what is not read may be anything."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-
-
-class _Document(_Form):
-    digest: str
-    title: str = ""
-    tokens: Count = 0
-    questions: Count = 0
-    trained_tokens: Count = 0
-    incomplete_answers: Count = 0
-    kept: Number | None = None
-    not_located: Count = 0
-    losses: list[Number] = []
-    gates: list[Number] = []
-    seconds: dict[str, Number] | None = None
-    reused_seconds: dict[str, Number] | None = None
-    memory: dict[str, Count] = {}
-    pairs: dict[str, Count] = {}
-    failure: str = ""
-    retried: str = ""
-    lost_questions: Count = 0
-
-
-class _Totals(_Form):
-    failed_documents: Count = 0
-    retried_documents: Count = 0
-    lost_questions: Count = 0
-    incomplete_answers: Count = 0
-    documents_with_few_pairs: Count = 0
-    questions_not_located: Count = 0
-    questions_without_document: Count = 0
-    peak_memory_bytes: Count | None = None
+    model_config = Recorded.model_config
 
 
 class _Recipe(_Form):
@@ -65,11 +34,13 @@ class _Recipe(_Form):
     precision: Group = {}
 
 
-class _Lift(_Form):
+class Lift(_Form):
+    """What the model class ``lift`` writes into a results file."""
+
     recipe: _Recipe | None = None
     recipe_digest: str | None = None
-    documents: list[_Document] = []
-    totals: _Totals = _Totals()
+    documents: list[DocumentRecord] = []
+    totals: RunTotals = RunTotals()
     versions: Group = {}
 
 
@@ -77,7 +48,7 @@ class _Config(_Form):
     model_args: Group | str | None = None
     gen_kwargs: Group | Literal[""] | None = None
     random_seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    lift: _Lift | None = None
+    lift: Lift | None = None
 
 
 class _Generation(_Form):
@@ -97,7 +68,9 @@ class _Scores(_Form):
     sample_len: Count | None = None
 
 
-class _Results(_Form):
+class Results(_Form):
+    """A results file."""
+
     results: dict[str, _Scores]
     configs: dict[str, _Task]
     config: _Config
@@ -138,16 +111,19 @@ class JudgedLine(_Form):
     filtered_resps: Annotated[list[str], Field(min_length=1)]
 
 
-def check_results(data: Mapping[str, Any]) -> None:
+def check_results(data: Mapping[str, Any]) -> Results:
     """Refuse results that could not be read.
 
     Args:
         data: The content of a results file.
 
+    Returns:
+        What is read of it.
+
     Raises:
         ResultsError: With the first place that has another form.
     """
-    _check(data, _Results, "another form than results of lm-eval 0.4 have")
+    return _check(data, Results, "another form than results of lm-eval 0.4 have")
 
 
 def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedLine] = SampleLine) -> None:
@@ -164,9 +140,9 @@ def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedL
     _check(data, form, f"{where} is no sample of lm-eval 0.4")
 
 
-def _check(data: object, form: type[_Form], what: str) -> None:
+def _check(data: object, form: type[Form], what: str) -> Form:
     try:
-        form.model_validate(data)
+        return form.model_validate(data)
     except ValidationError as error:
         raise ResultsError(f"{what}: {sentences_of(error)[0]}") from None
 

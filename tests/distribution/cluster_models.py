@@ -52,6 +52,6 @@ class Script:
                 time.sleep(0.05)
         if order == "refuse":
             raise DocumentError(f"row 7: {rest}")
-        record = earlier or DocumentRecord(group.document.digest, group.document.title)
+        record = earlier or DocumentRecord(digest=group.document.digest, title=group.document.title)
         record.questions += len(group.requests)
         return Outcome(tuple(f"{kind} {request.row}" for request in group.requests), record)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from lift_eval.record.record import DocumentRecord, RunRecord
+import pytest
+from pydantic import ValidationError
+
+from lift_eval.record.record import DocumentRecord, RunRecord, RunTotals
 
 
 def record(**pairs: int) -> DocumentRecord:
-    return DocumentRecord("0" * 64, "Lamp", tokens=90, questions=2, kept=0.5, losses=[2.0, 1.0], pairs=pairs)
+    return DocumentRecord(
+        digest="0" * 64, title="Lamp", tokens=90, questions=2, kept=0.5, losses=[2.0, 1.0], pairs=pairs
+    )
 
 
 def test_the_line_of_a_document_tells_what_became_of_its_pairs() -> None:
@@ -44,7 +49,23 @@ def test_few_pairs_are_those_of_documents_most_of_whose_passages_gave_none(
 
 
 def test_a_document_that_was_given_up_has_no_share_in_the_prompt() -> None:
-    lost = DocumentRecord("1" * 64, "Boat", tokens=9)
+    lost = DocumentRecord(digest="1" * 64, title="Boat", tokens=9)
     lost.give_up(ValueError("why\nand more"), 3)
     assert lost.summary() == "Boat: 9 tokens; 0 questions; GIVEN UP: ValueError: why"
     assert RunRecord([lost, record()]).as_dict()["totals"]["kept"] == 0.5
+
+
+def test_what_a_run_writes_is_what_a_report_reads() -> None:
+    made = record(asked=19, kept=7)
+    made.reuse("adapter", {"train": 3})
+    run = RunRecord([made], load_seconds=2.0)
+    written = json.loads(json.dumps(run.as_dict()))
+    assert [DocumentRecord.model_validate(document) for document in written["documents"]] == [made]
+    assert RunTotals.model_validate(written["totals"]) == run.totals
+    assert run.totals.seconds == {"load": 2.0, "synthesis": 0.0, "train": 0.0, "answer": 0.0}
+
+
+def test_records_of_other_versions_are_read() -> None:
+    assert DocumentRecord.model_validate({"digest": "0" * 64, "smell": "of rain"}).tokens == 0
+    with pytest.raises(ValidationError):
+        DocumentRecord.model_validate({"digest": "0" * 64, "tokens": -1})

@@ -12,7 +12,7 @@ from lift_eval.document import Document
 from lift_eval.errors import ResultsError
 from lift_eval.results.reading import read_run, read_runs
 from lift_eval.results.samples import compact_samples
-from tests.reporting.helpers import DATE, LOREM, digest, rows, write_run
+from tests.reporting.helpers import DATE, LOREM, digest, document_record, rows, write_run
 
 
 def test_reads_a_run(tmp_path: Path) -> None:
@@ -28,6 +28,22 @@ def test_reads_a_run(tmp_path: Path) -> None:
     assert samples[0].question == "What is number 0 of 0?"
     assert samples[0].document == samples[1].document == digest("doc0")
     assert samples[0].document != samples[3].document
+
+
+def test_reads_what_the_run_recorded_of_its_documents(tmp_path: Path) -> None:
+    lost = document_record("doc0", failure="OutOfMemoryError", lost_questions=3)
+    (run, other) = (
+        read_run(write_run(tmp_path / model, {"task": [1.0]}, rows(1, 1), model=model, documents=[lost]))
+        for model in ("lift", "hf")
+    )
+    (document,) = run.documents
+    assert (document.digest, document.failure, document.seconds["answer"]) == (
+        digest("doc0"),
+        "OutOfMemoryError",
+        1,
+    )
+    assert (run.totals.failed_documents, run.totals.lost_questions) == (1, 3)
+    assert (other.documents, other.totals.failed_documents) == ([], 0)
 
 
 def test_arguments_of_an_older_lm_eval_are_a_text(tmp_path: Path) -> None:

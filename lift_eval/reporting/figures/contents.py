@@ -9,8 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
+from lift_eval.record.record import STAGES
 from lift_eval.reporting import statistics
-from lift_eval.reporting.comparison import STAGES, Comparison
+from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.figures.figure import Figure, Look, Marks
 from lift_eval.reporting.run_tables import break_evens, peak_memory
