@@ -132,7 +132,8 @@ def test_what_else_sets_the_recipes_of_the_second_implementation_apart() -> None
     assert (raw.segment_tokens, raw.stride_tokens, raw.contextualized) == (1024, 1024, False)
     assert recipes["v2_qwen3"].prompt.enable_thinking is False
     needle = recipes["v2_niah"]
-    assert (needle.prompt.document, needle.decoding.max_new_tokens) == ("none", 128)
+    assert (needle.prompt.style, needle.prompt.document) == ("lift_v2", "none")
+    assert needle.decoding.max_new_tokens == 128
     assert "belong to what the text before it is about" in needle.auxiliary.request_template
     icl = load_recipe("v2_icl")
     assert (icl.prompt.system, icl.decoding.source) == ("You are a helpful assistant.", "recipe")
