@@ -127,8 +127,9 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
         isinstance(hf.batch_size, int) and hf.batch_size > 1
     ):  # 1 is what lm-eval says where nobody says anything
         overrides.setdefault("compute.answer_batch", hf.batch_size)
-    if hf.enable_thinking is not None:
-        overrides.setdefault("prompt.enable_thinking", hf.enable_thinking)
+    for name in ("chat_template_args", "enable_thinking"):
+        if getattr(hf, name) is not None:
+            overrides.setdefault(f"prompt.{name}", getattr(hf, name))
     try:
         resolved = load_recipe(recipe, overrides)
     except RecipeError as error:
@@ -138,4 +139,5 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
     if faults:
         raise RecipeError(ARGUMENTS, faults)
     # Questions and trained pairs go through the chat template in the same way, whoever said how.
-    return resolved, hf.model_copy(update={"enable_thinking": resolved.prompt.enable_thinking})
+    variables = {"chat_template_args": resolved.prompt.template_variables, "enable_thinking": None}
+    return resolved, hf.model_copy(update=variables)

@@ -21,6 +21,8 @@ from lift_eval.harness.generation import faults_of
 
 logger = logging.getLogger(__name__)
 
+FLAGS = "lm-eval's flags"
+"""What messages call the place of a fault here."""
 LARGEST_SEED = 2**32 - 1
 """numpy takes no larger one."""
 
@@ -31,12 +33,14 @@ class Flags:
 
     Attributes:
         seeds: Of ``--seed``: Python's, numpy's, torch's, and that of few-shot examples.
+        system_instruction: Text of ``--system_instruction``; None means that there is none.
         chat_template: Of ``--apply_chat_template``: whether questions pass through it, or a template's name.
         gen_kwargs: Settings of ``--gen_kwargs``.
         cache_requests: Whether ``--cache_requests`` is set.
     """
 
     seeds: tuple[int | None, ...] = ()
+    system_instruction: str | None = None
     chat_template: bool | str = False
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     cache_requests: bool = False
@@ -48,6 +52,7 @@ class Flags:
         generation = arguments.get("gen_kwargs") or {}
         return cls(
             seeds=tuple(arguments.get(name) for name in seeds),
+            system_instruction=arguments.get("system_instruction") or None,
             chat_template=arguments.get("apply_chat_template") or False,
             gen_kwargs=simple_parse_args_string(generation) if isinstance(generation, str) else generation,
             cache_requests=bool(arguments.get("cache_requests")),
@@ -59,12 +64,30 @@ class Flags:
         unsaid = (DEFAULT_RANDOM_SEED, *[DEFAULT_OTHER_SEED] * 3)
         return None if self.seeds in ((), unsaid) else self.seeds[2]
 
-    def chosen_seed(self, arguments: Mapping[str, Any]) -> dict[str, int]:
-        """The argument ``seed`` where ``--seed`` chooses it and the model arguments do not."""
-        if self.seed is None or "seed" in arguments:
-            return {}
-        logger.warning("the recipe's seed is %d, as --seed says", self.seed)
-        return {"seed": self.seed}
+    def as_arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Model arguments that the flags stand for.
+
+        Args:
+            given: The model arguments; what they say counts.
+
+        Raises:
+            RecipeError: If questions would have another system message than the prompts of pairs.
+        """
+        chosen = {"seed": self.seed, "prompt.system": self.system_instruction}
+        if (
+            None not in (self.system_instruction, said := given.get("prompt.system"))
+            and said != self.system_instruction
+        ):
+            raise RecipeError(
+                FLAGS,
+                [
+                    f"--system_instruction {self.system_instruction!r} is for questions and prompt.system={said!r} for "
+                    "pairs; leave out prompt.system, or use auxiliary.system if the two are meant to differ"
+                ],
+            )
+        if self.seed is not None and "seed" not in given:
+            logger.warning("the recipe's seed is %d, as --seed says", self.seed)
+        return {key: value for key, value in chosen.items() if value is not None and key not in given}
 
     def check(self) -> None:
         """Refuse what cannot be done, before lm-eval begins.
@@ -89,7 +112,7 @@ class Flags:
                 "it out"
             )
         if faults:
-            raise RecipeError("lm-eval's flags", faults)
+            raise RecipeError(FLAGS, faults)
 
 
 NONE_SET = Flags()

@@ -43,6 +43,7 @@ from lift_eval.harness.arguments import ARGUMENTS, read_arguments
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
+from lift_eval.harness.forms import describe_difference
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.judging import JUDGE_VARIABLE
@@ -108,7 +109,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         **model_args: Any,  # noqa: ANN401
     ) -> None:
         self._flags = noted_flags()
-        model_args |= self._flags.chosen_seed(model_args)
+        model_args |= self._flags.as_arguments(model_args)
         settings = cluster_settings(workers, model_args)
         self.recipe, hf = read_arguments(recipe or ("lora" if pretrained else "tiny"), model_args)
         self.document_field = document_field
@@ -350,14 +351,11 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     def _groups(self, kind: str, requests: Sequence[Instance], *, quiet: bool) -> list[Group]:
         """Group the requests, and refuse what cannot be done before anything is trained."""
-        if self.recipe.prompt.chat_template != self._chat_template_used:
-            logger.warning(
-                "recipe '%s' says prompt.chat_template=%s, but lm-eval was told %s: pairs are trained in another form "
-                "than questions are put",
-                self.recipe.name,
-                str(self.recipe.prompt.chat_template).lower(),
-                "--apply_chat_template" if self._chat_template_used else "nothing of --apply_chat_template",
-            )
+        difference = describe_difference(
+            self.recipe, chat_template=self._chat_template_used, system=noted_flags().system_instruction
+        )
+        if difference is not None:
+            logger.warning("%s", difference)
         light = [Request(str(r.task_name), int(r.doc_id), tuple(r.args)) for r in requests]
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         documents = []

@@ -222,7 +222,7 @@ class PromptEncoder:
             question: The question.
             template: Jinja template of the prompt; None means the recipe's.
             closed_book: Whether the recipe's is the one that leaves the document out.
-            system: As in `in_chat`.
+            system: System message, empty for none; None means the recipe's.
             answer: The answer that ends the text; None to ask for one.
 
         Returns:
@@ -239,10 +239,11 @@ class PromptEncoder:
             )
         except (TemplateError, TypeError, ArithmeticError) as error:
             raise RecipeError("group 'prompt'", [f"a template fails on this document: {error}"]) from error
+        system = self.settings.system if system is None else system
         if self.settings.chat_template:
             text = self.in_chat(text, system=system, answer=answer)
         else:
-            text += answer or ""
+            text = f"{system or ''}{text}{answer or ''}"
         return Prompt.joined(text.split(_SLOT), document.text)
 
     def in_chat(self, text: str, *, system: str | None = None, answer: str | None = None) -> str:
@@ -250,24 +251,30 @@ class PromptEncoder:
 
         Args:
             text: The text.
-            system: System message, empty for none; None means the recipe's.
+            system: System message; None or empty for none. A template that refuses one is not given it, as in lm-eval.
             answer: The assistant's message; None to ask for one.
+
+        Raises:
+            RecipeError: If the template fails.
         """
-        system = self.settings.system if system is None else system
         messages = [
             {"role": role, "content": content}
             for role, content in (("system", system or None), ("user", text), ("assistant", answer))
             if content is not None
         ]
-        thinking = self.settings.enable_thinking
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=answer is None,
-                **({} if thinking is None else {"enable_thinking": thinking}),
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=answer is None,
+                    **self.settings.template_variables,
+                )
             )
-        )
+        except TemplateError as error:
+            if system:
+                return self.in_chat(text, answer=answer)
+            raise RecipeError("group 'prompt'", [f"the chat template fails: {error}"]) from error
 
     def encode(self, prompt: Prompt, reserve: int) -> EncodedPrompt:
         """Encode a prompt and cut its middle where it is too long.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Set
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
@@ -256,8 +256,8 @@ class AuxiliarySettings(Settings):
     """Jinja template of the prompt in which a pair is trained in place of the test prompt; variables title, document,
     question. None means the test prompt, ``prompt.template``."""
     system: str | None = None
-    """System message of the prompt in which a pair is trained, with the chat template only; empty means no message.
-    None means ``prompt.system``."""
+    """System message of the prompt in which a pair is trained; empty means no message. None means
+    ``prompt.system``."""
     encoding: Literal["separate", "joint"] = "separate"
     """How prompt and answer of a pair become one sample. ``separate``: they are encoded apart, and the prompt is
     truncated to leave the answer whole. ``joint``, as published: they are one text, or the turns of one conversation
@@ -376,7 +376,9 @@ class PromptSettings(Settings):
     )
     chat_template: bool = False
     system: str | None = None
-    """System message; used with the chat template only."""
+    """System message. Without the chat template it stands right before the prompt, as in lm-eval."""
+    chat_template_args: dict[str, Any] = {}
+    """Variables of the chat template, e.g. ``{reasoning_effort: low}``."""
     enable_thinking: bool | None = None
     """Whether a model that can think before it answers does so, for chat templates that ask; None leaves it to them."""
     bos: bool | None = None
@@ -400,14 +402,11 @@ class PromptSettings(Settings):
         _check_variables("prompt.closed_book_template", template, {"title", "question"}, {"question"})
         return template
 
-    @field_validator("system")
-    @classmethod
-    def _system_needs_chat(cls, system: str | None, info: ValidationInfo) -> str | None:
-        if system is not None and not info.data.get("chat_template", True):
-            raise ValueError(
-                "'prompt.system' needs 'prompt.chat_template: true', or the message would be lost"
-            )
-        return system
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """What the chat template is given besides the messages."""
+        thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
+        return {**self.chat_template_args, **thinking}
 
 
 class DecodingSettings(Settings):

@@ -169,9 +169,8 @@ def _thinking(source: Source) -> str | None:
     if not source.run.facts.get("chat_template"):
         return None
     names = ("chat_template_args", "enable_thinking")
-    given = {name: source.run.model_args[name] for name in names if name in source.run.model_args}
-    if (thinking := _prompt(source).get("enable_thinking")) is not None:
-        given.setdefault("enable_thinking", thinking)
+    said = ((name, places.get(name)) for name in names for places in (source.run.model_args, _prompt(source)))
+    given = {name: value for name, value in said if value not in (None, {})}
     return _short(given) if given else NOT_SET
 
 
@@ -290,7 +289,7 @@ CONDITIONS = (
     Condition(
         "chat template's arguments",
         _thinking,
-        ("chat_template_args=", "enable_thinking=", "prompt.enable_thinking"),
+        ("chat_template_args=", "enable_thinking=", "prompt.chat_template_args", "prompt.enable_thinking"),
     ),
     Condition("system message of the questions", _system_message, ("--system_instruction",)),
     Condition(

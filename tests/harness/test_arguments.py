@@ -96,10 +96,20 @@ def test_a_wrong_value_is_told_with_its_rule(argument, value, rule):
     assert caught.value.faults == (f"'{argument}' {rule}, got {value!r}",)
 
 
-@pytest.mark.parametrize("argument", ["enable_thinking", "prompt.enable_thinking"])
-def test_questions_and_pairs_go_through_the_chat_template_in_the_same_way(argument):
-    recipe, hf = read_arguments("v2", {argument: False})
-    assert recipe.prompt.enable_thinking is hf.enable_thinking is False
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        ({"enable_thinking": False}, {"enable_thinking": False}),
+        ({"prompt.enable_thinking": False}, {"enable_thinking": False}),
+        ({"chat_template_args": {"x": 1}, "enable_thinking": True}, {"x": 1, "enable_thinking": True}),
+        ({"prompt.chat_template_args.effort": "low"}, {"effort": "low"}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_questions_and_pairs_go_through_the_chat_template_in_the_same_way(arguments, variables):
+    recipe, hf = read_arguments("v2", arguments)
+    assert recipe.prompt.template_variables == hf.chat_template_args == variables
+    assert hf.enable_thinking is None  # lm-eval would ask for a mark at the end of thinking
 
 
 def test_faults_of_arguments_and_recipe_come_together():

@@ -6,6 +6,7 @@ import lm_eval.evaluator
 import pytest
 
 from lift_eval import _autoload
+from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, RecipeError
 from lift_eval.harness.flags import Flags, noted_flags, noting
 from lift_eval.harness.model import LiftLM
@@ -33,6 +34,15 @@ def test_the_seed_is_that_of_the_flag_unless_the_arguments_have_one(caplog):
 )  # fmt: skip
 def test_of_several_seeds_torchs_counts_and_lm_evals_own_are_nobodys_choice(given, seed):
     assert Flags.of(given).seed == seed
+
+
+def test_the_system_message_of_the_questions_is_that_of_the_pairs_too():
+    with noting({"system_instruction": "Be brief."}):
+        lm = LiftLM(recipe="tiny", device="cpu", store="off")
+        with pytest.raises(RecipeError, match=r"use auxiliary\.system if the two are meant to differ"):
+            LiftLM(recipe="tiny", device="cpu", store="off", **{"prompt.system": "Be long."})
+    document = Document("Ann lit the lamp.", "Lamp")
+    assert lm.lifter.encoder.render(document, "Who?").text.startswith("Be brief.Lamp\nAnn lit the lamp.")
 
 
 @pytest.mark.parametrize(

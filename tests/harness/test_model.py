@@ -510,11 +510,11 @@ def test_lm_eval_logs_a_documents_hash_in_its_prompts_and_not_its_text(checkpoin
     assert request.args[0] == f"[document sha256:{Document(LAMP).digest}]\nWho lit the lamp?"
 
 
-def test_a_chat_template_that_recipe_and_command_disagree_about_is_told(checkpoint, caplog):
+def test_a_form_that_recipe_and_command_disagree_about_is_told(checkpoint, caplog):
     lift(checkpoint, **{"prompt.chat_template": True}).generate_until(
         [about(LAMP, "Who?")], disable_tqdm=True
     )
-    assert "prompt.chat_template=true, but lm-eval was told nothing of --apply_chat_template" in caplog.text
+    assert "prompt.chat_template=true goes with --apply_chat_template" in caplog.text
 
 
 def test_the_judge_is_on_the_record(checkpoint, monkeypatch):

@@ -135,6 +135,30 @@ def test_the_chat_template_wraps_the_prompt_and_the_document_is_still_found():
     assert parts_of(wrapped) == [DOCUMENT.text]
 
 
+def test_without_the_chat_template_the_system_message_stands_right_before_the_prompt():
+    plain = encoder().render(DOCUMENT, "Who?")
+    assert encoder(system="Be brief. ").render(DOCUMENT, "Who?").text == f"Be brief. {plain.text}"
+
+
+def test_a_template_that_refuses_a_system_message_is_not_given_it_and_one_that_fails_is_told():
+    refusing = encoder(chat=True, chat_template=True, system="Be brief.")
+    refusing.tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m.content }}{% endfor %}{{ effort }}"
+    )
+    plain = encoder().render(DOCUMENT, "Who?").text
+    assert refusing.render(DOCUMENT, "Who?").text == plain
+    refusing.tokenizer.chat_template = "{{ raise_exception('nothing') }}"
+    with pytest.raises(RecipeError, match="the chat template fails: nothing"):
+        refusing.render(DOCUMENT, "Who?")
+
+
+def test_the_chat_template_is_given_the_recipe_s_variables():
+    told = encoder(chat=True, chat_template=True, chat_template_args={"effort": "low"}, enable_thinking=False)
+    told.tokenizer.chat_template = "{{ effort }} {{ enable_thinking }}"
+    assert told.in_chat("Who?") == "low False"
+
+
 def test_around_finds_the_document_in_a_finished_prompt_and_takes_it_out():
     prompt = Prompt.around(f"Read: {DOCUMENT.text} Who?", DOCUMENT)
     assert prompt.places == ((6, 6 + len(DOCUMENT.text)),)

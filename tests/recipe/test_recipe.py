@@ -164,7 +164,7 @@ def test_all_faults_are_reported_together(write):
         "adapter: {type: lora, rnk: 4, dropout: 2}\n"
         "training: {learning_rat: 1, learning_rate: -1, stride_tokens: 4096, schedule: sometimes,"
         " context_epochs: many}\n"
-        "prompt: {system: Be brief., template: '{{ document }} {{ quesiton }}'}\n"
+        "prompt: {template: '{{ document }} {{ quesiton }}'}\n"
         "sed: 1\n"
     )
     found = " | ".join(faults(path))
@@ -176,13 +176,12 @@ def test_all_faults_are_reported_together(write):
         "'training.stride_tokens' must not exceed 'training.segment_tokens' (2048)",
         "'training.schedule' must be 'constant', 'linear' or 'cosine', got 'sometimes'",
         "'training.context_epochs' must be a valid integer, got 'many'",
-        "'prompt.system' needs 'prompt.chat_template: true'",
         "'prompt.template' must be a Jinja template of document, question, title",
         "unknown key 'sed' (value 1); did you mean 'seed'?",
     ):
         assert expected in found
-    assert len(faults(path)) == 10
-    with pytest.raises(RecipeError, match=r"\(10 faults\): "):
+    assert len(faults(path)) == 9
+    with pytest.raises(RecipeError, match=r"\(9 faults\): "):
         load_recipe(path)
 
 

@@ -115,6 +115,10 @@ TRACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         CHAT,
         config(lift=lift(recipe=with_key(RECIPE, "prompt.enable_thinking"))),
     ),
+    "prompt.chat_template_args": (
+        CHAT,
+        config(lift=lift(recipe=with_key(RECIPE, "prompt.chat_template_args.x"))),
+    ),
     "softmax_dtype=": ({}, argument(softmax_dtype="float64")),
     "judge=": ({}, {"data": [{**row, "judge": "gpt"} for row in rows(2, 2)]}),
     "precision.dtype": ({}, config(lift=lift(dtype="bfloat16"))),

@@ -1,0 +1,34 @@
+"""The form of questions is lm-eval's, the form of pairs is the recipe's: what is said where they differ."""
+
+from __future__ import annotations
+
+from lift_eval.recipe import Recipe
+
+
+def describe_difference(recipe: Recipe, *, chat_template: bool, system: str | None) -> str | None:
+    """Say that questions are put in another form than the recipe says.
+
+    Args:
+        recipe: The recipe.
+        chat_template: Whether lm-eval puts questions through the chat template.
+        system: lm-eval's system message, if any.
+
+    Returns:
+        One line; None where the forms are the same, or where the recipe neither trains pairs nor asks for a form.
+    """
+    ours, theirs = (recipe.prompt.chat_template, recipe.prompt.system), (chat_template, system)
+    trains_pairs = recipe.trains and recipe.auxiliary.strategy != "none"
+    if ours == theirs or not (trains_pairs or any(ours)):
+        return None
+    advice = [] if ours[0] == theirs[0] else ["prompt.chat_template=true goes with --apply_chat_template"]
+    advice += [] if ours[1] == theirs[1] else ["prompt.system with --system_instruction"]
+    verb = "trains pairs" if trains_pairs else "is for questions put"
+    return (
+        f"recipe '{recipe.name}' {verb} {_in_words(*ours)}, and lm-eval puts questions {_in_words(*theirs)}: "
+        f"{', '.join(advice)}"
+    )
+
+
+def _in_words(chat_template: bool, system: str | None) -> str:
+    form = "through the chat template" if chat_template else "as plain text"
+    return f"{form} with the system message {system!r}" if system else form
