@@ -142,8 +142,9 @@ def occurrences(text: str, prompt: str) -> list[Span]:
     """
     wanted = _without_space(text)
     starts = list(_places(wanted, _without_space(prompt)))
-    if not starts:
-        return []
+    same = list(_places(text, prompt))
+    if len(same) == len(starts):  # the usual case, and the faster one for a long document
+        return [(start, start + len(text)) for start in same]
     words = [word.span() for word in _WORD.finditer(prompt)]
     before = [0, *accumulate(stop - start for start, stop in words)]  # characters before each word
 
@@ -155,9 +156,8 @@ def occurrences(text: str, prompt: str) -> list[Span]:
     spans: list[Span] = []
     for first in starts:
         start, stop = place(first), place(first + len(wanted) - 1) + 1
-        same = start - lead
-        if same >= (spans[-1][1] if spans else 0) and prompt.startswith(text, same):
-            start, stop = same, same + len(text)
+        if start - lead in same:
+            start, stop = start - lead, start - lead + len(text)
         spans.append((start, stop))
     return spans
 
