@@ -228,4 +228,4 @@ def _rule(item: Mapping[str, Any], types_of_group: Iterable[Any]) -> str:
     if item["type"] == "string_too_short":
         return f"a text of {item['ctx']['min_length']} or more characters"
     rule = str(item["msg"]).removeprefix("Input should be ").partition(", unable")[0]
-    return "a list" if rule == "a valid tuple" else rule
+    return "a list such as ['a', 'b']" if rule == "a valid tuple" else rule

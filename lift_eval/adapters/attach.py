@@ -18,7 +18,7 @@ from lift_eval.adapters.on_demand import nothing_quantized
 from lift_eval.adapters.quantization import quantize, quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
-from lift_eval.models.loading import keep_quantized_weights
+from lift_eval.models.loading import first_line, keep_quantized_weights
 from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, NoAdapter, PissaSettings
 
 
@@ -55,7 +55,12 @@ def attach(
         with _seeded(model, seed), unneeded, warnings.catch_warnings():
             # peft asks transformers by a name that it has given up; nothing that a user could mend.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            adapted = get_peft_model(model, config).eval()
+            warnings.filterwarnings(
+                "ignore", "fan_in_fan_out is set to False"
+            )  # peft does what it says for GPT-2
+            # peft looks for the ranks of fused experts among modules alone; they are parameters, and have their ranks.
+            warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys did not match")
+            adapted = _adapted(model, adapter, config)
     if quantization is not None:
         quantize(adapted, quantization)
     return adapted
@@ -121,6 +126,16 @@ def _config(
         lm_head_rank=adapter.lm_head_rank,
         lm_head_alpha=adapter.lm_head_alpha,
     )
+
+
+def _adapted(model: PreTrainedModel, adapter: Adapter, config: PeftConfig) -> PeftModel:
+    try:
+        return get_peft_model(model, config).eval()
+    except ValueError as error:  # of a rule of peft's own
+        raise AdapterError(
+            f"adapter '{adapter.type}' does not fit {type(model).__name__}: {first_line(error)}; set other "
+            "adapter.targets, such as all-linear"
+        ) from error
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from lift_eval.recipe import LoraSettings, PissaSettings
 
 INITS = ("gaussian", "mica", "olora", "orthogonal", "pissa")
 """Peft's initialisations that need the weights alone; its other ones need data, gradients or a GPU first."""
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+"""What ``targets: auto`` trains, where a model has layers of all four names."""
 _FAST_PISSA = re.compile(r"pissa_niter_\d+")
 _MOVES_WEIGHTS = ("olora", "pissa")
 
@@ -37,14 +39,14 @@ def lora_config(model: PreTrainedModel, settings: LoraSettings | PissaSettings) 
     else:
         init, rslora, dora = settings.init, settings.rslora, settings.dora
     _check_init(init)
-    if settings.targets != "all-linear":
-        _check_targets(model, settings.targets)
+    targets = _targets(model, settings.targets)
     return LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules="all-linear" if settings.targets == "all-linear" else list(settings.targets),
+        target_modules=targets,
+        exclude_modules=_untrainable(model) or None if targets == "all-linear" else None,
         init_lora_weights=init,
         use_rslora=rslora,
         use_dora=dora,
@@ -64,17 +66,47 @@ def _check_init(init: bool | str) -> None:
         )
 
 
-def _check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
-    """Check every target; peft minds only if none of them is found."""
-    layers = [
+def _targets(model: PreTrainedModel, targets: tuple[str, ...] | str) -> list[str] | str:
+    """What peft is told: names, each of which the model has, or ``all-linear``."""
+    layers = {
         name
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, nn.Embedding, Conv1D))
-    ]
+    }
+    missing = [target for target in ATTENTION if not _named(target, layers)]
+    if targets == "auto":
+        return "all-linear" if missing else list(ATTENTION)
+    if targets == "all-linear":
+        return "all-linear"
+    # Every target is checked; peft minds only if none of them is found.
     for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in layers):
+        if not _named(target, layers):
             known = {name.rpartition(".")[2] for name in layers}
             raise AdapterError(
                 f"'adapter.targets' must name linear or embedding layers of {type(model).__name__}, got "
-                f"'{target}'{nearest(target, known)}"
+                f"'{target}'{nearest(target, known)}; adapter.targets=all-linear fits every model"
             )
+    return list(targets)
+
+
+def _named(target: str, layers: set[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for name in layers)
+
+
+def _untrainable(model: PreTrainedModel) -> list[str]:
+    """Full names of the linear layers that ``all-linear`` must leave out.
+
+    A state-space mixer, told by its convolution, uses the weights of its output projection past the layer, and a
+    router's class returns more than a linear layer does.
+    """
+    names = [
+        f"{name}.out_proj"
+        for name, module in model.named_modules()
+        if hasattr(module, "conv1d") and isinstance(getattr(module, "out_proj", None), nn.Linear)
+    ]
+    routers = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and type(module).__name__.endswith("Router")
+    ]
+    return names + routers

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from lift_eval.errors import RecipeError, nearest, sentences_of
-from lift_eval.recipe import Recipe, load_recipe
+from lift_eval.recipe import Recipe, load_recipe, settings_keys
 
 OWN_ARGUMENTS = (
     "pretrained", "recipe", "document_field", "device", "device_map", "attn_implementation", "store", "workers",
@@ -103,18 +103,18 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
 
     Args:
         recipe: The recipe's name or file.
-        arguments: Dotted keys of the recipe, ``seed``, those of `HfArguments`, and whatever else was given.
+        arguments: Dotted keys of the recipe, its groups as JSON has them, ``seed``, those of `HfArguments`, and
+            whatever else was given.
 
     Raises:
         RecipeError: With all faults of arguments and recipe together.
     """
     given = {key: value for key, value in arguments.items() if key in HfArguments.model_fields}
-    overrides = {key: value for key, value in arguments.items() if "." in key or key == "seed"}
-    known = (*OWN_ARGUMENTS, *HfArguments.model_fields, "seed")
+    overrides = {key: value for key, value in arguments.items() if _belongs_to_recipe(key, value)}
     faults = [
         f"'{key}' is not an argument of model 'lift': {REPLACED_ARGUMENTS[key]}"
         if key in REPLACED_ARGUMENTS
-        else f"unknown argument '{key}' (value {value!r}){nearest(key, known)}"
+        else f"unknown argument '{key}' (value {value!r}){_meant(key, value)}"
         for key, value in arguments.items()
         if key not in overrides and key not in given
     ]
@@ -141,3 +141,23 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
     # Questions and trained pairs go through the chat template in the same way, whoever said how.
     variables = {"chat_template_args": resolved.prompt.template_variables, "enable_thinking": None}
     return resolved, hf.model_copy(update=variables)
+
+
+def _belongs_to_recipe(key: str, value: object) -> bool:
+    return "." in key or key == "seed" or (key in Recipe.model_fields and isinstance(value, Mapping))
+
+
+def _meant(key: str, value: object) -> str:
+    """What an unknown argument was probably meant to be; most are keys of the recipe without their group."""
+    names = {dotted: dotted.rpartition(".")[2] for dotted in settings_keys() if "." in dotted}
+    if f"{key}.type" in names:
+        return f"; did you mean '{key}.type={value}'?"
+    alike = [dotted for dotted, name in names.items() if name == key]
+    alike = alike or [dotted for dotted, name in names.items() if name.endswith(f"_{key}")]
+    if alike:
+        return f"; did you mean {' or '.join(map(repr, alike))}?"
+    own = (*OWN_ARGUMENTS, *HfArguments.model_fields, "seed")
+    meant = nearest(key, (*own, *names))
+    if "did you mean" in meant:
+        return meant
+    return f"; known: {', '.join(own)}, and a recipe's keys, which 'lift-eval recipes show lora' prints"

@@ -50,11 +50,11 @@ from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
 from lift_eval.models.loading import (
     BUNDLED,
-    checkpoint_errors,
     known_positions,
     load_config,
     load_model,
     resolve_device,
+    tokenizer_errors,
 )
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.peak_memory import peak_memory_bytes
@@ -186,9 +186,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     def _create_tokenizer(self, pretrained: str, tokenizer: str | None, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the tokenizer as HFLM does; called by HFLM before the model."""
-        with checkpoint_errors(
-            f"pretrained='{pretrained}' has no tokenizer that loads", "name another with tokenizer="
-        ):
+        named = (pretrained, "pretrained") if tokenizer is None else (tokenizer, "tokenizer")
+        with tokenizer_errors(named[0], argument=named[1]):
             super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
         # Prompts are encoded as a whole before they are cut, so one that exceeds the window is nothing to warn of.
         self.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True

@@ -19,11 +19,14 @@ from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, GeneratorError, RecipeError, TrainingError
+from lift_eval.lifter.rehearsal import rehearse
 from lift_eval.memory.predict import chosen_compute
+from lift_eval.models.checks import check_model, unknown_tokens
 from lift_eval.models.loading import (
     BUNDLED,
     autocast,
     context_window,
+    load_config,
     load_model,
     load_tokenizer,
     quantization_config,
@@ -76,7 +79,7 @@ class Lifter:
 
     Raises:
         AdapterError: If the adapter does not fit the model.
-        CheckpointError: If the tokenizer does not fit the recipe.
+        CheckpointError: If the tokenizer does not fit recipe and model, or the model cannot be trained and asked.
         GeneratorError: If the recipe names a server that the environment does not say how to reach.
         RecipeError: If the recipe's samples are longer than the model's window.
         StoreError: If the store's folder is no path or cannot be made.
@@ -101,6 +104,8 @@ class Lifter:
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
         self._check_window()
+        check_model(model, tokenizer)
+        self._unknown_tokens = unknown_tokens(model, tokenizer)
         kept = None if store is None else open_store(store)
         self.store, self._base = self._open(kept, model)  # before the adapter changes the base
         quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
@@ -108,6 +113,7 @@ class Lifter:
         self._initial = AdapterState.capture(self.model)
         if recipe.trains and recipe.auxiliary.in_background:
             _ = self.synthesizer  # a missing address or key is told now
+        rehearse(self.model, tokenizer, trains=recipe.trains)
 
     @classmethod
     def from_pretrained(
@@ -142,6 +148,7 @@ class Lifter:
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         source = str(name or BUNDLED)
         kept = None if store is None else open_store(store)  # before the weights are loaded
+        load_config(source, revision=revision, trust_remote_code=trust_remote_code)
         bos = resolved.prompt.bos
         tokenizer = load_tokenizer(source, revision, trust_remote_code=trust_remote_code, bos=bos)
         model = load_model(
@@ -226,8 +233,15 @@ class Lifter:
             document: The document.
 
         Raises:
-            DocumentError: If it has one token, so that there is nothing to predict.
+            DocumentError: If it has one token, so that there is nothing to predict, or one that the model does not
+                know.
         """
+        unknown = next((token for token in self._unknown_tokens if token in document.training_text), None)
+        if unknown is not None:
+            raise DocumentError(
+                f"document {document.name!r} holds {unknown!r}, a token that the model has no embedding for; take it "
+                "out of the text"
+            )
         start = trained_text(document, self.recipe)[:200]  # enough to tell one token from many
         if self.recipe.trains and len(self.encoder.plain_ids(start)) < 2:
             raise DocumentError(

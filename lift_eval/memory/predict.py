@@ -211,13 +211,14 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
 def _at_most(model: Any, tokens: int) -> int:  # noqa: ANN401 - PreTrainedModel
     """A bound on the bytes of a gradient that is far too high for most models, but takes no time to tell."""
     config = model.config.get_text_config()
-    scores = config.num_hidden_layers * config.num_attention_heads * tokens
+    eager = config._attn_implementation == "eager"
+    heads = getattr(config, "num_attention_heads", 0) if eager else 0  # state-space models have none
     widths = sum(
         module.in_features + module.out_features
         for module in model.modules()
         if isinstance(module, nn.Linear)
     )
-    return int(16 * tokens * (widths + (scores if config._attn_implementation == "eager" else 0)))
+    return int(16 * tokens * (widths + config.num_hidden_layers * heads * tokens))
 
 
 def process_bytes(recipe: Recipe) -> int:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import cached_file
 
-from lift_eval.errors import CheckpointError
+from lift_eval.errors import CheckpointError, LiftEvalError
 from lift_eval.models.malloc import return_large_blocks
 from lift_eval.recipe import PrecisionSettings
+
+logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parents[1] / "tiny" / "checkpoint"
 """The model that comes with the package."""
@@ -107,6 +111,8 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
     """Turn the errors of transformers about a checkpoint into one line.
 
+    A checkpoint's files decide what transformers does, so that a faulty one may raise anything.
+
     Args:
         what: What is wrong.
         way_out: What to do about it.
@@ -116,8 +122,15 @@ def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"{what}: {_first_line(error)}; {way_out}") from error
+    except LiftEvalError:
+        raise
+    except Exception as error:
+        logger.debug("%s", what, exc_info=True)
+        if isinstance(error, SafetensorError):
+            way_out = "a file of weights is cut off or damaged: download it again"
+        elif "trust_remote_code" in str(error):
+            way_out = "set trust_remote_code=True if you trust that code"
+        raise CheckpointError(f"{what}: {first_line(error)}; {way_out}") from error
 
 
 def load_model(
@@ -159,7 +172,8 @@ def load_model(
     dtype = resolve_dtype(precision, device)
     quantized = quantization_config(precision, dtype) if quantize else None
     with checkpoint_errors(
-        f"pretrained='{name}' cannot be loaded", "'lift-eval doctor' shows what is missing"
+        f"pretrained='{name}' cannot be loaded",
+        "it needs weights in *.safetensors and a config.json that fits them; 'lift-eval doctor' shows what is missing",
     ):
         model, report = AutoModelForCausalLM.from_pretrained(
             name,
@@ -169,7 +183,13 @@ def load_model(
             quantization_config=quantized,
             attn_implementation=attn_implementation,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
+        )
+    for key, found, expected in sorted(report["mismatched_keys"]):
+        raise CheckpointError(
+            f"pretrained='{name}' must hold weights of the shapes that its config.json says, but {key} is "
+            f"{tuple(found)} and not {tuple(expected)}; use the config.json that belongs to the weights"
         )
     missing = sorted(report["missing_keys"])
     if missing:
@@ -238,6 +258,21 @@ def _is_causal(config: Any, *, trusted: bool) -> bool:  # noqa: ANN401
     return trusted or kind in MODEL_FOR_CAUSAL_LM_MAPPING
 
 
+def tokenizer_errors(name: str, *, argument: str = "pretrained") -> AbstractContextManager[None]:
+    """Turn the errors of transformers about a tokenizer into one line.
+
+    Args:
+        name: Folder or Hub name that it is loaded from.
+        argument: The argument that named it.
+
+    Raises:
+        CheckpointError: As `checkpoint_errors`.
+    """
+    return checkpoint_errors(
+        f"{argument}='{name}' has no tokenizer that loads", "name one that does with tokenizer=NAME"
+    )
+
+
 def load_tokenizer(
     name: str, revision: str | None = None, *, trust_remote_code: bool = False, bos: bool | None = None
 ) -> Any:  # noqa: ANN401
@@ -253,9 +288,7 @@ def load_tokenizer(
         CheckpointError: If there is none.
     """
     _refuse_missing_folder(name)
-    with checkpoint_errors(
-        f"pretrained='{name}' has no tokenizer that loads", "name another with tokenizer="
-    ):
+    with tokenizer_errors(name):
         return AutoTokenizer.from_pretrained(
             name,
             revision=revision,
@@ -282,8 +315,9 @@ def known_positions(config: Any) -> int | None:  # noqa: ANN401
     """Positions that a model was made for; None means that its configuration names no limit (ALiBi, state spaces)."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     for key in ("max_position_embeddings", "n_positions", "n_ctx"):
-        if isinstance(getattr(text, key, None), int):
-            return int(getattr(text, key))
+        positions = getattr(text, key, None)
+        if isinstance(positions, int) and positions > 0:  # XLNet says -1 for no limit
+            return positions
     return None
 
 
@@ -320,5 +354,9 @@ def _refuse_missing_folder(name: str) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def first_line(error: Exception) -> str:
+    """What an error says in one line; errors of Python itself say little without their names."""
+    first, *more = str(error).strip().splitlines() or [""]
+    line = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
+    plain = isinstance(error, (OSError, ValueError, ImportError, SafetensorError)) and line
+    return line if plain else f"{type(error).__name__}: {line}"

@@ -64,6 +64,11 @@ class NoAdapter(Settings):
     type: Literal["none"] = "none"
 
 
+Targets: TypeAlias = tuple[str, ...] | Literal["all-linear", "auto"]
+"""Names of the layers that get an adapter; ``all-linear``: every linear layer but the output embedding; ``auto``:
+q_proj, k_proj, v_proj and o_proj where the model has them, else every linear layer."""
+
+
 class LoraSettings(Settings):
     """LoRA (Hu et al. 2021); the defaults are those of LIFT's published quick start."""
 
@@ -71,7 +76,7 @@ class LoraSettings(Settings):
     rank: PositiveInt = 128
     alpha: Annotated[float, Field(gt=0)] = 256
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    targets: Targets = "auto"
     init: bool | str = "gaussian"
     """Any value of peft's ``init_lora_weights``."""
     rslora: bool = False
@@ -85,7 +90,7 @@ class PissaSettings(Settings):
     rank: PositiveInt = 128
     alpha: Annotated[float, Field(gt=0)] = 128
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[str, ...] | Literal["all-linear"] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    targets: Targets = "auto"
     iterations: PositiveInt | None = None
     """Iterations of the fast SVD; none for the exact one."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.errors import TrainingError
-from lift_eval.models.loading import base_of
+from lift_eval.models.loading import supports_prefix_sharing, base_of
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.loss import step_gradient
@@ -292,8 +292,11 @@ def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tenso
 def column_cost_of(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
     """What attention pays for a token to look at one more column, as a share of what the token costs otherwise.
 
-    Scores and weighted sum take 4 operations per column and channel of the queries, a weight takes 2.
+    Scores and weighted sum take 4 operations per column and channel of the queries, a weight takes 2. It is 0 for a
+    model whose samples cannot share columns.
     """
+    if not supports_prefix_sharing(model):
+        return 0.0
     base = base_of(model)
     config = base.config.get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -128,7 +128,10 @@ def _accumulate(
         labels = batch.labels[start : start + len(piece)].to(hidden.device)
         start += len(piece)
         with autocast(base.device, base.dtype), _returning(body, output, piece[None]):
-            loss = _cross_entropy(base(use_cache=False).logits, labels) / supervised
+            # The body is not run; some models ask its input for the number of tokens.
+            loss = (
+                _cross_entropy(base(inputs_embeds=piece[None], use_cache=False).logits, labels) / supervised
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     if hidden.requires_grad:  # not where the head alone is trained

@@ -341,7 +341,8 @@ def test_unsupported_architecture_names_what_was_looked_for() -> None:
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(AdapterError) as caught:
         attach(model, GatedMemorySettings(), seed=0)
-    for part in ("q_proj or qkv_proj", "o_proj", "'gpt2'", *SUPPORTED_ARCHITECTURES):
+    advice = "use adapter.type=lora or adapter.type=pissa"
+    for part in ("q_proj or qkv_proj", "o_proj", "'gpt2'", advice, *SUPPORTED_ARCHITECTURES):
         assert part in str(caught.value)
     with pytest.raises(AdapterError, match="got GPT2Attention with c_attn, c_proj"):
         get_peft_model(model, GatedMemoryConfig(target_modules=["attn"]))

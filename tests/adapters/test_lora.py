@@ -45,6 +45,18 @@ def test_all_linear_is_every_linear_layer_but_the_output_embedding(architecture:
     assert names == (fused if architecture == "phi3" else apart)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_auto_is_the_attention_where_its_layers_have_the_usual_names_else_every_layer(
+    architecture: str,
+) -> None:
+    names = {
+        name.rpartition(".")[2]
+        for name in lora_layers(attach(tiny_model(architecture), LoraSettings(rank=2), seed=0))
+    }
+    fused = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+    assert names == (fused if architecture == "phi3" else {"q_proj", "k_proj", "v_proj", "o_proj"})
+
+
 @pytest.mark.parametrize("init", [True, *INITS, "pissa_niter_4"])
 def test_every_initialisation_starts_at_the_base_and_trains(init: bool | str) -> None:
     inputs = tokens()
@@ -69,8 +81,11 @@ def test_unknown_initialisation_is_refused(init: str) -> None:
 def test_target_that_matches_nothing_is_named_even_if_others_match() -> None:
     with pytest.raises(AdapterError, match="LlamaForCausalLM, got 'q_prj'; did you mean 'q_proj'"):
         attach(tiny_model(), LoraSettings(targets=("o_proj", "q_prj")), seed=0)
-    with pytest.raises(AdapterError, match="Phi3ForCausalLM, got 'q_proj'; did you mean 'qkv_proj'"):
-        attach(tiny_model("phi3"), PissaSettings(), seed=0)
+    with pytest.raises(
+        AdapterError,
+        match=r"got 'q_proj'; did you mean 'qkv_proj'\?; adapter\.targets=all-linear fits every model",
+    ):
+        attach(tiny_model("phi3"), PissaSettings(targets=("q_proj", "o_proj")), seed=0)
     with pytest.raises(AdapterError, match="got 'self_attn'"):
         attach(tiny_model(), LoraSettings(targets=("self_attn",)), seed=0)
 

@@ -138,6 +138,47 @@ def test_the_batch_size_is_that_of_answers_too_where_the_recipe_is_not_told_anot
     assert recipe.digest == read_arguments("lora", {})[0].digest
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "meant"),
+    [
+        ("learning_rate", 1e-3, "did you mean 'training.learning_rate'?"),
+        ("learning_rte", 1e-3, "did you mean 'training.learning_rate'?"),
+        ("rank", 4, "did you mean 'adapter.rank'?"),
+        ("epochs", 3, "did you mean 'training.context_epochs' or 'training.joint_epochs'?"),
+        ("max_tokens", 100, "did you mean 'auxiliary.max_tokens' or 'prompt.max_tokens'?"),
+        ("adapter", "lora", "did you mean 'adapter.type=lora'?"),
+        ("sed", 4, "did you mean 'seed'?"),
+        ("tokenzier", "x", "did you mean 'tokenizer'?"),
+        ("lr", 1e-3, "and a recipe's keys, which 'lift-eval recipes show lora' prints"),
+    ],
+)
+def test_a_key_of_the_recipe_without_its_group_is_told_with_its_whole_name(argument, value, meant):
+    with pytest.raises(RecipeError) as caught:
+        read_arguments("lora", {argument: value})
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"unknown argument '{argument}' (value {value!r}); ")
+    assert fault.endswith(meant)
+
+
+def test_a_group_of_the_recipe_may_be_given_as_json():
+    nested, _ = read_arguments(
+        "lora", {"training": {"learning_rate": 1e-3}, "adapter": {"type": "pissa", "rank": 3}}
+    )
+    dotted, _ = read_arguments(
+        "lora", {"training.learning_rate": 1e-3, "adapter.type": "pissa", "adapter.rank": 3}
+    )
+    assert nested == dotted
+
+
+def test_a_list_is_told_by_an_example_that_the_command_line_reads():
+    with pytest.raises(RecipeError, match=r"'adapter\.targets' must be a list such as \['a', 'b'\] or"):
+        read_arguments("lora", {"adapter.targets": "[q_proj,v_proj]"})
+    parsed = Run(argparse.ArgumentParser().add_subparsers())._parser.parse_args(
+        ["--tasks", "x", "--model_args", "adapter.targets=['q_proj', 'v_proj']"]
+    )
+    assert read_arguments("lora", parsed.model_args)[0].adapter.targets == ("q_proj", "v_proj")
+
+
 def test_a_revision_that_looks_like_a_number_is_a_text():
     assert read_arguments("lora", {"revision": 1234567})[1].revision == "1234567"
 

@@ -182,3 +182,10 @@ def test_pairs_are_trained_in_the_loogle_prompt_of_the_first_implementation() ->
     for slot, ours in (("context", "document"), ("question", "question"), ("title", "title")):
         asked = asked.replace(f"{{{slot}}}", f"{{{{ {ours} }}}}")
     assert trained == asked
+
+
+@pytest.mark.parametrize("name", ["lora_4bit", "gemma2_loogle", "llama3_loogle_pissa"])
+def test_low_rank_adapters_of_the_first_implementation_are_on_the_attention(name: str) -> None:
+    adapter = load_recipe(name).adapter
+    assert isinstance(adapter, (LoraSettings, PissaSettings))
+    assert adapter.targets == ("q_proj", "k_proj", "v_proj", "o_proj")

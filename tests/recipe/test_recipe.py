@@ -56,9 +56,7 @@ def test_every_shipped_recipe_loads_and_survives_its_own_dump(name, write):
 
 def test_the_quick_start_and_its_baseline_hold_the_published_settings():
     lora, icl = load_recipe("lora"), load_recipe("icl")
-    assert lora.adapter == LoraSettings(
-        rank=128, alpha=256, dropout=0, targets=("q_proj", "k_proj", "v_proj", "o_proj"), init="gaussian"
-    )
+    assert lora.adapter == LoraSettings(rank=128, alpha=256, dropout=0, targets="auto", init="gaussian")
     training = lora.training
     assert (training.segment_tokens, training.stride_tokens, training.samples_per_step) == (2048, 768, "all")
     assert (training.learning_rate, training.betas, training.eps) == (2e-4, (0.9, 0.98), 1e-8)
@@ -194,7 +192,10 @@ def test_all_faults_are_reported_together(write):
         ("adapter: {type: lorra}", "'adapter' must be a group whose 'type' is one of none, lora, pissa, gated_memory"),
         ("adapter: {rank: 4}", "'adapter' must be a group whose 'type' is one of"),
         ("adapter: {type: lora, init: [1]}", "'adapter.init' must be a valid boolean or a valid string, got [1]"),
-        ("adapter: {type: lora, targets: 5}", "'adapter.targets' must be a list or 'all-linear', got 5"),
+        (
+            "adapter: {type: lora, targets: 5}",
+            "'adapter.targets' must be a list such as ['a', 'b'] or 'all-linear' or 'auto', got 5",
+        ),
         ("training: 3", "'training' must be a group of keys, got 3"),
         ("training: {samples_per_step: few}", "'training.samples_per_step' must be a valid integer or 'all', got"),
         ("training: {learning_rate: .inf}", "'training.learning_rate' must be a finite number, got inf"),

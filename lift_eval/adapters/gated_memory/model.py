@@ -49,8 +49,7 @@ class GatedMemoryModel(BaseTuner):  # type: ignore[misc]  # peft has no types
                 raise AdapterError(
                     f"Gated Memory looks for self_attn modules with {' or '.join(QUERY_PROJECTIONS)} and "
                     f"{OUTPUT_PROJECTION}, which are known for {', '.join(SUPPORTED_ARCHITECTURES)}, got model type "
-                    f"'{model_type}'; use adapter type 'lora' or 'pissa', or name the attention modules of a similar "
-                    "architecture in GatedMemoryConfig(target_modules=...)"
+                    f"'{model_type}'; use adapter.type=lora or adapter.type=pissa"
                 )
             peft_config.target_modules = SUPPORTED_ARCHITECTURES[model_type]
         return peft_config

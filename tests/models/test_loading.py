@@ -1,0 +1,106 @@
+"""Checkpoints that cannot be loaded end in one line that says why and what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, XLNetConfig
+
+from lift_eval.errors import CheckpointError
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.models.loading import context_window
+from tests.tiny_models import save_checkpoint, tiny_tokenizer
+
+Break = Callable[[Path], None]
+
+
+def cut(name: str, size: int) -> Break:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def write(name: str, content: bytes) -> Break:
+    return lambda folder: (folder / name).write_bytes(content) and None
+
+
+def set_config(**values: Any) -> Break:
+    def set_values(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+    return set_values
+
+
+def cut_shard(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="30KB")
+    cut("model-00002-of-00005.safetensors", 100)(folder)
+
+
+def weights_of_torch(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (cut("model.safetensors", 5000), "cut off or damaged: download it again"),
+        (cut("model.safetensors", 8), "cut off or damaged: download it again"),
+        (cut("model.safetensors", 0), "cut off or damaged: download it again"),
+        (write("model.safetensors", b"not weights at all"), "cut off or damaged: download it again"),
+        (cut_shard, "cut off or damaged: download it again"),
+        (weights_of_torch, "it needs weights in *.safetensors"),
+        (set_config(hidden_size=64), "but lm_head.weight is (264, 32) and not (264, 64)"),
+        (set_config(num_hidden_layers=3), "9 are missing (such as model.layers.2.input_layernorm.weight)"),
+        (set_config(num_attention_heads=5), "not a multiple of the number of attention heads (5)"),
+        (set_config(hidden_size="big"), "'hidden_size' expected int, got str"),
+        (set_config(vocab_size=100), "Padding_idx must be within num_embeddings"),
+        (set_config(rope_parameters={"rope_type": "round"}), "KeyError: 'round'"),
+        (set_config(dtype="float99"), "has no attribute 'float99'"),
+        (
+            set_config(auto_map={"AutoConfig": "own.Config"}, model_type="own"),
+            "set trust_remote_code=True if you",
+        ),
+        (cut("config.json", 100), "has no readable config.json"),
+        (write("config.json", b"[]"), "has no readable config.json"),
+        (write("generation_config.json", b"[]"), "cannot be loaded"),
+        (
+            write("generation_config.json", b'{"eos_token_id": "x"}'),
+            "it fails at a first short text: TypeError",
+        ),
+        (cut("tokenizer.json", 500), "has no tokenizer that loads: Unterminated string"),
+        (write("tokenizer.json", b"{}"), "has no tokenizer that loads: KeyError: 'added_tokens'"),
+        (cut("tokenizer_config.json", 20), "has no tokenizer that loads"),
+    ],
+)
+def test_a_damaged_checkpoint_ends_in_one_line(damage: Break, told: str, tmp_path: Path) -> None:
+    damage(save_checkpoint(tmp_path))
+    with pytest.raises(CheckpointError) as error:
+        Lifter.from_pretrained(tmp_path, "icl", device="cpu")
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_of_its_own_is_blamed_by_its_own_name(tmp_path: Path) -> None:
+    from lift_eval.harness.model import LiftLM
+
+    save_checkpoint(tmp_path / "model")
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(CheckpointError, match=r"^tokenizer='.*bad' has no tokenizer that loads"):
+        LiftLM(pretrained=str(tmp_path / "model"), tokenizer=str(tmp_path / "bad"), device="cpu", store="off")
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [(GPT2Config(n_positions=77), 77), (XLNetConfig(), 16384), (AutoConfig.for_model("mamba"), 16384)],
+    ids=["its own", "no limit", "none named"],
+)
+def test_the_window_is_the_models_or_else_the_tokenizers(config: Any, window: int) -> None:
+    assert context_window(config, tiny_tokenizer()) == window
