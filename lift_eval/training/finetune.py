@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.errors import TrainingError
-from lift_eval.models.loading import supports_prefix_sharing, base_of
+from lift_eval.models.loading import base_of, supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.loss import step_gradient
