@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
 
 from lift_eval.benchmarks.longbench import OFFICIAL_STYLE, SUBTASKS
+from lift_eval.benchmarks.task import LiftTask
 from lift_eval.harness.generation import HALVES, TRUNCATE
 
 
-class LongBenchTask(ConfigurableTask):  # type: ignore[misc]
-    """A subtask; lm-eval makes it of the task's file.
-
-    Args:
-        config: The content of the file.
-    """
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config={key: value for key, value in config.items() if key != "class"})
+class LongBenchTask(LiftTask):
+    """A subtask, asked as the official code asks it."""
 
     def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **options: Any) -> Any:  # noqa: ANN401
         """The prompt of a row; without chat template and system message in the few-shot and code subtasks."""
