@@ -15,6 +15,7 @@ from lift_eval.errors import JudgeError
 from lift_eval.judging.judge import (
     ANSWER_SYSTEM,
     GIVE_UP_AFTER,
+    OPTIONS,
     Answer,
     Judge,
     Verdict,
@@ -191,6 +192,23 @@ def test_a_line_that_a_killed_run_left_half_written_is_passed_over(tmp_path: Pat
 def test_judges_with_like_names_do_not_share_a_file(tmp_path: Path) -> None:
     assert VerdictStore("a/b", tmp_path).path != VerdictStore("a:b", tmp_path).path
     assert VerdictStore("../x", tmp_path).path.parent == tmp_path
+
+
+@pytest.mark.parametrize("changed", ["server", "wording", "options"])
+def test_a_verdict_is_that_of_one_server_on_one_wording(
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1")
+    VerdictStore("m", tmp_path).add(ASKED, Verdict("True", 1.0))
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8000/v1/")
+    assert VerdictStore("m", tmp_path).get(ASKED) == Verdict("True", 1.0)
+    if changed == "server":
+        monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:8001/v1")
+    elif changed == "wording":
+        monkeypatch.setattr("lift_eval.judging.judge.ANSWER_SYSTEM", "Be strict.")
+    else:
+        monkeypatch.setitem(OPTIONS, "temperature", 1)
+    assert VerdictStore("m", tmp_path).get(ASKED) is None
 
 
 @given(
