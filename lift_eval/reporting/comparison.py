@@ -11,8 +11,8 @@ import pandas as pd
 
 from lift_eval.record.record import STAGES, DocumentRecord
 from lift_eval.reporting import statistics
-from lift_eval.reporting.conditions import conditions, describe_differences, describe_forms
 from lift_eval.reporting.experiment import Column, Experiment, Row
+from lift_eval.reporting.notes import JUDGED, notes_of_cell
 from lift_eval.reporting.planning import PlannedRun, plan, runs_of_rows
 from lift_eval.reporting.published import PublishedRow, published_rows
 from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Sources, find_sources, pool
@@ -23,18 +23,6 @@ from lift_eval.results.samples import Sample
 FEW_DOCUMENTS = 10
 """Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""
 SIGNIFICANCE = 0.05
-JUDGED = "judge_"
-"""How the names of scores begin that a judge gives."""
-UNCLEAR = "judge_unclear"
-TROUBLES = {
-    "failed_documents": "documents failed, their questions count as wrong",
-    "lost_questions": "questions lost with their documents",
-    "retried_documents": "documents were trained anew at a tenth of the learning rate",
-    "documents_with_few_pairs": "documents had few auxiliary pairs to train on",
-    "questions_not_located": "questions whose prompts hold the document changed or in part, so that it was not found",
-    "questions_without_document": "questions without a document, answered by the base model",
-}
-"""What a run counts of things that went otherwise than planned."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +205,7 @@ def _cell(
     absent = [task for task in column.task if task not in {source.task.name for source in own_sources}]
     if absent:
         return Cell(row.name, column.label, status=_absence(row, column, absent, runs))
-    notes = _condition_notes(experiment, row, column, sources)
+    notes = notes_of_cell(experiment, row, column, sources)
     seeds = tuple(sorted({source.run.seed for source in own_sources}))
     if not row.results and (lacking := sorted(set(experiment.row_seeds(row)) - set(seeds))):
         notes.append(f"not run with seed {', '.join(map(str, lacking))}")
@@ -328,37 +316,6 @@ def _with_best(experiment: Experiment, cells: Iterator[Cell]) -> Iterator[Cell]:
         most = max((c.questions for c in every if c.column == cell.column), default=0)
         is_best = cell.measured and cell.value == best.get(cell.column) and cell.questions == most
         yield replace(cell, best=is_best)
-
-
-def _condition_notes(
-    experiment: Experiment, row: Row, column: Column, sources: Mapping[tuple[str, str], Sources]
-) -> list[str]:
-    """How a cell was made otherwise than the baseline's cell, and what went wrong in its runs."""
-    baseline = experiment.baseline_of(row.name)
-    own, base = sources[row.name, column.label], sources[baseline, column.label] if baseline else []
-    notes: list[str] = []
-    for task in column.task:
-        mine, theirs = (
-            [conditions(source) for source in some if source.task.name == task] for some in (own, base)
-        )
-        if baseline and mine and theirs:
-            notes += describe_differences(mine[0], theirs[0], baseline)
-        for seed_conditions in mine[1:]:
-            notes += describe_differences(seed_conditions, mine[0], "the first seed")
-    notes += [note for run in _runs(own) for note in describe_forms(run)]
-    for total, note in TROUBLES.items():
-        count = sum(getattr(run.totals, total) for run in _runs(own))
-        if count:
-            notes.append(f"{count} {note}")
-    if column.metric.startswith(JUDGED):
-        unclear = sum(s.task.aggregates.get((UNCLEAR, s.filter), (0.0, None))[0] for s in own)
-        if unclear:
-            notes.append(f"{unclear:.0f} unclear replies of the judge count as wrong")
-    return list(dict.fromkeys(notes))
-
-
-def _runs(sources: Sources) -> list[Run]:
-    return list({source.run.path: source.run for source in sources}.values())
 
 
 # ----------------------------------------------------------------------------------------------------- what else is

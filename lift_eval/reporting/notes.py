@@ -1,0 +1,61 @@
+"""The notes of a cell: how it was made otherwise than the cell that it is compared with, and what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lift_eval.reporting.conditions import conditions, describe_differences, describe_forms
+from lift_eval.reporting.experiment import Column, Experiment, Row
+from lift_eval.reporting.scores import Sources
+from lift_eval.results.reading import Run
+
+JUDGED = "judge_"
+"""How the names of scores begin that a judge gives."""
+UNCLEAR = "judge_unclear"
+TROUBLES = {
+    "failed_documents": "documents failed, their questions count as wrong",
+    "lost_questions": "questions lost with their documents",
+    "retried_documents": "documents were trained anew at a tenth of the learning rate",
+    "documents_with_few_pairs": "documents had few auxiliary pairs to train on",
+    "questions_not_located": "questions whose prompts hold the document changed or in part, so that it was not found",
+    "questions_without_document": "questions without a document, answered by the base model",
+}
+"""What a run counts of things that went otherwise than planned."""
+
+
+def notes_of_cell(
+    experiment: Experiment, row: Row, column: Column, sources: Mapping[tuple[str, str], Sources]
+) -> list[str]:
+    """How a cell was made otherwise than the baseline's cell, and what went wrong in its runs.
+
+    Args:
+        experiment: What is compared.
+        row: The cell's row.
+        column: Its column.
+        sources: The parts of all cells, by row and column.
+    """
+    baseline = experiment.baseline_of(row.name)
+    own, base = sources[row.name, column.label], sources[baseline, column.label] if baseline else []
+    notes: list[str] = []
+    for task in column.task:
+        mine, theirs = (
+            [conditions(source) for source in some if source.task.name == task] for some in (own, base)
+        )
+        if baseline and mine and theirs:
+            notes += describe_differences(mine[0], theirs[0], baseline)
+        for seed_conditions in mine[1:]:
+            notes += describe_differences(seed_conditions, mine[0], "the first seed")
+    notes += [note for run in _runs(own) for note in describe_forms(run)]
+    for total, note in TROUBLES.items():
+        count = sum(getattr(run.totals, total) for run in _runs(own))
+        if count:
+            notes.append(f"{count} {note}")
+    if column.metric.startswith(JUDGED):
+        unclear = sum(s.task.aggregates.get((UNCLEAR, s.filter), (0.0, None))[0] for s in own)
+        if unclear:
+            notes.append(f"{unclear:.0f} unclear replies of the judge count as wrong")
+    return list(dict.fromkeys(notes))
+
+
+def _runs(sources: Sources) -> list[Run]:
+    return list({source.run.path: source.run for source in sources}.values())
