@@ -30,10 +30,8 @@ from lift_eval.benchmarks.data import (
 from lift_eval.benchmarks.metrics import needle
 from lift_eval.errors import DocumentError
 from lift_eval.files import cache_folder, writing_whole
+from lift_eval.store import code_identity
 from lift_eval.tiny import world
-
-FORMAT = 1
-"""Part of the key of kept grids; count it up when the way a grid is built changes."""
 
 HAYSTACK_FILES = ("*.txt", "*.md")
 WORDS_OF_WORLD = 100_000
@@ -240,7 +238,7 @@ def kept_grid(options: NiahOptions, haystack: str, tokens: TokenCounter) -> list
     """The grid of a setting from the cache folder; built and kept there if it is new, whole or not at all."""
     setting = options.model_dump(include={"lengths", "depths", "samples", "needle", "question", "keywords"})
     text_digest = hashlib.sha256(haystack.encode()).hexdigest()
-    key = json.dumps([FORMAT, setting, text_digest, tokens.identity])
+    key = json.dumps([code_identity(__name__), setting, text_digest, tokens.identity])
     path = cache_folder("niah") / f"{hashlib.sha256(key.encode()).hexdigest()}.jsonl"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

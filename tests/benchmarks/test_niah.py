@@ -129,6 +129,13 @@ def test_another_setting_is_another_grid(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "niah").iterdir())) == 2
 
 
+def test_another_way_to_build_a_grid_is_another_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    niah.load(prompts=PROMPTS, lengths=[200], depths=[0], samples=1)
+    monkeypatch.setattr(niah, "code_identity", lambda module: f"{module} of tomorrow")
+    niah.load(prompts=PROMPTS, lengths=[200], depths=[0], samples=1)
+    assert len(list((tmp_path / "cache" / "niah").iterdir())) == 2
+
+
 def test_a_haystack_folder_is_read_in_order(tmp_path: Path) -> None:
     (tmp_path / "essays").mkdir()
     (tmp_path / "essays" / "b.txt").write_text("Second text.\n")
