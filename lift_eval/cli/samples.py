@@ -151,7 +151,8 @@ def _ask(
     task = load()
     document, rows = choose_document(task, parsed.document)
     questions = ask(task, document, rows, encoder)
-    if not recipe.auxiliary.trains_closed_book or "prompt_style" in metadata:
+    closed_book_too = recipe.auxiliary.trains_closed_book and recipe.prompt.document != "none"
+    if not closed_book_too or "prompt_style" in metadata:
         return document, questions
     if CLOSED_BOOK in prompt_styles(task):
         closed_book = ask(load(prompt_style=CLOSED_BOOK), document, rows, encoder)

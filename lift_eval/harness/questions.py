@@ -104,16 +104,13 @@ def ask(task: Task, document: Document, rows: Iterable[int], encoder: PromptEnco
     Returns:
         One question for each row.
     """
-    settings, tokenizer = encoder.settings, encoder.tokenizer
+    settings = encoder.settings
 
     def in_chat(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
+        return encoder.apply_chat_template(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
         )
 
     task.build_all_requests(

@@ -251,7 +251,7 @@ class PromptEncoder:
 
         Args:
             text: The text.
-            system: System message; None or empty for none. A template that refuses one is not given it, as in lm-eval.
+            system: System message; None or empty for none.
             answer: The assistant's message; None to ask for one.
 
         Raises:
@@ -262,18 +262,25 @@ class PromptEncoder:
             for role, content in (("system", system or None), ("user", text), ("assistant", answer))
             if content is not None
         ]
+        return self.apply_chat_template(messages, add_generation_prompt=answer is None)
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **how: bool) -> str:
+        """Put a conversation through the tokenizer's chat template, with the recipe's variables.
+
+        Args:
+            messages: The messages; a template that refuses that of the system is not given it, as in lm-eval.
+            how: Further arguments of the tokenizer's own method.
+
+        Raises:
+            RecipeError: If the template fails.
+        """
+        variables = self.settings.template_variables
         try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    messages,
-                    tokenize=False,
-                    add_generation_prompt=answer is None,
-                    **self.settings.template_variables,
-                )
-            )
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **variables))
         except TemplateError as error:
-            if system:
-                return self.in_chat(text, answer=answer)
+            others = [message for message in messages if message["role"] != "system"]
+            if len(others) < len(messages):
+                return self.apply_chat_template(others, **how)
             raise RecipeError("group 'prompt'", [f"the chat template fails: {error}"]) from error
 
     def encode(self, prompt: Prompt, reserve: int) -> EncodedPrompt:

@@ -123,6 +123,16 @@ def test_questions_are_put_in_the_prompt_that_the_recipe_names(
     assert asked("icl").endswith(asked("loogle_icl", prompt_style="loogle"))  # a token begins it
 
 
+def test_a_recipe_that_asks_closed_book_alone_is_asked_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "closed.yaml"
+    recipe.write_text("extends: tiny\nprompt: {document: none}\n")
+    prompts = [one for one in run_json(capsys, "--recipe", str(recipe)) if one["kind"] == "test_prompt"]
+    assert len(prompts) == len({decode(one) for one in prompts})
+    assert all(len(one["ids"]) < 100 for one in prompts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
