@@ -35,6 +35,7 @@ class Documents:
     def __init__(self, field: str | None, *, closed_book: bool) -> None:
         self.field = NONE if field is None else field
         self.closed_book = closed_book
+        self._fields: dict[int, str] = {}
         self._examples: dict[str, tuple[Document, set[str]]] = {}
         self._bare: Questions = set()
         self._absent: Questions = set()
@@ -54,16 +55,18 @@ class Documents:
             DocumentError: If the field asked for is missing, no string or empty.
         """
         text = request.arguments[0]
-        field = None
-        if self.field != NONE:
+        # One for all prompts of a row: a choice may be scored without its question too, where nothing is to be found.
+        field = self._fields.get(id(row))
+        if field is None and self.field != NONE:
             field = find_field(row, text, None if self.field == AUTO else self.field)
         document = None if field is None else document_of(row, field)
         prompt = Prompt.around(text, document)
         if field is None or document is None:
             self._bare.add(request.question)
         else:
+            self._fields[id(row)] = field
             self._examples.setdefault(field, (document, set()))[1].add(request.task)
-        if document is not None and not prompt.places:
+        if document is not None and text and not prompt.places:
             (self._absent if prompt.located else self._changed).add(request.question)
         return document, prompt
 

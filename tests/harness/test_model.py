@@ -236,6 +236,19 @@ def test_the_choices_of_a_row_are_one_question_and_count_what_its_prompt_keeps_o
     assert 0.2 < record.kept < 0.3  # half of the document for one, nothing for the other
 
 
+def test_choices_that_are_scored_without_their_question_too_are_about_its_document(checkpoint, caplog):
+    """As acc_mutual_info asks: the model that has learned the document says how likely a choice is by itself."""
+    row = {"page": LAMP}
+    choices = [scoring(text, " Ann", row) for text in (f"{LAMP}\nBy", "")]
+    lm = lift(checkpoint, **TRAINED)
+    scores = lm.loglikelihood(choices, disable_tqdm=True)
+    (record,) = lm.record.documents
+    assert (record.questions, lm.record.questions_without_document) == (1, 0)
+    named = [scoring(text, " Ann", {"context": LAMP}) for text in (f"{LAMP}\nBy", "")]
+    assert lift(checkpoint, **TRAINED).loglikelihood(named, disable_tqdm=True) == scores
+    assert "no document" not in caplog.text
+
+
 def test_a_row_that_is_sampled_several_times_is_one_question(checkpoint):
     lm = lift(checkpoint)
     lm.generate_until([about(LAMP, "Who?", do_sample=True, temperature=1.0)] * 3, disable_tqdm=True)
