@@ -27,7 +27,8 @@ from gpu import llama_3_8b
 from transformers import AutoModelForCausalLM
 
 from lift_eval import Document, Recipe, load_recipe
-from lift_eval.adapters import AdapterState, attach
+from lift_eval.adapters.attach import attach
+from lift_eval.adapters.state import AdapterState
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.reporting.statistics import compare_paired

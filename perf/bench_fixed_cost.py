@@ -13,7 +13,7 @@ from common.setting import Paired, document_of, print_pairs, print_table, settin
 from peers import trainer
 
 from lift_eval import load_recipe
-from lift_eval.adapters import AdapterState
+from lift_eval.adapters.state import AdapterState
 from lift_eval.training.finetune import finetune
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample

@@ -22,7 +22,7 @@ import torch
 from common.setting import Setting, document_of, pairs_of_lengths, print_table, setting
 
 from lift_eval import load_recipe
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.memory.workload import MOST_TOKENS
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import LoraSettings

@@ -35,7 +35,8 @@ from common.setting import (
 from peers import trainer
 
 from lift_eval import Recipe, load_recipe
-from lift_eval.adapters import AdapterState, attach
+from lift_eval.adapters.attach import attach
+from lift_eval.adapters.state import AdapterState
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.training.batching import micro_batches

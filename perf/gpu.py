@@ -20,7 +20,7 @@ from common.setting import QUESTION_WORDS, Setting, about, console, print_table,
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval import Recipe, load_recipe
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.memory.workload import MOST_TOKENS
 from lift_eval.models.loading import quantization_config, supports_prefix_sharing

@@ -21,14 +21,17 @@ PACKAGE = Path(lift_eval.__file__).parent
 # From the bottom up. A part may import parts of lower layers, and of its own layer where no cycle comes of it.
 LAYERS = [
     {"errors"},
-    {"document", "files", "record", "servers", "tiny"},
-    {"distribution", "recipe", "results", "store"},
-    {"adapters", "models", "prompts", "reporting"},
-    {"answering", "judging", "synthesis"},
+    {"document", "files", "record", "servers", "settings", "tiny"},
+    {"distribution", "models", "results", "store"},
+    {"adapters", "answering", "judging"},
+    {"synthesis"},
+    {"recipe"},
+    {"prompts", "reporting"},
     {"training"},
     {"memory"},
     {"lifter"},
-    {"benchmarks", "harness"},
+    {"harness"},
+    {"benchmarks"},
     {"_autoload", "cli"},
 ]
 MAY_IMPORT_LM_EVAL = {"_autoload", "benchmarks", "cli", "harness", "judging"}

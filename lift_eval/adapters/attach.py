@@ -7,35 +7,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from peft import PeftConfig, PeftModel, TaskType, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from lift_eval.adapters.gated_memory import GatedMemoryConfig
-from lift_eval.adapters.lora import changes_base, lora_config
-from lift_eval.adapters.on_demand import nothing_quantized
+from lift_eval.adapters.base import AdapterSettings
+from lift_eval.adapters.lazy_import import nothing_quantized
 from lift_eval.adapters.quantization import quantize, quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
 from lift_eval.models.loading import first_line, keep_quantized_weights
-from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, NoAdapter, PissaSettings
 
 
 def attach(
-    model: PreTrainedModel, adapter: Adapter, *, seed: int, quantization: BitsAndBytesConfig | None = None
+    model: PreTrainedModel,
+    adapter: AdapterSettings,
+    *,
+    seed: int,
+    quantization: BitsAndBytesConfig | None = None,
 ) -> PeftModel | PreTrainedModel:
     """Put an adapter into a model, in place; its weights are made from the seed alone.
 
     Args:
         model: A causal language model without adapters. Its own weights are frozen.
-        adapter: What to attach; with `NoAdapter` the model comes back as it is.
+        adapter: What to attach; with ``type: none`` the model comes back as it is.
         seed: Of the adapter's weights. The global random state is as before afterwards.
         quantization: Quantize the base weights after the adapter is made from them. PiSSA needs this way, since its
             residual is what gets quantized; the others may also take a model that was loaded quantized.
 
     Returns:
-        The adapted model in evaluation mode, adapter trainable in float32; the model itself with `NoAdapter`.
+        The adapted model in evaluation mode, adapter trainable in float32; the model itself with ``type: none``.
 
     Raises:
         AdapterError: If the adapter does not fit the model, or the model has an adapter already.
@@ -46,11 +48,11 @@ def attach(
             "the model has an adapter already, which another Lifter may train; give each Lifter a model of its own"
         )
     keep_quantized_weights(model)
-    if isinstance(adapter, NoAdapter):
+    if adapter.type == "none":
         adapted = model
     else:
         _check_precision(model, adapter, quantization)
-        config = _config(model, adapter)
+        config = adapter.config(model)
         unneeded = nullcontext() if quantized_bits(model) else nothing_quantized()
         with _seeded(model, seed), unneeded, warnings.catch_warnings():
             # peft asks transformers by a name that it has given up; nothing that a user could mend.
@@ -66,15 +68,10 @@ def attach(
     return adapted
 
 
-def needs_full_precision(adapter: Adapter) -> bool:
-    """Whether the base must be loaded unquantized, because the adapter is cut out of its weights."""
-    if isinstance(adapter, LoraSettings):
-        return isinstance(adapter.init, str) and adapter.init.startswith("pissa")
-    return isinstance(adapter, PissaSettings)
-
-
 @contextmanager
-def unadapted(model: PeftModel | PreTrainedModel, initial: AdapterState) -> Iterator[None]:
+def unadapted(
+    model: PeftModel | PreTrainedModel, initial: AdapterState, adapter: AdapterSettings
+) -> Iterator[None]:
     """Let the model be its base for a while, whatever its adapter has learned.
 
     Disabling the adapter is not enough for PiSSA and its like: they moved a part of the base weights into the
@@ -83,10 +80,11 @@ def unadapted(model: PeftModel | PreTrainedModel, initial: AdapterState) -> Iter
     Args:
         model: The model that `attach` returned.
         initial: The adapter's state before any training.
+        adapter: Its settings.
     """
     if not isinstance(model, PeftModel):
         yield
-    elif changes_base(model):
+    elif adapter.changes_base:
         learned = AdapterState.capture(model)
         initial.restore(model)
         try:
@@ -99,36 +97,19 @@ def unadapted(model: PeftModel | PreTrainedModel, initial: AdapterState) -> Iter
 
 
 def _check_precision(
-    model: PreTrainedModel, adapter: Adapter, quantization: BitsAndBytesConfig | None
+    model: PreTrainedModel, adapter: AdapterSettings, quantization: BitsAndBytesConfig | None
 ) -> None:
     loaded = quantized_bits(model)
-    if needs_full_precision(adapter) and loaded:
+    if adapter.needs_full_precision and loaded:
         raise AdapterError(
             f"adapter '{adapter.type}' is made from the base weights, which must be in 16 or 32 bits, got {loaded}; "
             "load the model without quantization and give attach() the 'quantization' for the residual"
         )
-    eight = loaded == 8 or (quantization is not None and quantization.load_in_8bit)
-    if eight and isinstance(adapter, LoraSettings) and adapter.dora:
-        # Peft's DoRA takes the scales away from bitsandbytes' 8-bit layers; the next forward pass fails.
-        raise AdapterError(
-            "'adapter.dora' does not work on 8-bit weights, got 'int8'; use 'nf4' or no quantization"
-        )
+    asked = 0 if quantization is None else 8 if quantization.load_in_8bit else 4
+    adapter.check(loaded or asked)
 
 
-def _config(
-    model: PreTrainedModel, adapter: LoraSettings | PissaSettings | GatedMemorySettings
-) -> PeftConfig:
-    if not isinstance(adapter, GatedMemorySettings):
-        return lora_config(model, adapter)
-    return GatedMemoryConfig(
-        task_type=TaskType.CAUSAL_LM,
-        memory_expansion=adapter.memory_expansion,
-        lm_head_rank=adapter.lm_head_rank,
-        lm_head_alpha=adapter.lm_head_alpha,
-    )
-
-
-def _adapted(model: PreTrainedModel, adapter: Adapter, config: PeftConfig) -> PeftModel:
+def _adapted(model: PreTrainedModel, adapter: AdapterSettings, config: PeftConfig) -> PeftModel:
     try:
         return get_peft_model(model, config).eval()
     except ValueError as error:  # of a rule of peft's own

@@ -1,73 +1,94 @@
-"""LoRA and PiSSA, built by peft from a recipe's settings."""
+"""LoRA, by peft."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from peft import LoraConfig, PeftModel, TaskType
-from torch import nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from pydantic import Field
 
+from lift_eval.adapters.base import AdapterSettings
 from lift_eval.errors import AdapterError, nearest
-from lift_eval.recipe import LoraSettings, PissaSettings
+from lift_eval.settings import PositiveInt
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
 
 INITS = ("gaussian", "mica", "olora", "orthogonal", "pissa")
 """Peft's initialisations that need the weights alone; its other ones need data, gradients or a GPU first."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """What ``targets: auto`` trains, where a model has layers of all four names."""
 _FAST_PISSA = re.compile(r"pissa_niter_\d+")
-_MOVES_WEIGHTS = ("olora", "pissa")
+
+Targets: TypeAlias = tuple[str, ...] | Literal["all-linear", "auto"]
+"""Names of the layers that get an adapter; ``all-linear``: every linear layer but the output embedding; ``auto``:
+q_proj, k_proj, v_proj and o_proj where the model has them, else every linear layer."""
 
 
-def lora_config(model: PreTrainedModel, settings: LoraSettings | PissaSettings) -> LoraConfig:
-    """Translate settings for peft, after checking them against the model.
+class LoraSettings(AdapterSettings):
+    """LoRA (Hu et al. 2021); the defaults are those of LIFT's published quick start."""
 
-    Args:
-        model: The model that the adapter is for.
-        settings: Of LoRA (Hu et al. 2021) or PiSSA (Meng et al. 2024).
+    type: Literal["lora"] = "lora"
+    rank: PositiveInt = 128
+    alpha: Annotated[float, Field(gt=0)] = 256
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Targets = "auto"
+    init: bool | str = "gaussian"
+    """Any value of peft's ``init_lora_weights``."""
+    rslora: bool = False
+    dora: bool = False
 
-    Returns:
-        Peft's configuration.
+    @property
+    def needs_full_precision(self) -> bool:
+        """Where the weights start as PiSSA's do."""
+        return str(self.init).startswith("pissa")
 
-    Raises:
-        AdapterError: If a target names no layer of the model, or the initialisation is unknown.
-    """
-    if isinstance(settings, PissaSettings):
-        init: bool | str = f"pissa_niter_{settings.iterations}" if settings.iterations else "pissa"
-        rslora = dora = False
-    else:
-        init, rslora, dora = settings.init, settings.rslora, settings.dora
-    _check_init(init)
-    targets = _targets(model, settings.targets)
-    return LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        exclude_modules=_untrainable(model) or None if targets == "all-linear" else None,
-        init_lora_weights=init,
-        use_rslora=rslora,
-        use_dora=dora,
-    )
+    @property
+    def changes_base(self) -> bool:
+        """Where peft moves what the weights start as out of the base."""
+        return str(self.init).startswith(("olora", "pissa"))
 
+    @property
+    def without_initialisation(self) -> AdapterSettings:
+        """The same with random weights."""
+        return self.model_copy(update={"init": True})
 
-def changes_base(model: PeftModel) -> bool:
-    """Whether attaching the adapter moved a part of the base weights into it."""
-    init = str(getattr(model.peft_config[model.active_adapter], "init_lora_weights", ""))
-    return init.startswith(_MOVES_WEIGHTS)
+    def check(self, bits: int) -> None:
+        """Refuse DoRA on 8-bit weights; see `AdapterSettings.check`."""
+        if bits == 8 and self.dora:
+            # Peft's DoRA takes the scales away from bitsandbytes' 8-bit layers; the next forward pass fails.
+            raise AdapterError(
+                "'adapter.dora' does not work on 8-bit weights, got 'int8'; use 'nf4' or no quantization"
+            )
 
+    def config(self, model: PreTrainedModel) -> PeftConfig:
+        """Peft's configuration, every target and the initialisation checked; see `AdapterSettings.config`."""
+        from peft import LoraConfig, TaskType
 
-def _check_init(init: bool | str) -> None:
-    if isinstance(init, str) and init not in INITS and not _FAST_PISSA.fullmatch(init):
-        raise AdapterError(
-            f"'adapter.init' must be true, false, one of {', '.join(INITS)}, or pissa_niter_N, got '{init}'"
+        if isinstance(self.init, str) and self.init not in INITS and not _FAST_PISSA.fullmatch(self.init):
+            raise AdapterError(
+                f"'adapter.init' must be true, false, one of {', '.join(INITS)}, or pissa_niter_N, got '{self.init}'"
+            )
+        targets = _targets(model, self.targets)
+        return LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            exclude_modules=_untrainable(model) or None if targets == "all-linear" else None,
+            init_lora_weights=self.init,
+            use_rslora=self.rslora,
+            use_dora=self.dora,
         )
 
 
-def _targets(model: PreTrainedModel, targets: tuple[str, ...] | str) -> list[str] | str:
+def _targets(model: PreTrainedModel, targets: Targets) -> list[str] | str:
     """What peft is told: names, each of which the model has, or ``all-linear``."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
     layers = {
         name
         for name, module in model.named_modules()
@@ -99,6 +120,8 @@ def _untrainable(model: PreTrainedModel) -> list[str]:
     A state-space mixer, told by its convolution, uses the weights of its output projection past the layer, and a
     router's class returns more than a linear layer does.
     """
+    from torch import nn
+
     names = [
         f"{name}.out_proj"
         for name, module in model.named_modules()

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from lift_eval.answering.settings import DecodingSettings
 from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly, shared_length
 from lift_eval.models.loading import autocast, supports_prefix_sharing
-from lift_eval.recipe import DecodingSettings
 
 MIN_SHARED_TOKENS = 64
 """A shorter common beginning is read with each prompt."""

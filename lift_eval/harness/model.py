@@ -25,7 +25,6 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import simple_parse_args_string
 
-from lift_eval.adapters import needs_full_precision
 from lift_eval.answering.generate import Decoding, sampling_options
 from lift_eval.distribution.cluster import Cluster, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
@@ -203,7 +202,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
             pretrained,
             self.recipe.precision,
             device=self.device,
-            quantize=not needs_full_precision(self.recipe.adapter),
+            quantize=not self.recipe.adapter.needs_full_precision,
             device_map=self._device_map,
             revision=hf_arguments.get("revision"),
             subfolder=hf_arguments.get("subfolder") or "",

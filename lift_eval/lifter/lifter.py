@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from lift_eval.adapters import AdapterState, GateRecord, attach, needs_full_precision, record_gates, unadapted
+from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.quantization import quantized_bits
+from lift_eval.adapters.state import AdapterState
 from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, GeneratorError, RecipeError, TrainingError
@@ -155,7 +156,7 @@ class Lifter:
             source,
             resolved.precision,
             device=resolve_device(device),
-            quantize=not needs_full_precision(resolved.adapter),
+            quantize=not resolved.adapter.needs_full_precision,
             device_map=device_map,
             revision=revision,
             trust_remote_code=trust_remote_code,
@@ -209,7 +210,7 @@ class Lifter:
             DocumentError: If a document is lifted.
         """
         base = LiftedDocument(self, Document("(no document)"))
-        with self._only(base), unadapted(self.model, self._initial):
+        with self._only(base), unadapted(self.model, self._initial, self.recipe.adapter):
             yield base
 
     @contextmanager
@@ -513,12 +514,10 @@ class LiftedDocument:
     def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers:
         began = time.perf_counter()
         lifter = self._lifter
-        gated = lifter.recipe.adapter.type == "gated_memory" and self._adapted and len(prompts) > 0
-        recording: AbstractContextManager[GateRecord | None] = (
-            record_gates(lifter.model) if gated else nullcontext()
-        )
+        watching = self._adapted and len(prompts) > 0
+        observed = lifter.recipe.adapter.observe(lifter.model) if watching else nullcontext(list)
         watched = watch(self.record.memory, "answer")
-        with torch.random.fork_rng(devices=_cuda_devices()), watched, recording as gates:
+        with torch.random.fork_rng(devices=_cuda_devices()), watched, observed as gates:
             torch.manual_seed(document_seed(lifter.recipe.seed, self.document))  # sampling
             answers = answer(
                 lifter.model,
@@ -529,7 +528,7 @@ class LiftedDocument:
             )
         kept = Answers(
             answers=[KeptAnswer(text=answer.text, complete=answer.complete) for answer in answers],
-            gates=gates.means() if gates is not None else [],
+            gates=gates(),
             seconds=time.perf_counter() - began,
         )
         if lifter.store is not None:

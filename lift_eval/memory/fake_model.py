@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.adapters.quantization import quantizable
 from lift_eval.models.loading import resolve_dtype
-from lift_eval.recipe import LoraSettings, PissaSettings, Recipe
+from lift_eval.recipe import Recipe
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Of a weight: four bits, a byte of scale for 64 of them, and four bytes for 256 of these scales."""
@@ -35,14 +35,9 @@ def fake_model(config: Any, recipe: Recipe, device: torch.device) -> Any:  # noq
         AdapterError: If the adapter does not fit the model.
     """
     dtype = resolve_dtype(recipe.precision, device)
-    adapter = recipe.adapter
-    if isinstance(adapter, PissaSettings):  # as large as LoRA, which does not decompose weights
-        adapter = LoraSettings(**adapter.model_dump(exclude={"type", "iterations"}))
-    if isinstance(adapter, LoraSettings):
-        adapter = adapter.model_copy(update={"init": True})
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype).requires_grad_(False)
-        model = attach(base, adapter, seed=0)
+        model = attach(base, recipe.adapter.without_initialisation, seed=0)
     _leave_meta(model, device)
     if recipe.precision.quantization != "none":
         for _, _, layer in list(quantizable(model)):

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.memory.fake_model import bytes_of, fake_model, trained_parameters
 from lift_eval.memory.simulate import DECODED, NoTokenizer, answering_bytes

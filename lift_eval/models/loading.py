@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from lift_eval.errors import CheckpointError, LiftEvalError
 from lift_eval.models.malloc import return_large_blocks
-from lift_eval.recipe import PrecisionSettings
+from lift_eval.models.settings import PrecisionSettings
 
 logger = logging.getLogger(__name__)
 

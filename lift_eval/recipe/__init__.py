@@ -6,23 +6,15 @@ A recipe is a YAML file, from ``shipped/`` or the user's own. It holds only what
 ``settings.py``, or from the recipe that it names under ``extends``. Nothing here imports torch.
 """
 
+from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
+from lift_eval.adapters.lora import LoraSettings
+from lift_eval.adapters.pissa import PissaSettings
+from lift_eval.adapters.registry import Adapter, NoAdapter
+from lift_eval.answering.settings import DecodingSettings
+from lift_eval.models.settings import PrecisionSettings
 from lift_eval.recipe.loading import differences, load_recipe, shipped_recipes
-from lift_eval.recipe.settings import (
-    TRANSPORT,
-    Adapter,
-    AuxiliarySettings,
-    ComputeSettings,
-    DecodingSettings,
-    GatedMemorySettings,
-    LoraSettings,
-    NoAdapter,
-    PissaSettings,
-    PrecisionSettings,
-    PromptSettings,
-    Recipe,
-    TrainingSettings,
-    settings_keys,
-)
+from lift_eval.recipe.settings import ComputeSettings, PromptSettings, Recipe, TrainingSettings, settings_keys
+from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 
 __all__ = [
     "TRANSPORT",

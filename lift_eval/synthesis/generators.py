@@ -12,7 +12,8 @@ import torch
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.errors import CheckpointError, GeneratorError
 from lift_eval.models.loading import checkpoint_version, context_window, load_model, load_tokenizer
-from lift_eval.recipe import AuxiliarySettings, PrecisionSettings
+from lift_eval.models.settings import PrecisionSettings
+from lift_eval.synthesis.settings import AuxiliarySettings
 
 BaseModel = Callable[[], AbstractContextManager[None]]
 """Opens a context in which a model is its base, without what its adapter has learned."""

@@ -17,10 +17,10 @@ import torch
 
 from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
-from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.passages import Passage, choose_passages
 from lift_eval.synthesis.replies import Pair, read_reply
+from lift_eval.synthesis.settings import AuxiliarySettings
 
 REASONS = ("no_pair", "unparsed", "cut", "empty", "evidence", "duplicate", "surplus", "too_long")
 """Why a reply, a part of it or a pair in it is refused."""

@@ -14,8 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError
-from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.sentences import split_sentences
+from lift_eval.synthesis.settings import AuxiliarySettings
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from lift_eval.answering.generate import Answer
-from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.settings import AuxiliarySettings
 
 LIST_KEYS = ("pairs", "qa_list")
 """Where the list of pairs stands in a JSON reply; ``qa_list`` is the second implementation's."""

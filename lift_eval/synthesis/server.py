@@ -7,7 +7,6 @@ from typing import Any
 
 from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
-from lift_eval.recipe import AuxiliarySettings
 from lift_eval.servers.chat import (
     ChatClient,
     LateReplyError,
@@ -17,6 +16,7 @@ from lift_eval.servers.chat import (
     UnreachableError,
     is_configured,
 )
+from lift_eval.synthesis.settings import AuxiliarySettings
 
 
 class ServerGenerator:

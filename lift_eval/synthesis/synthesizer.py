@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lift_eval.document import Document
-from lift_eval.recipe import TRANSPORT, AuxiliarySettings
+from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 from lift_eval.store import Pairs, Store, pairs_key
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, PissaSettings
 from tests.tiny_models import tiny_model
 

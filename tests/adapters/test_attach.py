@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lift_eval.adapters import AdapterState, attach, unadapted
+from lift_eval.adapters.attach import attach, unadapted
+from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import NoAdapter, PissaSettings
 from tests.adapters.helpers import ADAPTERS, adapted_model, logits, settings, tokens, train, trainable
@@ -63,7 +64,7 @@ def test_fast_pissa_follows_from_the_seed() -> None:
 def test_no_adapter_is_the_model_itself() -> None:
     model = tiny_model()
     assert attach(model, NoAdapter(), seed=0) is model
-    with unadapted(model, AdapterState.capture(model)):
+    with unadapted(model, AdapterState.capture(model), NoAdapter()):
         pass
 
 
@@ -86,7 +87,7 @@ def test_unadapted_model_is_the_base_also_after_training(kind: str) -> None:
     train(model, inputs)
     trained = logits(model, inputs)
     assert not torch.allclose(trained, expected, atol=1e-3)
-    with unadapted(model, initial):
+    with unadapted(model, initial, settings(kind)):
         base = logits(model, inputs)
     # PiSSA cuts the weights in two, whose sum is rounded.
     torch.testing.assert_close(base, expected, rtol=0, atol=1e-4 if kind == "pissa" else 0.0)
@@ -101,7 +102,7 @@ def test_what_was_learned_comes_back_also_after_an_exception(kind: str) -> None:
     trained = logits(model, inputs)
 
     def interrupted() -> None:
-        with unadapted(model, initial):
+        with unadapted(model, initial, settings(kind)):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -11,8 +11,13 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
-from lift_eval.adapters import GatedMemoryConfig, attach, record_gates
-from lift_eval.adapters.gated_memory import SUPPORTED_ARCHITECTURES, GatedMemoryAttention
+from lift_eval.adapters.attach import attach
+from lift_eval.adapters.gated_memory import (
+    SUPPORTED_ARCHITECTURES,
+    GatedMemoryAttention,
+    GatedMemoryConfig,
+    record_gates,
+)
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import GatedMemorySettings
 from tests.adapters.helpers import adapted_model, logits, open_gates, tokens, train, trainable

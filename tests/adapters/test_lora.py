@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.adapters.lora import INITS
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import LoraSettings, PissaSettings

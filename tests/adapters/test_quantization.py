@@ -10,7 +10,9 @@ import torch
 from peft.utils.integrations import dequantize_bnb_weight
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from lift_eval.adapters import AdapterState, attach, quantize, unadapted
+from lift_eval.adapters.attach import attach, unadapted
+from lift_eval.adapters.quantization import quantize
+from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError, CheckpointError
 from lift_eval.models.loading import load_model
 from lift_eval.recipe import LoraSettings, NoAdapter, PissaSettings, PrecisionSettings
@@ -156,7 +158,7 @@ def test_unadapted_pissa_on_nf4_is_its_initial_state() -> None:
     model, inputs = attach(tiny_model(), settings("pissa"), seed=0, quantization=CONFIGS["nf4"]), tokens()
     initial, expected = AdapterState.capture(model), logits(model, inputs)
     train(model, inputs)
-    with unadapted(model, initial):
+    with unadapted(model, initial, settings("pissa")):
         assert torch.equal(logits(model, inputs), expected)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lift_eval.adapters import AdapterState
+from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
 from tests.adapters.helpers import ADAPTERS, adapted_model, logits, tokens, train, trainable
 from tests.tiny_models import ARCHITECTURES, tiny_model

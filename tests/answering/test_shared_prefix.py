@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.adapters import record_gates
+from lift_eval.adapters.gated_memory import record_gates
 from lift_eval.answering import generate as answering
 from lift_eval.answering import key_values
 from lift_eval.answering import shared_prefix as branches

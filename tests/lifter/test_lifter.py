@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from lift_eval.adapters import AdapterState
+from lift_eval.adapters.state import AdapterState
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.cli import main
 from lift_eval.memory.fake_model import fake_model

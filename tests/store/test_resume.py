@@ -122,7 +122,7 @@ def test_the_record_tells_what_it_cost_now_and_what_it_had_cost(store):
 
 
 def test_the_model_is_reset_after_an_adapter_from_the_store(store):
-    from lift_eval.adapters import AdapterState
+    from lift_eval.adapters.state import AdapterState
 
     run(store)
     lifting = lifter(store)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lift_eval.adapters import AdapterState, attach, unadapted
+from lift_eval.adapters.attach import attach, unadapted
+from lift_eval.adapters.state import AdapterState
 from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings
@@ -60,7 +61,7 @@ def test_pairs_come_from_the_base_whatever_the_adapter_has_learned(adapter: Any)
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     made = generator(model)
     assert replies(made) != expected
-    made.base = partial(unadapted, model, initial)
+    made.base = partial(unadapted, model, initial, adapter)
     learned = AdapterState.capture(model)
     assert replies(made) == expected
     now = AdapterState.capture(model)

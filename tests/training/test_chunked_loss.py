@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import LoraSettings
 from lift_eval.training import loss as loss_module

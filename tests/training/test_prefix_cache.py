@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.models.loading import quantization_config
 from lift_eval.recipe import ComputeSettings, PrecisionSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches

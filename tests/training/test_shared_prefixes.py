@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches

@@ -15,7 +15,7 @@ from types import ModuleType
 NAME = "bitsandbytes"
 
 
-class WaitingModule(ModuleType):
+class LazyModule(ModuleType):
     """A module that is executed when somebody wants more of it than its name and its file.
 
     Unlike the one of `importlib.util.LazyLoader` it is not woken by whoever looks at the files of all modules, as
@@ -32,12 +32,12 @@ class WaitingModule(ModuleType):
             spec.loader.exec_module(self)
         except BaseException:
             del self.__path__
-            self.__class__ = WaitingModule  # the next one is told the same
+            self.__class__ = LazyModule  # the next one is told the same
             raise
         return getattr(self, name)
 
 
-def wait_for_need(name: str = NAME) -> None:
+def lazy_import(name: str = NAME) -> None:
     """Let a package be executed when it is needed; one that is missing or there already stays as it is.
 
     Args:
@@ -45,7 +45,7 @@ def wait_for_need(name: str = NAME) -> None:
     """
     if name in sys.modules or (spec := importlib.util.find_spec(name)) is None:
         return
-    module = WaitingModule(name)
+    module = LazyModule(name)
     module.__spec__, module.__loader__, module.__file__ = spec, spec.loader, spec.origin
     sys.modules[name] = module  # without a __path__, so that importing a part of it wakes it too
 
@@ -54,7 +54,7 @@ def wait_for_need(name: str = NAME) -> None:
 def nothing_quantized() -> Iterator[None]:
     """Let peft adapt a model that is not quantized without waking bitsandbytes to find this out."""
     waiting = sys.modules.get(NAME)
-    if not isinstance(waiting, WaitingModule):
+    if not isinstance(waiting, LazyModule):
         yield
         return
     from peft.import_utils import is_bnb_4bit_available, is_bnb_available

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lift_eval.adapters.on_demand import WaitingModule, wait_for_need
+from lift_eval.adapters.lazy_import import LazyModule, lazy_import
 
 PACKAGE = "waits_for_need"
 
@@ -25,7 +25,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "__init__.py").write_text(executed)
     (folder / "part.py").write_text("VALUE = 3\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    wait_for_need(PACKAGE)
+    lazy_import(PACKAGE)
     yield folder
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
         del sys.modules[name]
@@ -47,7 +47,7 @@ def test_asking_for_a_part_wakes_it_and_it_stays_the_same_module(package: Path) 
     assert module.part.VALUE == 3
     assert executed(package)
     assert sys.modules[PACKAGE] is module
-    assert not isinstance(module, WaitingModule)
+    assert not isinstance(module, LazyModule)
     assert not hasattr(module, "nothing")
 
 
@@ -65,10 +65,10 @@ def test_a_package_that_fails_tells_everyone(package: Path) -> None:
 
 
 def test_packages_that_are_missing_or_there_stay_as_they_are() -> None:
-    wait_for_need("a_package_that_nobody_has")
+    lazy_import("a_package_that_nobody_has")
     assert "a_package_that_nobody_has" not in sys.modules
     before = sys.modules["json"]
-    wait_for_need("json")
+    lazy_import("json")
     assert sys.modules["json"] is before
 
 
@@ -78,7 +78,7 @@ def test_bitsandbytes_waits_for_a_model_that_is_quantized(tmp_path: Path) -> Non
 import sys
 import torch
 from transformers import BitsAndBytesConfig
-from lift_eval.adapters import attach
+from lift_eval.adapters.attach import attach
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens, train
 from tests.tiny_models import tiny_model
 

@@ -1,0 +1,70 @@
+"""What every adapter says of itself: an adapter is a module with a child of `AdapterSettings`, named in `registry`.
+
+Recipes and reports read these settings, so their modules import torch and peft inside functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lift_eval.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel
+
+
+class AdapterSettings(Settings):
+    """The recipe's group ``adapter``: settings, and what they mean for model and reports."""
+
+    type: str
+
+    @property
+    def needs_full_precision(self) -> bool:
+        """Whether the base must be loaded unquantized, because the adapter is made from its weights."""
+        return False
+
+    @property
+    def changes_base(self) -> bool:
+        """Whether attaching the adapter moves a part of the base weights into it."""
+        return False
+
+    @property
+    def without_initialisation(self) -> AdapterSettings:
+        """Settings of an adapter of the same size whose weights are not computed from those of the base."""
+        return self
+
+    def check(self, bits: int) -> None:
+        """Refuse a base that the adapter does not work on.
+
+        Args:
+            bits: Bits of the base weights once they are quantized: 4, 8, or 0 for weights that are not.
+
+        Raises:
+            AdapterError: If it does not.
+        """
+
+    def config(self, model: PreTrainedModel) -> PeftConfig:
+        """Peft's configuration of the adapter.
+
+        Args:
+            model: The model that the adapter is for.
+
+        Raises:
+            AdapterError: If the settings do not fit the model.
+        """
+        raise NotImplementedError
+
+    @contextmanager
+    def observe(self, model: Any) -> Iterator[Callable[[], list[float]]]:  # noqa: ANN401 - PeftModel
+        """Watch the adapter while answers are decoded inside, for the reports; nothing by default.
+
+        Args:
+            model: The model with the adapter.
+
+        Yields:
+            What gives a number of each layer so far; a document's record keeps them as ``gates``.
+        """
+        yield list

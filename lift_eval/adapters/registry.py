@@ -1,0 +1,23 @@
+"""All adapters. A recipe's group ``adapter`` is the settings of one of them, chosen by ``type``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from lift_eval.adapters.base import AdapterSettings
+from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
+from lift_eval.adapters.lora import LoraSettings
+from lift_eval.adapters.pissa import PissaSettings
+
+
+class NoAdapter(AdapterSettings):
+    """No adapter: the document is read in the prompt only (in-context learning, ICL)."""
+
+    type: Literal["none"] = "none"
+
+
+Adapter: TypeAlias = Annotated[
+    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings, Field(discriminator="type")
+]

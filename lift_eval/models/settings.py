@@ -1,0 +1,15 @@
+"""The recipe's group ``precision``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from lift_eval.settings import Settings
+
+
+class PrecisionSettings(Settings):
+    """Number formats of base model and computation."""
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 on a GPU that has it, else float32."""
+    quantization: Literal["none", "nf4", "int8"] = "none"
