@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from lift_eval.document import Document
-from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 from lift_eval.store import Pairs, Store, pairs_key
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
 from lift_eval.synthesis.replies import Pair
+from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 from lift_eval.synthesis.streaming import PairStream
 
 OF_TRAINING = {"prompts", "template", "system", "encoding"}

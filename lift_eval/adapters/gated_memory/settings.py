@@ -29,8 +29,10 @@ class GatedMemorySettings(AdapterSettings):
         """The configuration of our method of peft; see `AdapterSettings.config`."""
         from peft import TaskType
 
-        from lift_eval.adapters.gated_memory import GatedMemoryConfig
+        from lift_eval.adapters.gated_memory.config import GatedMemoryConfig
+        from lift_eval.adapters.gated_memory.method import register
 
+        register()
         return GatedMemoryConfig(task_type=TaskType.CAUSAL_LM, **self.model_dump(exclude={"type"}))
 
     @contextmanager
