@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from lift_eval._autoload import register
     from lift_eval.document import Document
     from lift_eval.errors import LiftEvalError
-    from lift_eval.lifter.lifter import LiftedDocument, Lifter
+    from lift_eval.lifter.lifter import Lifter
+    from lift_eval.lifter.session import LiftedDocument
     from lift_eval.recipe import Recipe, load_recipe
 
 _HOMES = {
     "Document": "lift_eval.document",
     "LiftEvalError": "lift_eval.errors",
-    "LiftedDocument": "lift_eval.lifter.lifter",
+    "LiftedDocument": "lift_eval.lifter.session",
     "Lifter": "lift_eval.lifter.lifter",
     "Recipe": "lift_eval.recipe",
     "load_recipe": "lift_eval.recipe",

@@ -78,6 +78,11 @@ class Document:
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
+def document_seed(seed: int, document: Document) -> int:
+    """Seed of all that is random about one document: it depends on no other document, no order and no worker."""
+    return int(hashlib.sha256(f"{seed}:{document.digest}".encode()).hexdigest()[:15], 16)
+
+
 def find_field(row: Mapping[str, Any], prompt: str, field: str | None = None) -> str | None:
     """Find the field of a data set row that holds the document.
 

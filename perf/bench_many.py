@@ -30,7 +30,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from lift_eval import Document, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
-from lift_eval.lifter.lifter import Lifter, document_seed
+from lift_eval.document import document_seed
+from lift_eval.lifter.lifter import Lifter
 from lift_eval.models.loading import BUNDLED, supports_prefix_sharing
 from lift_eval.synthesis.generators import ModelGenerator
 from lift_eval.synthesis.pairs import make_pairs

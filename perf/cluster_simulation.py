@@ -81,8 +81,9 @@ def from_results(file: Path) -> list[Measured]:
 
 def from_this_machine() -> tuple[list[Measured], float]:
     """Lift generated documents of 1 to 16 times the same length; also gives the MiB of an adapter."""
+    from lift_eval.adapters.state import trainable
     from lift_eval.document import Document
-    from lift_eval.lifter.lifter import Lifter, trainable
+    from lift_eval.lifter.lifter import Lifter
     from lift_eval.recipe import load_recipe
     from tests import line
     from tests.tiny_models import tiny_model, tiny_tokenizer

@@ -20,8 +20,9 @@ import torch
 import yaml
 
 from lift_eval.answering.generate import Answer, Decoding
-from lift_eval.document import Document
-from lift_eval.lifter.lifter import LiftedDocument, Lifter
+from lift_eval.document import Document, document_seed
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.lifter.session import LiftedDocument
 from lift_eval.models.loading import BUNDLED
 from lift_eval.recipe import AuxiliarySettings, load_recipe
 from lift_eval.reporting.statistics import compare_paired
@@ -136,8 +137,6 @@ class Trial:
 
     def _check_pairs(self, document: Document, made: world.Document) -> None:
         """Count the pairs that were trained on, against the world; they are a function of the seed."""
-        from lift_eval.lifter.lifter import document_seed
-
         pairs = self.lifter.synthesizer.begin(
             document, document_seed(self.lifter.recipe.seed, document)
         ).pairs

@@ -24,8 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lift_eval.document import Document  # noqa: E402 - the checkout, installed or not
-from lift_eval.lifter.lifter import Lifter, document_seed  # noqa: E402
+from lift_eval.document import Document, document_seed  # noqa: E402 - the checkout, installed or not
+from lift_eval.lifter.lifter import Lifter  # noqa: E402
 from lift_eval.recipe import load_recipe  # noqa: E402
 from lift_eval.store import Store  # noqa: E402
 from lift_eval.tiny.world import documents  # noqa: E402

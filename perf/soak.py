@@ -35,7 +35,7 @@ import torch  # noqa: E402
 
 from lift_eval.errors import GeneratorError, TrainingError  # noqa: E402
 from lift_eval.harness.exit_status import ending  # noqa: E402 - the checkout, installed or not
-from lift_eval.lifter.lifter import LiftedDocument  # noqa: E402
+from lift_eval.lifter.session import LiftedDocument  # noqa: E402
 from lift_eval.store import Store  # noqa: E402
 from tests import line  # noqa: E402
 

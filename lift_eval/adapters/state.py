@@ -99,6 +99,11 @@ class _Known:
     tensors: Mapping[str, Tensor]
 
 
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of an adapted model that training changes, by name."""
+    return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+
+
 def _described(shapes: Mapping[str, torch.Size], name: str) -> str:
     return f"of shape {tuple(shapes[name])}" if name in shapes else "missing"
 

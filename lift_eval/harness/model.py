@@ -46,7 +46,8 @@ from lift_eval.harness.forms import describe_difference
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.judging import JUDGE_VARIABLE
-from lift_eval.lifter.lifter import LiftedDocument, Lifter, OnStep
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.lifter.session import LiftedDocument, OnStep
 from lift_eval.models.loading import (
     BUNDLED,
     known_positions,

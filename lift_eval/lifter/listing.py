@@ -9,9 +9,8 @@ from itertools import zip_longest
 
 import torch
 
-from lift_eval.document import Document
+from lift_eval.document import Document, document_seed
 from lift_eval.errors import DocumentError
-from lift_eval.lifter.lifter import document_seed
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.synthesis.replies import Pair

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lift_eval.adapters.attach import attach
+from lift_eval.adapters.state import trainable
 from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, PissaSettings
 from tests.tiny_models import tiny_model
 
@@ -29,10 +30,6 @@ def adapted_model(kind: str, architecture: str = "llama", *, seed: int = 0, **mo
 
 def tokens(batch: int = 2, length: int = 24, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (batch, length), generator=torch.Generator().manual_seed(seed))
-
-
-def trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
 
 
 def train(model: nn.Module, inputs: Tensor, steps: int = 2, learning_rate: float = 1e-2) -> list[float]:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from lift_eval.cli import main
-from lift_eval.document import Document
-from lift_eval.lifter.lifter import Lifter, document_seed
+from lift_eval.document import Document, document_seed
+from lift_eval.lifter.lifter import Lifter
 from lift_eval.tiny import world
 from tests.tiny_models import tiny_tokenizer
 

@@ -9,9 +9,9 @@ import torch
 
 from lift_eval.adapters.state import AdapterState
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.document import Document
+from lift_eval.document import Document, document_seed
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
-from lift_eval.lifter.lifter import Lifter, document_seed
+from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import Recipe
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens
 from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer

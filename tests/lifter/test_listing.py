@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lift_eval.document import Document
+from lift_eval.document import Document, document_seed
 from lift_eval.errors import DocumentError
-from lift_eval.lifter.lifter import document_seed
 from lift_eval.lifter.listing import ListedSample, list_samples
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe, load_recipe

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 import lift_eval
+from lift_eval.lifter.adapted_model import DECIDING_MODULE
 from lift_eval.store import Store, code_identity
 from tests.store.runs import outcome, run
 
@@ -103,9 +104,7 @@ def kill_and_restart(folder: Path, kind: str, at: int, expected: dict[str, Any])
 
 def main(folder: Path, count: int, seed: int) -> None:
     torch.set_num_threads(1)  # so that forking is safe
-    code_identity(
-        "lift_eval.lifter.lifter"
-    )  # kept for the forks: most moments would lie in the reading of code
+    code_identity(DECIDING_MODULE)  # kept for the forks: most moments would lie in the reading of code
     expected = outcome(run(None))
     (folder / "whole").mkdir(parents=True)
     whole = finished(folder / "whole", forked(folder / "whole", Moments()))

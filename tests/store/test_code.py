@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from lift_eval.lifter.adapted_model import DECIDING_MODULE
 from lift_eval.store import code_identity
 from lift_eval.store.code import DECIDES_NOTHING, PACKAGE, imported_by
 
-ADAPTERS, PAIRS = "lift_eval.lifter.lifter", "lift_eval.synthesis.synthesizer"
+ADAPTERS, PAIRS = DECIDING_MODULE, "lift_eval.synthesis.synthesizer"
 DECIDING_PARTS = {
     "adapters", "answering", "document.py", "lifter", "models", "prompts", "recipe", "servers", "settings.py",
     "synthesis", "training",

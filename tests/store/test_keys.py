@@ -32,7 +32,7 @@ def store(tmp_path: Any) -> Store:
 def keys(tool: Lifter, document: Document = DOCUMENTS[0]) -> dict[str, str]:
     """The keys of a document's adapter and of its pairs."""
     with tool.lifting(document) as lifted:
-        return {"adapters": lifted._key, "pairs": tool.synthesizer._key(document, tool.recipe.seed)}
+        return {"adapters": lifted._entries.key, "pairs": tool.synthesizer._key(document, tool.recipe.seed)}
 
 
 # --- the recipe ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,172 @@
+"""The adapted model: what all documents of a run share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lift_eval.adapters.attach import attach, unadapted
+from lift_eval.adapters.quantization import quantized_bits
+from lift_eval.adapters.state import AdapterState
+from lift_eval.document import Document, document_seed
+from lift_eval.errors import DocumentError, RecipeError
+from lift_eval.lifter.rehearsal import rehearse
+from lift_eval.models.checks import check_model, unknown_tokens
+from lift_eval.models.loading import context_window, quantization_config
+from lift_eval.prompts.prompt import PromptEncoder
+from lift_eval.recipe import Recipe
+from lift_eval.store import Store, base_identity, open_store, run_identity
+from lift_eval.synthesis.generators import make_generator
+from lift_eval.synthesis.replies import Pair
+from lift_eval.synthesis.synthesizer import Synthesizer
+from lift_eval.training.finetune import column_cost_of
+from lift_eval.training.stages import trained_text
+
+logger = logging.getLogger(__name__)
+
+DECIDING_MODULE = "lift_eval.lifter.lifter"
+"""All code that decides a result is imported, however indirectly, by this module."""
+
+
+class AdaptedModel:
+    """A base model with a recipe's adapter, and all that does not change from one document to the next.
+
+    Args:
+        model: A causal language model of transformers; it gets the recipe's adapter.
+        tokenizer: Its fast tokenizer.
+        recipe: What to do.
+        window: Most tokens of a prompt with its answer. None means the model's own.
+        store: Where adapters and answers are kept and found again: a store or the path of its folder. None means that
+            nothing is kept.
+
+    Raises:
+        AdapterError: If the adapter does not fit the model.
+        CheckpointError: If the tokenizer does not fit recipe and model, or the model cannot be trained and asked.
+        GeneratorError: If the recipe names a server that the environment does not say how to reach.
+        RecipeError: If the recipe's samples are longer than the model's window.
+        StoreError: If the store's folder is no path or cannot be made.
+    """
+
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        recipe: Recipe,
+        *,
+        window: int | None = None,
+        store: Store | str | Path | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.compute = recipe.compute
+        self.tokenizer = tokenizer
+        self.window = window or context_window(model.config, tokenizer)
+        self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
+        self._check_window()
+        check_model(model, tokenizer)
+        self._unknown_tokens = unknown_tokens(model, tokenizer)
+        kept = None if store is None else open_store(store)
+        self.store, self._base = self._open(kept, model)  # before the adapter changes the base
+        quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
+        self.model = attach(model, recipe.adapter, seed=recipe.seed, quantization=quantization).eval()
+        self._initial = AdapterState.capture(self.model)
+        if recipe.trains and recipe.auxiliary.in_background:
+            _ = self.synthesizer  # a missing address or key is told now
+        rehearse(self.model, tokenizer, trains=recipe.trains)
+
+    def check(self, document: Document) -> None:
+        """Refuse a document that cannot be trained on, before anything is trained.
+
+        Args:
+            document: The document.
+
+        Raises:
+            DocumentError: If it has one token, so that there is nothing to predict, or one that the model does not
+                know.
+        """
+        unknown = next((token for token in self._unknown_tokens if token in document.training_text), None)
+        if unknown is not None:
+            raise DocumentError(
+                f"document {document.name!r} holds {unknown!r}, a token that the model has no embedding for; take it "
+                "out of the text"
+            )
+        start = trained_text(document, self.recipe)[:200]  # enough to tell one token from many
+        if self.recipe.trains and len(self.encoder.plain_ids(start)) < 2:
+            raise DocumentError(
+                f"document {start!r} has less than two tokens, and fine-tuning predicts each token from those before "
+                "it; leave it out, or use the recipe icl"
+            )
+
+    def kept_pairs(self, document: Document) -> tuple[Pair, ...] | None:
+        """A document's question-answer pairs in the store; None where it has none."""
+        found = self.synthesizer.find(document, document_seed(self.recipe.seed, document))
+        return None if found is None else found.pairs
+
+    def restore(self, learned: Mapping[str, torch.Tensor]) -> None:
+        """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
+        self._initial.updated(learned).restore(self.model)
+
+    @cached_property
+    def synthesizer(self) -> Synthesizer:
+        """Makes the documents' question-answer pairs.
+
+        Raises:
+            GeneratorError: If the recipe names a server that the environment does not say how to reach.
+        """
+        recipe = self.recipe
+        # Some adapters take a part of the base with them, so that even their base computes a little differently.
+        base = [group.model_dump(mode="json") for group in (recipe.adapter, recipe.precision)]
+        generator = make_generator(
+            recipe.auxiliary,
+            recipe.precision,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            window=self.window,
+            base=partial(unadapted, self.model, self._initial, recipe.adapter),
+            identity=self._identity(base) if self.store else "",
+        )
+        return Synthesizer(recipe.auxiliary, generator, self.store)
+
+    def _open(self, store: Store | None, base: Any) -> tuple[Store | None, str]:  # noqa: ANN401
+        """The store, if the base can be told from others, and the identity of the base."""
+        identity = base_identity(base) if store is not None else None
+        if store is not None and identity is None:
+            logger.warning("the base model is not in memory as a whole, so nothing is kept in the store")
+        return (None, "") if identity is None else (store, identity)
+
+    @cached_property
+    def identity(self) -> str:
+        """Identity of what all documents of a run have in common."""
+        return self._identity(self.recipe.training_digest)
+
+    def _identity(self, settings: object) -> str:
+        return run_identity(
+            self._base, self.tokenizer, settings=settings, window=self.window, module=DECIDING_MODULE
+        )
+
+    @cached_property
+    def column_cost(self) -> float:
+        """What attention pays for a column: it decides how samples are laid out, and is the same for all documents."""
+        return column_cost_of(self.model)
+
+    def _check_window(self) -> None:
+        training = self.recipe.training
+        if not self.recipe.trains:
+            return
+        longest = training.segment_tokens
+        if training.contextualized:
+            around = self.recipe.prompt.ellipsis + training.recite_instruction
+            longest += training.window_tokens + len(self.encoder.plain_ids(around))
+        if longest > self.window:
+            raise RecipeError(
+                f"recipe '{self.recipe.name}'",
+                [
+                    f"a training sample of {longest} tokens must fit the model's window of {self.window}; set a "
+                    "smaller training.segment_tokens (and training.stride_tokens)"
+                    + (" or training.window_tokens" if training.contextualized else "")
+                ],
+            )

@@ -1,0 +1,81 @@
+"""What the store holds of one document: its trained adapter, and the answers given with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from torch import Tensor
+
+from lift_eval.answering.generate import Decoding
+from lift_eval.document import Document
+from lift_eval.lifter.adapted_model import AdaptedModel
+from lift_eval.prompts.prompt import EncodedPrompt
+from lift_eval.store import Answers, Training, answers_key, entry_key
+
+
+class DocumentEntries:
+    """The entries of one document in a store, to be read and written; without a store nothing is found or kept.
+
+    Args:
+        adapted: The adapted model; it names the store.
+        document: The document.
+    """
+
+    def __init__(self, adapted: AdaptedModel, document: Document) -> None:
+        self._adapted = adapted
+        self._store = adapted.store
+        self._document = document
+
+    @property
+    def key(self) -> str:
+        """Key of the trained adapter."""
+        return entry_key("adapters", run=self._adapted.identity, document=self._document.digest)
+
+    def load_adapter(self, like: Mapping[str, Tensor]) -> tuple[Training, dict[str, Tensor]] | None:
+        """How the adapter was trained, and its tensors; None where it is not kept.
+
+        Args:
+            like: Tensors of the same names, shapes and number formats.
+        """
+        return None if self._store is None else self._store.load_adapter(self.key, like)
+
+    def save_adapter(self, training: Training, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a trained adapter."""
+        if self._store is not None:
+            self._store.save_adapter(self.key, training, tensors, self._about)
+
+    def load_answers(
+        self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
+    ) -> Answers | None:
+        """Answers to the same prompts, all decoded together; None where they are not kept.
+
+        Args:
+            prompts: The prompts.
+            decoding: How answers are decoded.
+            trained: Whether the document's adapter answers, or the base model.
+        """
+        if self._store is None:
+            return None
+        found = self._store.load(Answers, self._answers_key(prompts, decoding, trained=trained))
+        return found if found is not None and len(found.answers) == len(prompts) else None
+
+    def save_answers(
+        self, answers: Answers, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
+    ) -> None:
+        """Keep answers for `load_answers`."""
+        if self._store is not None:
+            self._store.save(self._answers_key(prompts, decoding, trained=trained), answers, self._about)
+
+    def _answers_key(self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool) -> str:
+        ids = [prompt.ids for prompt in prompts]
+        return answers_key(self.key, ids, adapted=trained, decoding=asdict(decoding))
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """For the reader of a list of entries."""
+        return {
+            "document": self._document.name,
+            "recipe": self._adapted.recipe.name,
+            "model": str(self._adapted.model.config._name_or_path),
+        }

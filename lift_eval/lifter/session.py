@@ -1,0 +1,323 @@
+"""The session on one document: train, ask, put on the record what it cost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+
+import torch
+
+from lift_eval.adapters.state import trainable
+from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
+from lift_eval.document import Document, document_seed
+from lift_eval.errors import DocumentError, GeneratorError, TrainingError
+from lift_eval.lifter.adapted_model import AdaptedModel
+from lift_eval.lifter.document_entries import DocumentEntries
+from lift_eval.memory.predict import chosen_compute
+from lift_eval.models.loading import autocast, supports_prefix_sharing
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt
+from lift_eval.recipe import TrainingSettings
+from lift_eval.record.peak_memory import watch
+from lift_eval.record.record import DocumentRecord
+from lift_eval.store import Answers, KeptAnswer, Training
+from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis
+from lift_eval.training.finetune import FinetuneReport, finetune
+from lift_eval.training.pair_samples import PairSamples
+from lift_eval.training.stages import build_epochs, document_ids, overlaps
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int, float], None]
+
+RETRY_FACTOR = 0.1
+"""On the learning rate, where fine-tuning a document has diverged."""
+
+
+class LiftedDocument:
+    """A document that the model is adapted to.
+
+    Attributes:
+        document: The document.
+        record: What was done and what it cost.
+        is_current: Whether the model belongs to the document now; else it can be neither trained nor asked.
+    """
+
+    def __init__(
+        self, adapted: AdaptedModel, document: Document, record: DocumentRecord | None = None
+    ) -> None:
+        self._adapted = adapted
+        self._entries = DocumentEntries(adapted, document)
+        self._trained = False
+        self._decoded = record.questions if record else 0
+        self.is_current = False
+        self.document = document
+        self.record = record or DocumentRecord(
+            digest=document.digest,
+            title=document.title,
+            tokens=len(document_ids(document, adapted.recipe, adapted.encoder)),
+        )
+
+    def train(self, on_step: OnStep | None = None, following: Document | None = None) -> None:
+        """Fine-tune the adapter on the document, or take it from the store; nothing to do without an adapter.
+
+        Args:
+            on_step: Called after each optimizer step with its number, the number of all steps and the loss.
+            following: The document that comes next, whose question-answer pairs a server makes meanwhile.
+
+        Raises:
+            DocumentError: If the recipe's auxiliary task does not fit the document.
+            GeneratorError: If the making of question-answer pairs fails, or gives none and nothing else is trained.
+            TrainingError: If the training diverges, and at a tenth of the learning rate too.
+        """
+        self._check_lifted()
+        if not self._adapted.recipe.trains:
+            return
+        self._adapted.check(self.document)
+        if not self._reuse_adapter():
+            self._train_or_retry(on_step, following)
+        self._trained = True
+
+    def _reuse_adapter(self) -> bool:
+        """Put the adapter of an earlier training into the model; false where there is none."""
+        record = self.record
+        began = time.perf_counter()
+        found = self._entries.load_adapter(trainable(self._adapted.model))
+        if found is None:
+            return False
+        training, tensors = found
+        self._adapted.restore(tensors)
+        if not record.losses:  # it is not from this run, whose record has its costs already
+            record.reuse("adapter", training.seconds)
+            record.losses = training.losses
+            record.trained_tokens = training.trained_tokens
+            record.supervised_tokens = training.supervised_tokens
+            record.pairs = training.pairs
+            record.retried = training.retried
+        record.seconds["train"] += time.perf_counter() - began
+        return True
+
+    def _train_or_retry(self, on_step: OnStep | None, following: Document | None) -> None:
+        settings = self._adapted.recipe.training
+        began = time.perf_counter()
+        try:
+            self._train(settings, on_step, following)
+        except TrainingError as error:
+            self.record.seconds["train"] += time.perf_counter() - began
+            self.record.retried = str(error)
+            logger.warning("%s; the document is trained anew at a tenth of the learning rate", error)
+            self._adapted.restore({})
+            lower = {"learning_rate": settings.learning_rate * RETRY_FACTOR}
+            self._train(settings.model_copy(update=lower), on_step, following)
+
+    def _train(self, settings: TrainingSettings, on_step: OnStep | None, following: Document | None) -> None:
+        adapted, record = self._adapted, self.record
+        seed = document_seed(adapted.recipe.seed, self.document)
+        generator = torch.Generator().manual_seed(seed)
+        with closing(self._begin_synthesis(seed)) as synthesis:
+            if following is not None and adapted.recipe.auxiliary.in_background:
+                adapted.synthesizer.prefetch(following, document_seed(adapted.recipe.seed, following))
+            pairs = PairSamples(
+                self.document,
+                synthesis.pairs,
+                adapted.encoder,
+                adapted.recipe.auxiliary,
+                freezes=settings.freezes_context,
+            )
+            epochs = build_epochs(self.document, adapted.recipe, adapted.encoder, pairs, generator)
+            adapted.compute = chosen_compute(adapted.compute, adapted.recipe, adapted.model, adapted.window)
+            with (
+                torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+                watch(record.memory, "train"),
+            ):
+                torch.manual_seed(seed)  # dropout
+                report = finetune(
+                    adapted.model,
+                    epochs if overlaps(adapted.recipe) else list(epochs),
+                    settings,
+                    compute=adapted.compute,
+                    share_prefixes=supports_prefix_sharing(adapted.model),
+                    column_cost=adapted.column_cost,
+                    generator=generator,
+                    on_step=on_step,
+                )
+            counts = synthesis.result().counts
+        # What memory has taught about this machine holds for the next document too.
+        adapted.compute = adapted.compute.model_copy(
+            update={
+                "micro_batch_tokens": report.micro_batch_tokens,
+                "gradient_checkpointing": report.gradient_checkpointing,
+            }
+        )
+        record.pairs = {**counts, "untrainable": pairs.untrainable} if counts else {}
+        record.seconds["synthesis"] += synthesis.waited
+        report.seconds -= synthesis.waited
+        record.losses = report.losses
+        record.trained_tokens += report.tokens
+        record.supervised_tokens += report.supervised
+        record.seconds["train"] += report.seconds
+        self._check_trained()
+        self._keep_adapter(report)
+
+    def _keep_adapter(self, report: FinetuneReport) -> None:
+        """Keep the trained adapter in the store, with how it was trained."""
+        record = self.record
+        synthesis_seconds = record.seconds["synthesis"] + record.reused_seconds.get("synthesis", 0.0)
+        training = Training(
+            losses=report.losses,
+            trained_tokens=report.tokens,
+            supervised_tokens=report.supervised,
+            pairs=record.pairs,
+            retried=record.retried,
+            seconds={"synthesis": synthesis_seconds, "train": record.seconds["train"]},
+        )
+        self._entries.save_adapter(training, trainable(self._adapted.model))
+
+    def _check_trained(self) -> None:
+        """Refuse to go on where nothing was trained, and warn where there were few pairs."""
+        record = self.record
+        cure = (
+            "use a higher auxiliary.max_tokens where replies are cut off, another auxiliary.generator where they "
+            "cannot be read"
+        )
+        if not record.losses:
+            raise GeneratorError(f"nothing was trained, no pair could be used ({record.pairs_made}); {cure}")
+        if record.few_pairs:
+            logger.warning("%s: few pairs to train on (%s); %s", self.document.name, record.pairs_made, cure)
+
+    def _begin_synthesis(self, seed: int) -> Synthesis:
+        """Make the document's question-answer pairs, or begin to."""
+        adapted, record = self._adapted, self.record
+        if adapted.recipe.auxiliary.strategy == "none":
+            return NO_PAIRS
+        began = time.perf_counter()
+        with watch(record.memory, "synthesis"):
+            synthesis = adapted.synthesizer.begin(self.document, seed)
+        if synthesis.reused:
+            record.reuse("pairs", {"synthesis": synthesis.result().seconds})
+        record.seconds["synthesis"] += time.perf_counter() - began
+        return synthesis
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """Answer questions about the document, put and decoded as the recipe says.
+
+        Args:
+            questions: The questions.
+
+        Returns:
+            Their answers, in order, without white space around them.
+
+        Raises:
+            DocumentError: If a question leaves no room in the model's window, if one text stands for the list of
+                questions, or if the document is not lifted any more.
+        """
+        if isinstance(questions, str):
+            raise DocumentError(
+                f"questions must be a list, got the text {questions!r}; for one question write answer([question])"
+            )
+        recipe = self._adapted.recipe
+        closed_book = recipe.prompt.document == "none"
+        options = sampling_options(self._adapted.model, recipe.decoding)
+        decoding = Decoding(recipe.decoding.max_new_tokens, options=options)
+        prompts = [
+            self.encode(
+                self._adapted.encoder.render(self.document, question, closed_book=closed_book), decoding
+            )
+            for question in questions
+        ]
+        answers = self.decode(prompts, decoding)
+        self.count([prompt.kept for prompt in prompts])
+        return [answer.text.strip() for answer in answers]
+
+    def encode(self, prompt: Prompt, decoding: Decoding) -> EncodedPrompt:
+        """Encode a prompt about the document, truncated to leave room for the answer."""
+        return self._adapted.encoder.encode(prompt, decoding.max_new_tokens)
+
+    def decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
+        """Decode answers to prompts, or take them from the store, and add them to the record.
+
+        Raises:
+            DocumentError: If the document is not lifted any more.
+        """
+        self._check_lifted()
+        began = time.perf_counter()
+        record = self.record
+        kept = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
+        answers = [Answer(one.text, one.complete) for one in kept.answers]
+        if kept.gates:
+            before, asked = record.gates or kept.gates, self._decoded
+            record.gates = [
+                (old * asked + new * len(prompts)) / (asked + len(prompts))
+                for old, new in zip(before, kept.gates, strict=True)
+            ]
+        self._decoded += len(prompts)
+        record.incomplete_answers += sum(not answer.complete for answer in answers)
+        record.seconds["answer"] += time.perf_counter() - began
+        return answers
+
+    def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers | None:
+        """Answers that were given to the same prompts before; None where there are none."""
+        found = self._entries.load_answers(prompts, decoding, trained=self._trained)
+        if found is not None:
+            self.record.reuse("answers", {"answer": found.seconds})
+        return found
+
+    def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers:
+        began = time.perf_counter()
+        adapted = self._adapted
+        watching = self._trained and len(prompts) > 0
+        observed = adapted.recipe.adapter.observe(adapted.model) if watching else nullcontext(list)
+        watched = watch(self.record.memory, "answer")
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), watched, observed as gates:
+            torch.manual_seed(document_seed(adapted.recipe.seed, self.document))  # sampling
+            answers = answer(
+                adapted.model,
+                adapted.tokenizer,
+                [prompt.ids for prompt in prompts],
+                decoding,
+                batch=adapted.recipe.compute.answer_batch,
+            )
+        kept = Answers(
+            answers=[KeptAnswer(text=answer.text, complete=answer.complete) for answer in answers],
+            gates=gates(),
+            seconds=time.perf_counter() - began,
+        )
+        self._entries.save_answers(kept, prompts, decoding, trained=self._trained)
+        return kept
+
+    def _check_lifted(self) -> None:
+        if not self.is_current:
+            raise DocumentError(
+                f"document {self.document.name!r} is not lifted any more, so the base model would answer; ask inside "
+                "its 'with' block"
+            )
+
+    def count(self, kept: Sequence[float | None]) -> None:
+        """Put questions on the record.
+
+        Args:
+            kept: For each question, the share of the document that its prompt holds; None where it is not known.
+        """
+        record = self.record
+        known = [share for share in kept if share is not None]
+        total = (record.kept or 0.0) * (record.questions - record.not_located) + sum(known)
+        record.questions += len(kept)
+        record.not_located += len(kept) - len(known)
+        located = record.questions - record.not_located
+        record.kept = total / located if located else None
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Computation by another's hand, lm-eval's log-likelihoods: in our number formats and on our record.
+
+        Raises:
+            DocumentError: If the document is not lifted any more.
+        """
+        self._check_lifted()
+        began = time.perf_counter()
+        model = self._adapted.model
+        watched = watch(self.record.memory, "answer")
+        with torch.inference_mode(), autocast(model.device, model.dtype), watched:
+            yield
+        self.record.seconds["answer"] += time.perf_counter() - began
