@@ -106,8 +106,7 @@ def _extend_evaluator(evaluator: ModuleType) -> None:
     def simple_evaluate(*args: object, **kwargs: object) -> object:
         call = signature.bind(*args, **kwargs)
         call.apply_defaults()
-        model = call.arguments["model"]
-        if isinstance(model, str) and model != MODEL_NAME:
+        if not _is_ours(call.arguments["model"]):
             return original(*args, **kwargs)
         from lift_eval.harness.flags import noting
 
@@ -118,6 +117,12 @@ def _extend_evaluator(evaluator: ModuleType) -> None:
     vars(evaluator).update(
         simple_evaluate=simple_evaluate, get_git_commit_hash=_quiet(evaluator.get_git_commit_hash)
     )
+
+
+def _is_ours(model: object) -> bool:
+    """Whether lm-eval was given the model ``lift``, by name or made already."""
+    home = MODEL_TARGET.partition(":")[0]
+    return model == MODEL_NAME or any(kind.__module__ == home for kind in type(model).__mro__)
 
 
 def _quiet(get_git_commit_hash: Callable[[], str | None]) -> Callable[[], str | None]:

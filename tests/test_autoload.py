@@ -13,9 +13,11 @@ from pathlib import Path
 import lm_eval.tasks
 import lm_eval.tasks.manager
 import pytest
+from lm_eval.models.dummy import DummyLM
 from lm_eval.tasks import TaskManager
 
 from lift_eval import _autoload
+from tests import line
 from tests.tiny_models import save_checkpoint
 
 
@@ -319,3 +321,17 @@ def test_simple_evaluate_knows_lift_without_an_import_of_ours(tmp_path: Path) ->
     ran = python("-c", textwrap.dedent(script), traced=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.splitlines()[-1]) == ["lift", 1]
+
+
+def test_models_of_other_classes_are_evaluated_as_ever(tmp_path: Path) -> None:
+    """Also those that were made before: what our model refuses is none of their business."""
+    folder = line.prepare(tmp_path, documents=1)
+    _autoload.register()
+    done = lm_eval.simple_evaluate(
+        model=DummyLM(),
+        tasks=[line.task(folder, "answers")],
+        task_manager=TaskManager(include_defaults=False),
+        random_seed=-1,  # which Python takes, and our model does not
+        bootstrap_iters=0,
+    )
+    assert done["results"]["answers"]["exact_match,none"] == 0
