@@ -76,7 +76,7 @@ def task_names() -> frozenset[str]:
     """The tasks and groups that our task files define."""
     texts = [path.read_text(encoding="utf-8") for path in tasks_folder().rglob("*.yaml")]
     return frozenset(
-        name for text in texts for name in re.findall(r"^(?:task|group): *(\w+)", text, re.MULTILINE)
+        name for text in texts for name in re.findall(r"^(?:task|group): *([\w-]+)", text, re.MULTILINE)
     )
 
 
