@@ -47,7 +47,8 @@ class AdaptedModel:
     Raises:
         AdapterError: If the adapter does not fit the model.
         CheckpointError: If the tokenizer does not fit recipe and model, or the model cannot be trained and asked.
-        GeneratorError: If the recipe names a server that the environment does not say how to reach.
+        GeneratorError: If the recipe names a server that the environment does not say how to reach, or that wants
+            another key.
         RecipeError: If the recipe's samples are longer than the model's window.
         StoreError: If the store's folder is no path or cannot be made.
     """
@@ -74,8 +75,8 @@ class AdaptedModel:
         quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
         self.model = attach(model, recipe.adapter, seed=recipe.seed, quantization=quantization).eval()
         self._initial = AdapterState.capture(self.model)
-        if recipe.trains and recipe.auxiliary.in_background:
-            _ = self.synthesizer  # a missing address or key is told now
+        if recipe.trains and recipe.auxiliary.strategy != "none":
+            _ = self.synthesizer  # what its generator lacks is told now
         rehearse(self.model, tokenizer, trains=recipe.trains)
 
     def check(self, document: Document) -> None:
@@ -115,7 +116,7 @@ class AdaptedModel:
         """Makes the documents' question-answer pairs.
 
         Raises:
-            GeneratorError: If the recipe names a server that the environment does not say how to reach.
+            CheckpointError, GeneratorError: As `make_generator`.
         """
         recipe = self.recipe
         # Some adapters take a part of the base with them, so that even their base computes a little differently.

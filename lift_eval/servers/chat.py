@@ -20,6 +20,8 @@ ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 """The environment variables that name the server and hold its key."""
 SHOWN_CHARACTERS = 200
 """Most characters of a server's own message in an error."""
+KEY_SECONDS = 10.0
+"""Longest wait for a server to say whether it takes a key."""
 
 Result = TypeVar("Result")
 
@@ -127,6 +129,24 @@ class ChatClient:
     def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Start work in the client's thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def key_refusal(self) -> RefusedError | None:
+        """Ask the server for its models, which takes a key but no work of a model.
+
+        Returns:
+            How it refuses the key; None where it takes it, does not answer, or knows no such request.
+        """
+        return self.submit(self._key_refusal()).result()
+
+    async def _key_refusal(self) -> RefusedError | None:
+        client: Any = self._client.with_options(max_retries=0)
+        try:
+            await asyncio.wait_for(client.models.with_raw_response.list(), KEY_SECONDS)
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            return RefusedError(error.status_code, self._shown(error))
+        except (openai.OpenAIError, asyncio.TimeoutError):
+            pass
+        return None
 
     async def ask(self, messages: Sequence[Mapping[str, str]], **options: Any) -> Reply:  # noqa: ANN401 - OpenAI's
         """Ask for a completion of a chat.

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 
 from lift_eval.answering.generate import Answer, Decoding, answer
-from lift_eval.errors import CheckpointError, GeneratorError
-from lift_eval.models.loading import checkpoint_version, context_window, load_model, load_tokenizer
+from lift_eval.errors import CheckpointError
+from lift_eval.models.loading import checkpoint_version, context_window, load_config, load_model, load_tokenizer
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.synthesis.settings import AuxiliarySettings
 
@@ -107,7 +107,7 @@ class ModelGenerator:
 
 
 class LocalGenerator:
-    """Another checkpoint as generator, loaded at the first request and kept.
+    """Another checkpoint as generator, its weights loaded at the first request and kept.
 
     Args:
         name: Folder or Hub name of the checkpoint.
@@ -121,8 +121,22 @@ class LocalGenerator:
     ) -> None:
         self.name, self.settings, self.precision, self.device = name, settings, precision, device
 
+    def check(self) -> None:
+        """Find out early whether there is a checkpoint that can be loaded.
+
+        Raises:
+            CheckpointError: If its configuration or its tokenizer cannot be.
+        """
+        with self._errors():
+            load_config(self.name)
+            load_tokenizer(self.name)
+
     def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
-        """See `PairGenerator`."""
+        """See `PairGenerator`.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be loaded.
+        """
         return self._loaded.generate(requests, temperature=temperature, seed=seed)
 
     @cached_property
@@ -134,10 +148,11 @@ class LocalGenerator:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        # Not a GeneratorError: what fails for one document will fail for all of them.
         try:
             yield
         except CheckpointError as error:
-            raise GeneratorError(
+            raise CheckpointError(
                 f"auxiliary.generator 'local:{self.name}' cannot be used: {error}"
             ) from error
 
@@ -171,7 +186,8 @@ def make_generator(
         identity: Tells it from other models.
 
     Raises:
-        GeneratorError: If a server is named and the environment does not say how to reach it.
+        CheckpointError: If another checkpoint is named that cannot be loaded.
+        GeneratorError: If a server is named and the environment does not say how to reach it, or it wants another key.
     """
     kind, _, name = settings.generator.partition(":")
     if kind == "openai":
@@ -179,5 +195,7 @@ def make_generator(
 
         return ServerGenerator(name, settings)
     if kind == "local":
-        return LocalGenerator(name, settings, precision, model.device)
+        local = LocalGenerator(name, settings, precision, model.device)
+        local.check()
+        return local
     return ModelGenerator(model, tokenizer, settings, window, base, identity)

@@ -32,7 +32,7 @@ class ServerGenerator:
 
     Raises:
         GeneratorError: If the environment says neither where the server is nor what the key is, or has a password in
-            the address.
+            the address, or if the server refuses the key.
     """
 
     def __init__(self, model: str, settings: AuxiliarySettings) -> None:
@@ -50,6 +50,11 @@ class ServerGenerator:
             retries=settings.retries,
             error=GeneratorError,
         )
+        refusal = self._client.key_refusal()
+        if refusal is not None:
+            raise GeneratorError(
+                f"auxiliary.generator 'openai:{model}' at {self._client.place} {self._words(refusal)}"
+            )
         self.identity = f"openai {self._client.address} {model}"
         self.close = self._client.close
 

@@ -57,16 +57,22 @@ class Log:
 
 
 @contextmanager
-def chat_server(reply: Callable[[dict[str, Any], int], Reply | str]) -> Iterator[Log]:
+def chat_server(
+    reply: Callable[[dict[str, Any], int], Reply | str], models: Callable[[str], Reply] | None = None
+) -> Iterator[Log]:
     """Serve until the context ends.
 
     Args:
         reply: Makes the reply to a request; gets its number, from 0, too.
+        models: Makes the reply to a request for the list of models, from the key. None means status 404.
     """
     lock, ended = threading.Lock(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send(Reply(status=404) if models is None else models(self.headers["Authorization"]))
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

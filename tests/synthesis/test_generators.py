@@ -12,8 +12,9 @@ import torch
 from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.state import AdapterState
 from lift_eval.answering.generate import Answer
-from lift_eval.errors import GeneratorError
-from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings
+from lift_eval.errors import CheckpointError
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings, load_recipe
 from lift_eval.synthesis.generators import LocalGenerator, ModelGenerator
 from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
 
@@ -112,7 +113,7 @@ def test_a_rewritten_checkpoint_is_another_generator(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_not_there_ends_in_one_line(tmp_path: Path) -> None:
     name = str(tmp_path / "nowhere")
     made = LocalGenerator(name, AuxiliarySettings(), PrecisionSettings(), torch.device("cpu"))
-    with pytest.raises(GeneratorError, match=r"local:.*nowhere") as caught:
+    with pytest.raises(CheckpointError, match=r"local:.*nowhere") as caught:
         replies(made)
     assert "\n" not in str(caught.value)
 
@@ -137,5 +138,20 @@ def test_a_name_on_the_hub_is_another_generator_when_it_means_another_commit(
 
 def test_a_checkpoint_that_is_not_there_is_told_when_its_pairs_are_looked_for() -> None:
     missing = LocalGenerator("no/where", AuxiliarySettings(), PrecisionSettings(), torch.device("cpu"))
-    with pytest.raises(GeneratorError, match="'local:no/where' cannot be used"):
+    with pytest.raises(CheckpointError, match="'local:no/where' cannot be used"):
         _ = missing.identity
+
+
+@pytest.mark.parametrize("lacks", ["config.json", "tokenizer.json"])
+def test_what_another_checkpoint_lacks_is_told_before_any_document(lacks: str, tmp_path: Path) -> None:
+    (save_checkpoint(tmp_path) / lacks).write_text("[]")
+    pairs = {
+        "auxiliary.strategy": "passages",
+        "auxiliary.generator": f"local:{tmp_path}",
+        "training.joint_epochs": 1,
+    }
+    with pytest.raises(CheckpointError, match=r"auxiliary\.generator 'local:.*' cannot be used: pretrained="):
+        Lifter(tiny_model(), tiny_tokenizer(), load_recipe("lora", pairs))
+    icl = load_recipe("icl")
+    asks_nobody = icl.model_copy(update={"auxiliary": load_recipe("lora", pairs).auxiliary})
+    Lifter(tiny_model(), tiny_tokenizer(), asks_nobody)

@@ -270,3 +270,31 @@ def test_a_missing_server_is_told_before_any_document(monkeypatch: pytest.Monkey
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(GeneratorError, match="OPENAI_BASE_URL"):
         lifter(SERVER)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_the_server_wants_is_missed_before_any_document(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def models(key: str) -> Reply:
+        return Reply("[]") if key == "Bearer the-key" else Reply("no key, no pairs", status=status)
+
+    with chat_server(lambda *_: Reply(status=status), models) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        with pytest.raises(GeneratorError, match=f"refused with status {status} .*no key, no pairs.*the key"):
+            lifter(SERVER)
+        monkeypatch.setenv("OPENAI_API_KEY", "the-key")
+        lifter(SERVER)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "models", [Reply(status=500), Reply(status=404), Reply(body=b"no JSON"), Reply(cut=True)]
+)
+def test_a_server_that_does_not_list_its_models_is_asked_for_pairs(
+    models: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with chat_server(lambda *_: "x", lambda _: models) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        lifter(SERVER)
