@@ -28,6 +28,27 @@ _PIECES = 100
 _WORD = re.compile(r"\S+")
 
 
+def check_text(value: object, name: str) -> None:
+    """Refuse what no tokenizer takes for text.
+
+    Args:
+        value: Given as a text.
+        name: What it is.
+
+    Raises:
+        DocumentError: If it is no string or no valid Unicode.
+    """
+    if not isinstance(value, str):
+        raise DocumentError(f"{name} must be a string, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DocumentError(
+            f"{name} must be valid Unicode, got half of a surrogate pair "
+            f"({value[error.start : error.end]!r} at character {error.start})"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Document:
     """A text that questions are asked about.
@@ -37,25 +58,18 @@ class Document:
         title: Its name; may be empty.
 
     Raises:
-        DocumentError: If the text holds nothing but white space, or is no valid Unicode.
+        DocumentError: If the text holds nothing but white space, or text or title is no string of valid Unicode.
     """
 
     text: str
     title: str = ""
 
     def __post_init__(self) -> None:
-        name = f" {self.title!r}" if self.title else ""
+        check_text(self.title, "a document's title")
+        name = f"document {self.title!r}" if self.title else "document"
+        check_text(self.text, f"text of {name}")
         if not self.text.strip():
-            raise DocumentError(
-                f"document{name} is empty: its text must hold a word or more, got {self.text!r}"
-            )
-        try:
-            f"{self.title}{self.text}".encode()
-        except UnicodeEncodeError as error:
-            raise DocumentError(
-                f"document{name} must be valid Unicode, got half of a surrogate pair "
-                f"({error.object[error.start : error.end]!r} at character {error.start} of title and text)"
-            ) from None
+            raise DocumentError(f"{name} is empty: its text must hold a word or more, got {self.text!r}")
 
     @property
     def digest(self) -> str:

@@ -34,6 +34,14 @@ def test_half_of_a_surrogate_pair_is_refused(text, title):
         Document(text, title)
 
 
+@pytest.mark.parametrize(
+    ("text", "title"), [(None, ""), (b"bytes", ""), (["text"], ""), ("text", None), ("text", 3)]
+)
+def test_what_is_no_string_is_refused(text, title):
+    with pytest.raises(DocumentError, match="must be a string, got "):
+        Document(text, title)
+
+
 def test_training_text_is_title_newline_text():
     assert Document("Text.", "Title").training_text == "Title\nText."
     assert Document("Text.").training_text == "Text."

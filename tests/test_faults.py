@@ -203,6 +203,18 @@ def test_a_signal_ends_the_run_with_how_to_go_on(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_ctrl_c_before_any_document_ends_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "lift_eval.harness.model.load_model", lambda *_, **__: signal.raise_signal(signal.SIGINT)
+    )
+    with pytest.raises(SystemExit) as end, ending():
+        line.run(folder, store="off")
+    assert end.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "lift_eval: interrupted; run the same command again"
+
+
 def test_in_a_notebook_ctrl_c_is_the_interrupt_that_it_always_is() -> None:
     with (
         pytest.raises(KeyboardInterrupt, match="the same command") as interrupt,

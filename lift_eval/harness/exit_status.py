@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ def ending() -> Iterator[None]:
         _end(f"lift_eval: error: {error}", USER_FAULT)
     except Interrupted as interrupt:
         _end(f"lift_eval: {interrupt}", interrupt.status)
+    except KeyboardInterrupt:  # while the model or the data are loaded
+        _end("lift_eval: interrupted; run the same command again", 128 + signal.SIGINT)
     except ValueError as error:
         if "did not find any docs" not in str(error):
             raise

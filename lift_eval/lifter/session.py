@@ -11,7 +11,7 @@ import torch
 
 from lift_eval.adapters.state import trainable
 from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
-from lift_eval.document import Document, document_seed
+from lift_eval.document import Document, check_text, document_seed
 from lift_eval.errors import DocumentError, GeneratorError, TrainingError
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.document_entries import DocumentEntries
@@ -209,13 +209,15 @@ class LiftedDocument:
             Their answers, in order, without white space around them.
 
         Raises:
-            DocumentError: If a question leaves no room in the model's window, if one text stands for the list of
-                questions, or if the document is not lifted any more.
+            DocumentError: If a question is no text or leaves no room in the model's window, if one text stands for the
+                list of questions, or if the document is not lifted any more.
         """
         if isinstance(questions, str):
             raise DocumentError(
                 f"questions must be a list, got the text {questions!r}; for one question write answer([question])"
             )
+        for number, question in enumerate(questions):
+            check_text(question, f"question {number}")
         recipe = self._adapted.recipe
         closed_book = recipe.prompt.document == "none"
         options = sampling_options(self._adapted.model, recipe.decoding)

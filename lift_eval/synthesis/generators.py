@@ -11,7 +11,13 @@ import torch
 
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.errors import CheckpointError
-from lift_eval.models.loading import checkpoint_version, context_window, load_config, load_model, load_tokenizer
+from lift_eval.models.loading import (
+    checkpoint_version,
+    context_window,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.synthesis.settings import AuxiliarySettings
 

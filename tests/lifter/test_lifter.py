@@ -323,3 +323,16 @@ def test_the_record_holds_the_mean_gate_of_each_layer_over_all_answers() -> None
 def test_a_store_that_is_no_path_is_told_before_anything_is_loaded():
     with pytest.raises(StoreError, match="store='st' must be 'off' or the path of a folder"):
         Lifter.from_pretrained("/no/such/folder", store="st")
+
+
+@pytest.mark.parametrize(
+    ("question", "rule"),
+    [
+        ("Who lit \ud83d the lamp?", "must be valid Unicode, got half of a surrogate pair"),
+        (None, "must be a string, got None"),
+        (7, "must be a string, got 7"),
+    ],
+)
+def test_a_question_that_is_no_text_is_refused_by_its_number(question, rule):
+    with lifter("none").lift(LAMP) as lifted, pytest.raises(DocumentError, match=f"question 1 {rule}"):
+        lifted.answer(["Who lit the lamp?", question])
