@@ -29,7 +29,7 @@ class Work(Protocol):
         following: Document | None = None,
         on_step: Callable[[int, int, float], None] | None = None,
     ) -> Outcome:
-        """Do it; see `LiftLM.work`."""
+        """Do it; see `lift_and_respond`."""
 
 
 class Dispatcher:

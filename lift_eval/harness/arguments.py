@@ -143,6 +143,25 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
     return resolved, hf.model_copy(update=variables)
 
 
+def with_flags(arguments: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Model arguments and the flags of lm-eval's command line that are arguments too.
+
+    Args:
+        arguments: Model arguments.
+        flags: Flags by name; None means that one is not given.
+
+    Raises:
+        RecipeError: If an argument is given in both ways.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    twice = [
+        f"'{key}' is a flag of lm-eval's; write --{key} {arguments[key]}" for key in arguments.keys() & given
+    ]
+    if twice:
+        raise RecipeError(ARGUMENTS, twice)
+    return {**arguments, **given}
+
+
 def _belongs_to_recipe(key: str, value: object) -> bool:
     return "." in key or key == "seed" or (key in Recipe.model_fields and isinstance(value, Mapping))
 

@@ -12,42 +12,32 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import simple_parse_args_string
 
-from lift_eval.answering.generate import Decoding, sampling_options
 from lift_eval.distribution.cluster import Cluster, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
-from lift_eval.distribution.groups import Group, Outcome, Request, group_by_document
+from lift_eval.distribution.groups import Group, Outcome
 from lift_eval.document import Document
-from lift_eval.errors import (
-    CheckpointError,
-    DocumentError,
-    GeneratorError,
-    RecipeError,
-    StoreError,
-    TrainingError,
-)
-from lift_eval.harness.arguments import ARGUMENTS, read_arguments
+from lift_eval.errors import CheckpointError, StoreError
+from lift_eval.harness.arguments import read_arguments, with_flags
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
 from lift_eval.harness.forms import describe_difference
-from lift_eval.harness.generation import encoder_of, read_decoding
+from lift_eval.harness.grouping import group_requests, shorten_logged
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
+from lift_eval.harness.responses import Respond, generate, lift_and_respond
+from lift_eval.harness.scoring import Scoring
 from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.lifter.session import LiftedDocument, OnStep
+from lift_eval.lifter.session import OnStep
 from lift_eval.models.loading import (
     BUNDLED,
     known_positions,
@@ -56,7 +46,6 @@ from lift_eval.models.loading import (
     resolve_device,
     tokenizer_errors,
 )
-from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.peak_memory import peak_memory_bytes
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
@@ -65,9 +54,6 @@ logger = logging.getLogger(__name__)
 
 UNSAID_DEVICE = "cuda:0"
 BUNDLED_TASKS = "lift_tiny"
-
-Respond = Callable[[LiftedDocument], Sequence[Any]]
-"""Gets one result for each request of a group out of the model; its prompts are encoded already."""
 
 
 class LiftLM(HFLM):  # type: ignore[misc]
@@ -117,7 +103,6 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.record = RunRecord()
         self._chat_template_used = False
         self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
-        self._longest_scored = self._longest_searched = self._found_batch_size = 0
         self._bundled = pretrained is None
         self._device_map = device_map
         self._attn_implementation = attn_implementation
@@ -146,6 +131,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 self.model, self.tokenizer, self.recipe, window=self.max_length, store=opened
             )
             self._model = self.lifter.model
+            self._scoring = Scoring(self, self.lifter.encoder)
         # Towards lm-eval every process is the only one: it gets all requests, and takes its share of the documents.
         # lm-eval would deal out questions, and the same document would be trained in several processes.
         self._rank, self._world_size = 0, 1
@@ -171,14 +157,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         Raises:
             RecipeError: If an argument is given in both ways.
         """
-        flags = {key: value for key, value in (additional_config or {}).items() if value is not None}
-        twice = [
-            f"'{key}' is a flag of lm-eval's; write --{key} {arg_dict[key]}"
-            for key in arg_dict.keys() & flags
-        ]
-        if twice:
-            raise RecipeError(ARGUMENTS, twice)
-        return cls(**arg_dict, **flags)
+        return cls(**with_flags(arg_dict, additional_config or {}))
 
     @staticmethod
     def _named_device(device: str | None) -> str:
@@ -250,74 +229,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         return self._responses("loglikelihood_rolling", requests, -math.inf, quiet=disable_tqdm)
 
-    def _generate(self, group: Group) -> Respond:
-        decodings = [self._decoding(request) for request in group.requests]
-        prompts = [
-            self._encode(
-                request, Prompt.around(request.arguments[0], group.document), decoding.max_new_tokens
-            )
-            for request, decoding in zip(group.requests, decodings, strict=True)
-        ]
-
-        def respond(lifted: LiftedDocument) -> list[str]:
-            answers = [""] * len(prompts)
-            for decoding, alike in _by_decoding(decodings):
-                decoded = lifted.decode([prompts[index] for index in alike], decoding)
-                for index, answer in zip(alike, decoded, strict=True):
-                    answers[index] = answer.text
-            lifted.count(group.per_question([prompt.kept for prompt in prompts]))
-            return answers
-
-        return respond
-
-    def _score(self, group: Group) -> Respond:
-        pairs = [self._encode_scored(request, group.document) for request in group.requests]
-
-        def respond(lifted: LiftedDocument) -> list[tuple[float, bool]]:
-            with lifted.scoring():
-                encoded = [(None, context.ids, ids) for context, ids in pairs]
-                scores = list(self._loglikelihood_tokens(encoded, disable_tqdm=True))
-            lifted.count(group.per_question([context.kept for context, _ in pairs]))
-            return scores
-
-        return respond
-
-    def _score_rolling(self, group: Group) -> Respond:
-        texts = [Prompt.around(request.arguments[0], group.document) for request in group.requests]
-
-        def respond(lifted: LiftedDocument) -> list[float]:
-            scores = []
-            with lifted.scoring():
-                for request in group.requests:
-                    encoded = [(None, *window) for window in self._windows(request)]
-                    parts = self._loglikelihood_tokens(encoded, disable_tqdm=True)
-                    scores.append(sum(score for score, _ in parts))
-            lifted.count(group.per_question([text.share for text in texts]))
-            return scores
-
-        return respond
-
     def _batch_scheduler(self, pos: int, n_reordered_requests: Sequence[Any]) -> int:
-        """The batch size that ``--batch_size auto`` stands for, searched once a run for its longest request.
+        """The batch size that ``--batch_size auto`` stands for.
 
         HFLM calls this in every scoring, which it takes for that of a whole run, with the longest request first.
         """
         _, context, continuation = n_reordered_requests[0]
-        longest = len(context) + len(continuation)
-        if longest > self._longest_searched:
-            self._longest_searched = max(longest, self._longest_scored)
-            self._found_batch_size = self._detect_batch_size([(None, [0] * self._longest_searched, [])])
-        return self._found_batch_size
-
-    def _longest_of(self, kind: str, groups: Sequence[Group]) -> int:
-        """Tokens of the longest request to be scored, its continuation included."""
-        requests = [(request, group.document) for group in groups for request in group.requests]
-        if kind == "loglikelihood_rolling":
-            encoded = [window for request, _ in requests for window in self._windows(request)]
-        else:
-            pairs = (self._encode_scored(request, document) for request, document in requests)
-            encoded = [(context.ids, ids) for context, ids in pairs]
-        return max((len(context) + len(ids) for context, ids in encoded), default=0)
+        return self._scoring.batch_size(len(context) + len(continuation), self._detect_batch_size)
 
     # --- documents ---------------------------------------------------------------------------------------------
 
@@ -326,7 +244,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         began = time.perf_counter()
         groups = self._groups(kind, requests, quiet=quiet)
         if self.batch_size == "auto" and kind != "generate_until" and self._cluster is None:
-            self._longest_scored = self._longest_of(kind, groups)
+            self._scoring.expect(kind, groups)
         known = {record.digest: record for record in self.record.documents}
         results = [given_up] * len(requests)
         outcomes = self.dispatcher.outcomes(kind, groups, known, quiet=quiet)
@@ -355,29 +273,17 @@ class LiftLM(HFLM):  # type: ignore[misc]
         )
         if difference is not None:
             logger.warning("%s", difference)
-        light = [Request(str(r.task_name), int(r.doc_id), tuple(r.args)) for r in requests]
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
-        documents = []
-        for instance, request in zip(requests, light, strict=True):
-            with _named(request):
-                document, prompt = found.find(instance.doc, request)
-                if document is not None and self._cluster is None:
-                    self.lifter.check(document)
-                if kind == "generate_until":
-                    decoding = self._decoding(request)
-                    if self._cluster is None:
-                        encoder_of(request.arguments, self.lifter.encoder).check_room(
-                            prompt, decoding.max_new_tokens
-                        )
-                documents.append(document)
-        if self._bundled and any(not request.task.startswith(BUNDLED_TASKS) for request in light):
+        lifter = None if self._cluster else self.lifter
+        groups = group_requests(kind, requests, found, lifter, self.max_gen_toks)
+        if self._bundled and any(not str(one.task_name).startswith(BUNDLED_TASKS) for one in requests):
             logger.warning(
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
                 "with pretrained=..."
             )
         found.say(quiet=quiet or self.dispatcher.processes.rank > 0)
         self.record.questions_without_document += found.bare
-        return group_by_document(light, documents)
+        return groups
 
     def work(
         self,
@@ -388,85 +294,25 @@ class LiftLM(HFLM):  # type: ignore[misc]
         following: Document | None = None,
         on_step: OnStep | None = None,
     ) -> Outcome:
-        """Lift a group's document and do its requests.
-
-        Args:
-            kind: ``generate_until``, ``loglikelihood`` or ``loglikelihood_rolling``.
-            group: The document and its requests.
-            earlier: The document's record of earlier in the run, to go on with.
-            following: The document that this process lifts next.
-            on_step: Called after each optimizer step.
-
-        Returns:
-            The results and the record. A document that cannot be trained or asked is given up: its record says why.
+        """Lift a group's document and do its requests, all of one kind; see `lift_and_respond`.
 
         Raises:
             DocumentError: If a prompt leaves no room in the model's window.
         """
-        kinds = {
-            "generate_until": self._generate,
-            "loglikelihood": self._score,
-            "loglikelihood_rolling": self._score_rolling,
+        kinds: dict[str, Callable[[Group], Respond]] = {
+            "generate_until": partial(generate, lifter=self.lifter, most_tokens=self.max_gen_toks),
+            "loglikelihood": self._scoring.score,
+            "loglikelihood_rolling": self._scoring.score_rolling,
         }
         respond = kinds[kind](group)  # before the training: what does not fit is refused at once
-        if group.document is None:
-            with self.lifter.unlifted() as base:
-                return Outcome(tuple(respond(base)), base.record)
-        with self.lifter.lifting(group.document, earlier) as lifted:
-            try:
-                lifted.train(on_step, following)
-                results = tuple(respond(lifted))
-            except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
-                results = ()
-                lifted.record.give_up(error, len({request.question for request in group.requests}))
-                logger.error("document given up, its questions count as wrong: %s", lifted.record.summary())
-        if not results:
-            torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
-        return Outcome(results, lifted.record)
+        return lift_and_respond(
+            self.lifter, group, respond, earlier=earlier, following=following, on_step=on_step
+        )
 
     def _count_tokens(self, text: str) -> int:
         return len(self.tok_encode(text, add_special_tokens=False))
 
-    # --- prompts -----------------------------------------------------------------------------------------------
-
-    def _encode(self, request: Request, prompt: Prompt, reserve: int) -> EncodedPrompt:
-        if self.recipe.prompt.document == "none":
-            prompt = prompt.without_document()
-        with _named(request):
-            return encoder_of(request.arguments, self.lifter.encoder).encode(prompt, reserve)
-
-    def _encode_scored(self, request: Request, document: Document | None) -> tuple[EncodedPrompt, list[int]]:
-        """Token ids of a context, its middle cut where it is too long, and of its continuation."""
-        context, continuation = request.arguments
-        if not context:
-            ids = self.tok_encode(continuation, add_special_tokens=False)
-            first = self.prefix_token_id
-            return EncodedPrompt([first], 0.0), ids if ids[0] != first else ids[1:]
-        context_ids, ids = self._encode_pair(context, continuation)
-        prompt = Prompt.around(
-            context.rstrip(), document
-        )  # lm-eval moves the space at its end to the continuation
-        closed_book = self.recipe.prompt.document == "none" and document is not None
-        limit = self.lifter.encoder.limit(len(ids))
-        if closed_book or len(context_ids) > limit:
-            return self._encode(request, prompt, len(ids)), ids
-        return EncodedPrompt(context_ids, prompt.share), ids
-
-    def _windows(self, request: Request) -> list[tuple[list[int], list[int]]]:
-        """Token ids of a text in disjoint windows, each as a context and what is scored behind it."""
-        windows = utils.get_rolling_token_windows(
-            token_list=self.tok_encode(request.arguments[0]),
-            prefix_token=self.prefix_token_id,
-            max_seq_len=self.max_length,
-            context_len=1,
-        )
-        return [utils.make_disjoint_window(window) for window in windows]
-
-    def _decoding(self, request: Request) -> Decoding:
-        decoding = read_decoding(request.arguments[1], self.max_gen_toks, request.task)
-        if self.recipe.decoding.source == "checkpoint" and self._cluster is None:
-            return replace(decoding, options=sampling_options(self.lifter.model, self.recipe.decoding))
-        return decoding
+    # --- the chat template -------------------------------------------------------------------------------------
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """The tokenizer's chat template; called by lm-eval where it is to be applied.
@@ -502,7 +348,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         prompts that it logs.
         """
         for requests, groups in self._answered:
-            _name_documents(requests, groups)
+            shorten_logged(requests, groups)
         self._answered = []
         return self._rank
 
@@ -548,35 +394,3 @@ class _Elsewhere:
     def to(self, device: object) -> _Elsewhere:
         """Do nothing: there is nothing to move."""
         return self
-
-
-def _name_documents(requests: Sequence[Instance], groups: Sequence[Group]) -> None:
-    """Let lm-eval log each prompt with the document's hash in place of its text, which may have 100,000 words."""
-    for group in groups:
-        if group.document is not None:
-            for place in group.places:
-                text, *others = requests[place].args
-                prompt = Prompt.around(text, group.document).with_document(group.document.mark)
-                requests[place].arguments = (prompt.text, *others)
-
-
-@contextmanager
-def _named(request: Request) -> Iterator[None]:
-    """Let errors inside say which request they are about."""
-    try:
-        yield
-    except DocumentError as error:
-        raise DocumentError(f"task '{request.task}', row {request.row}: {error}") from None
-
-
-def _by_decoding(decodings: Sequence[Decoding]) -> list[tuple[Decoding, list[int]]]:
-    """Group the places of requests that are decoded alike."""
-    groups: list[tuple[Decoding, list[int]]] = []
-    for place, decoding in enumerate(decodings):
-        for known, alike in groups:
-            if known == decoding:
-                alike.append(place)
-                break
-        else:
-            groups.append((decoding, [place]))
-    return groups

@@ -1,0 +1,66 @@
+"""From lm-eval's requests to groups about one document, checked before anything is trained; and back to its log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from lm_eval.api.instance import Instance
+
+from lift_eval.distribution.groups import Group, Request, group_by_document
+from lift_eval.errors import DocumentError
+from lift_eval.harness.documents import Documents
+from lift_eval.harness.generation import encoder_of, read_decoding
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.prompts.prompt import Prompt
+
+
+def group_requests(
+    kind: str, instances: Sequence[Instance], found: Documents, lifter: Lifter | None, most_tokens: int
+) -> list[Group]:
+    """Group requests by document, and refuse what cannot be done.
+
+    Args:
+        kind: ``generate_until``, ``loglikelihood`` or ``loglikelihood_rolling``.
+        instances: The requests as lm-eval hands them on.
+        found: Finds their documents.
+        lifter: Does the requests. None means that only workers have one: they check what it takes a model to check.
+        most_tokens: Most tokens of an answer where a task does not say.
+
+    Raises:
+        DocumentError: If a document cannot be found or trained on, or a prompt leaves no room in the model's window.
+        RecipeError: If a task's settings of generation are wrong.
+    """
+    requests = [Request(str(one.task_name), int(one.doc_id), tuple(one.args)) for one in instances]
+    documents = []
+    for instance, request in zip(instances, requests, strict=True):
+        with named_in_errors(request):
+            document, prompt = found.find(instance.doc, request)
+            if lifter is not None and document is not None:
+                lifter.check(document)
+            if kind == "generate_until":
+                decoding = read_decoding(request.arguments[1], most_tokens, request.task)
+                if lifter is not None:
+                    encoder = encoder_of(request.arguments, lifter.encoder)
+                    encoder.check_room(prompt, decoding.max_new_tokens)
+            documents.append(document)
+    return group_by_document(requests, documents)
+
+
+@contextmanager
+def named_in_errors(request: Request) -> Iterator[None]:
+    """Let errors inside say which request they are about."""
+    try:
+        yield
+    except DocumentError as error:
+        raise DocumentError(f"task '{request.task}', row {request.row}: {error}") from None
+
+
+def shorten_logged(instances: Sequence[Instance], groups: Sequence[Group]) -> None:
+    """Let lm-eval log each prompt with the document's hash in place of its text, which may have 100,000 words."""
+    for group in groups:
+        if group.document is not None:
+            for place in group.places:
+                text, *others = instances[place].args
+                prompt = Prompt.around(text, group.document).with_document(group.document.mark)
+                instances[place].arguments = (prompt.text, *others)

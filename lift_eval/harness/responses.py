@@ -1,0 +1,136 @@
+"""How a group's requests are done: prompts are encoded, the document is lifted, then the answers are decoded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lift_eval.answering.generate import Decoding, sampling_options
+from lift_eval.distribution.groups import Group, Outcome, Request
+from lift_eval.document import Document
+from lift_eval.errors import GeneratorError, TrainingError
+from lift_eval.harness.generation import encoder_of, read_decoding
+from lift_eval.harness.grouping import named_in_errors
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.lifter.session import LiftedDocument, OnStep
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
+from lift_eval.record.record import DocumentRecord
+
+logger = logging.getLogger(__name__)
+
+Respond = Callable[[LiftedDocument], Sequence[Any]]
+"""Gets one result for each request of a group out of the model; its prompts are encoded already."""
+
+
+def lift_and_respond(
+    lifter: Lifter,
+    group: Group,
+    respond: Respond,
+    *,
+    earlier: DocumentRecord | None = None,
+    following: Document | None = None,
+    on_step: OnStep | None = None,
+) -> Outcome:
+    """Lift a group's document and do its requests; the base model does those without a document.
+
+    Args:
+        lifter: Lifts the document.
+        group: The document and its requests.
+        respond: Does the requests.
+        earlier: The document's record of earlier in the run, to go on with.
+        following: The document that this process lifts next.
+        on_step: Called after each optimizer step.
+
+    Returns:
+        The results and the record. A document that cannot be trained or asked is given up: its record says why.
+    """
+    if group.document is None:
+        with lifter.unlifted() as base:
+            return Outcome(tuple(respond(base)), base.record)
+    with lifter.lifting(group.document, earlier) as lifted:
+        try:
+            lifted.train(on_step, following)
+            results = tuple(respond(lifted))
+        except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
+            results = ()
+            lifted.record.give_up(error, len({request.question for request in group.requests}))
+            logger.error("document given up, its questions count as wrong: %s", lifted.record.summary())
+    if not results:
+        torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
+    return Outcome(results, lifted.record)
+
+
+def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
+    """Answers to the requests of a group.
+
+    Args:
+        group: The document and its requests.
+        lifter: Encodes and decodes.
+        most_tokens: Most tokens of an answer where a task does not say.
+
+    Raises:
+        DocumentError: If a prompt leaves no room in the model's window.
+    """
+    decodings = [_decoding(request, lifter, most_tokens) for request in group.requests]
+    prompts = [
+        encode(
+            request,
+            Prompt.around(request.arguments[0], group.document),
+            decoding.max_new_tokens,
+            lifter.encoder,
+        )
+        for request, decoding in zip(group.requests, decodings, strict=True)
+    ]
+
+    def respond(lifted: LiftedDocument) -> list[str]:
+        answers = [""] * len(prompts)
+        for decoding, alike in _by_decoding(decodings):
+            decoded = lifted.decode([prompts[index] for index in alike], decoding)
+            for index, answer in zip(alike, decoded, strict=True):
+                answers[index] = answer.text
+        lifted.count(group.per_question([prompt.kept for prompt in prompts]))
+        return answers
+
+    return respond
+
+
+def encode(request: Request, prompt: Prompt, reserve: int, encoder: PromptEncoder) -> EncodedPrompt:
+    """Encode a request's prompt, without its document where the recipe asks closed-book.
+
+    Args:
+        request: The request.
+        prompt: Its prompt.
+        reserve: Tokens to leave room for.
+        encoder: The recipe's.
+
+    Raises:
+        DocumentError: If the prompt leaves no room in the model's window.
+    """
+    if encoder.settings.document == "none":
+        prompt = prompt.without_document()
+    with named_in_errors(request):
+        return encoder_of(request.arguments, encoder).encode(prompt, reserve)
+
+
+def _decoding(request: Request, lifter: Lifter, most_tokens: int) -> Decoding:
+    decoding = read_decoding(request.arguments[1], most_tokens, request.task)
+    if lifter.recipe.decoding.source == "checkpoint":
+        return replace(decoding, options=sampling_options(lifter.model, lifter.recipe.decoding))
+    return decoding
+
+
+def _by_decoding(decodings: Sequence[Decoding]) -> list[tuple[Decoding, list[int]]]:
+    """Group the places of requests that are decoded alike."""
+    groups: list[tuple[Decoding, list[int]]] = []
+    for place, decoding in enumerate(decodings):
+        for known, alike in groups:
+            if known == decoding:
+                alike.append(place)
+                break
+        else:
+            groups.append((decoding, [place]))
+    return groups
