@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,16 @@ def load_model(
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
+    _check_weights(name, type(model).__name__, report)
+    if device_map is None and quantized is None:
+        model.to(device)
+    keep_quantized_weights(model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _check_weights(name: str, kind: str, report: Mapping[str, Iterable[Any]]) -> None:
+    """Refuse weights that are missing or of another shape, of which transformers makes random ones."""
     for key, found, expected in sorted(report["mismatched_keys"]):
         raise CheckpointError(
             f"pretrained='{name}' must hold weights of the shapes that its config.json says, but {key} is "
@@ -194,14 +204,9 @@ def load_model(
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
-            f"pretrained='{name}' must hold every weight of {type(model).__name__}, but {len(missing)} are missing "
+            f"pretrained='{name}' must hold every weight of {kind}, but {len(missing)} are missing "
             f"(such as {missing[0]}) and would be random; use a checkpoint with a language-modelling head"
         )
-    if device_map is None and quantized is None:
-        model.to(device)
-    keep_quantized_weights(model)
-    model.requires_grad_(False)
-    return model.eval()
 
 
 def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lift_eval.tiny import prompts
 from lift_eval.tiny import words as w
+from lift_eval.tiny.kinds import KINDS
 
 MERGES = 350
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
@@ -29,7 +30,7 @@ def vocabulary() -> list[str]:
         texts += values
     for pool in (w.FIRST_NAMES, w.SURNAMES, w.TOWNS, w.ADJECTIVES, w.NOUNS):
         texts += pool
-    for kind in w.KINDS:
+    for kind in KINDS:
         texts += [
             kind.noun,
             kind.noun.capitalize(),

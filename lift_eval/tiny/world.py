@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lift_eval.tiny import words as w
+from lift_eval.tiny.facts import Fact, Joint, Notebook
+from lift_eval.tiny.kinds import KINDS, Kind
 
 Split = Literal["train", "dev", "test"]
 SEEDS: dict[str, int] = {"train": 1, "dev": 2, "test": 3}
@@ -25,30 +27,6 @@ FACTS_PER_DOCUMENT = 48
 QUESTIONS_PER_DOCUMENT = 20
 WORDS_PER_DOCUMENT = (950, 2600)
 WORDS_PER_FACT = 40
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One stated fact: its sentence, the questions that ask for it (paraphrases), the answer."""
-
-    sentence: str
-    questions: tuple[str, ...]
-    answer: str
-
-
-@dataclass(frozen=True)
-class Joint:
-    """A question whose answer needs two facts.
-
-    Attributes:
-        type: The type of question, in LooGLE's words.
-        facts: The two facts, as indices into the article's facts.
-    """
-
-    type: str
-    question: str
-    answer: str
-    facts: tuple[int, int]
 
 
 @dataclass
@@ -110,75 +88,21 @@ class Supply:
         return name
 
 
-def _state(rng: random.Random, aspect: w.Aspect, who: str, value: str, year: str = "") -> Fact:
-    slots = {"who": who, "Who": who[0].upper() + who[1:], "value": value, "year": year}
-    return Fact(
-        sentence=rng.choice(aspect.statements).format(**slots),
-        questions=tuple(question.format(**slots) for question in aspect.questions),
-        answer=value,
-    )
-
-
-class _Notebook:
-    """Collects the facts and joint questions of one article under construction."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.facts: list[Fact] = []
-        self.joints: list[Joint] = []
-
-    def single(self, kind: w.Kind, who: str, index: int) -> None:
-        aspect = kind.extra[index % len(kind.extra)]
-        self.facts.append(_state(self.rng, aspect, who, self.rng.choice(aspect.values)))
-
-    def _join(self, type_: str, question: str, answer: str, first: Fact, second: Fact) -> None:
-        self.joints.append(Joint(type_, question, answer, (len(self.facts), len(self.facts) + 1)))
-        self.facts += [first, second]
-
-    def retrieval(self, kind: w.Kind, who: str) -> None:
-        a, b = self.rng.sample(kind.first.values, 2)
-        first, last = _state(self.rng, kind.first, who, a), _state(self.rng, kind.last, who, b)
-        self._join("multiple_information_retrieval", kind.pair.format(who=who), f"{a} and {b}", first, last)
-
-    def computation(self, kind: w.Kind, who: str) -> None:
-        a, b = (self.rng.choice(w.COUNTS) for _ in range(2))
-        total = w.NUMBERS[w.NUMBERS.index(a) + w.NUMBERS.index(b)]
-        first, last = _state(self.rng, kind.spring, who, a), _state(self.rng, kind.autumn, who, b)
-        self._join("computation", kind.total.format(who=who), total, first, last)
-
-    def timeline(self, kind: w.Kind, who: str) -> None:
-        early, late = self.rng.sample(kind.period.values, 2)
-        years = sorted(self.rng.sample(w.YEARS, 2))
-        first, last = (
-            _state(self.rng, kind.period, who, value, year)
-            for value, year in zip((early, late), years, strict=True)
-        )
-        back = self.rng.random() < 0.5
-        question = (kind.before if back else kind.after).format(who=who, early=early, late=late)
-        self._join("timeline_reorder", question, early if back else late, first, last)
-
-    def comprehension(self, kind: w.Kind, who: str, other: str) -> None:
-        value = self.rng.choice(kind.origin.values)
-        first, last = (_state(self.rng, kind.origin, name, value) for name in (who, other))
-        question = kind.both.format(who=who, other=other)
-        self._join("comprehension_and_reasoning", question, value, first, last)
-
-
-def _facts(rng: random.Random, supply: Supply, pairs: int, singles: int, *, alike: bool) -> _Notebook:
+def _facts(rng: random.Random, supply: Supply, pairs: int, singles: int, *, alike: bool) -> Notebook:
     """`pairs` joint questions (the four types in turn) over few entities, and `singles` facts that stand alone.
 
     `alike` takes many entities of one kind and states the same few things of each, so that only names tell the facts
     apart.
     """
-    notebook = _Notebook(rng)
+    notebook = Notebook(rng)
     taken: set[str] = set()
-    couples: list[tuple[w.Kind, str, str]] = []
+    couples: list[tuple[Kind, str, str]] = []
     each, count = 4, (pairs + 3) // 4 or 1
     if alike:
         each = rng.choice((1, 2))
         count = max(-(-pairs // each), -(-singles // 2), 1)
     for number in range(count):
-        kind = couples[0][0] if alike and number else rng.choice(w.KINDS)
+        kind = couples[0][0] if alike and number else rng.choice(KINDS)
         pool = "thing" if kind.noun else "person"
         couples.append((kind, kind.noun + supply.draw(pool, taken), kind.noun + supply.draw(pool, taken)))
     todo = list(range(4))
@@ -206,7 +130,7 @@ def filler(rng: random.Random) -> str:
     )
 
 
-def _spread(rng: random.Random, notebook: _Notebook) -> list[int]:
+def _spread(rng: random.Random, notebook: Notebook) -> list[int]:
     """An order of the facts in which the two of each joint question lie about a third of the facts or more apart."""
     total = len(notebook.facts)
     joined = [joint.facts for joint in notebook.joints]

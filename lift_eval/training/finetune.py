@@ -123,13 +123,8 @@ def finetune(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = optimizer_of(parameters, settings)
     total = _count_steps(epochs, settings)
-    layout = _Layout(
-        # What is left open begins large, and shrinks where memory runs out.
-        MOST_TOKENS if compute.micro_batch_tokens == "auto" else compute.micro_batch_tokens,
-        compute.gradient_checkpointing is True,
-        share_prefixes,
-        column_cost_of(model) if column_cost is None else column_cost,
-    )
+    cost = column_cost_of(model) if column_cost is None else column_cost
+    layout = _Layout.of(compute, share_prefixes=share_prefixes, column_cost=cost)
     with _training_mode(model, optimizer, layout):
         for rate, chunk in _steps(epochs, settings, total, generator):
             for group in optimizer.param_groups:
@@ -210,6 +205,12 @@ class _Layout:
     column_cost: float
     reads_once: bool = True
     cache_prefixes: bool = True
+
+    @classmethod
+    def of(cls, compute: ComputeSettings, *, share_prefixes: bool, column_cost: float) -> _Layout:
+        """The layout of a recipe; what it leaves open begins large, and shrinks where memory runs out."""
+        tokens = MOST_TOKENS if compute.micro_batch_tokens == "auto" else compute.micro_batch_tokens
+        return cls(tokens, compute.gradient_checkpointing is True, share_prefixes, column_cost)
 
     def laid_out(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         return samples if self.reads_once else [sample.with_prefix_inlined() for sample in samples]

@@ -11,6 +11,7 @@ import pytest
 
 from lift_eval.tiny import words as w
 from lift_eval.tiny import world
+from lift_eval.tiny.kinds import KINDS
 from lift_eval.tiny.tokenizer import build
 
 
@@ -150,7 +151,7 @@ def test_every_question_of_a_document_has_one_answer(test_documents):
 
 
 def test_every_fact_can_be_stated_and_asked_in_several_ways():
-    for kind in w.KINDS:
+    for kind in KINDS:
         for aspect in (
             kind.origin,
             kind.first,
