@@ -78,6 +78,23 @@ def test_folders_are_the_architecture() -> None:
         )
 
 
+def test_modules_and_functions_are_short() -> None:
+    lengths: dict[str, int] = {}
+    for path in MODULES:
+        name = str(path.relative_to(PACKAGE))
+        tree = ast.parse(source := path.read_text(encoding="utf-8"))
+        if len(source.splitlines()) > MOST_LINES:
+            lengths[name] = len(source.splitlines())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > MOST_LINES_OF_A_FUNCTION:
+                    lengths[f"{name} {node.name}"] = lines
+    assert not lengths, (
+        f"split what is longer than {MOST_LINES} or {MOST_LINES_OF_A_FUNCTION} lines: {lengths}"
+    )
+
+
 def test_the_drawing_shows_the_imports_as_they_are() -> None:
     drawn = runpy.run_path(str(PACKAGE.parent / "docs" / "figures" / "architecture.py"))["figure"]()
     committed = PACKAGE.parent / "docs" / "figures" / "architecture.svg"
