@@ -149,9 +149,9 @@ def _prepare_command_line(harness: ModuleType) -> None:
 
     @functools.wraps(original)
     def execute(self: object, args: Namespace) -> None:
-        from lift_eval.harness.exit_status import ending
+        from lift_eval.harness.exit_status import set_exit_status
 
-        with ending(), _tasks_of(args):
+        with set_exit_status(), _tasks_of(args):
             original(self, args)
 
     command_line.execute = execute

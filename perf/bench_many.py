@@ -139,7 +139,7 @@ def where_it_goes(where: Setting) -> None:
     base, adapted = 2 * shape.weights, 2 * (shape.weights + shape.adapter)
     lifter.synthesizer.begin(document, seed)  # warms up
     synthesis = measure("synthesis", lambda: lifter.synthesizer.begin(document, seed), fixed_token, base)
-    with _given(lifter, synthesis), lifter.lifting(document) as lifted:
+    with _use_synthesis(lifter, synthesis), lifter.lifting(document) as lifted:
         measure("training", lifted.train, fixed_step, 2 * adapted + 2 * shape.adapter)
         asked = [pair["Q"] for row in (made.shortqa, made.longqa) for pair in row["qa_pairs"]]
         measure("answering", lambda: lifted.answer(asked), fixed_token, adapted)
@@ -158,7 +158,7 @@ def where_it_goes(where: Setting) -> None:
         f"compute for {computing:.2f} s and be told what to do for {total.fixed:.2f} s: eight documents at once would "
         f"bring {(total.fixed + computing) / (total.fixed / 8 + computing):.1f} there."
     )
-    with _given(lifter, synthesis), lifter.lifting(document) as lifted:
+    with _use_synthesis(lifter, synthesis), lifter.lifting(document) as lifted:
         _print_operators(lifted.train)
 
 
@@ -193,7 +193,7 @@ def _fixed_costs(where: Setting, lifter: Lifter, passes: Passes) -> tuple[float,
 
 
 @contextmanager
-def _given(lifter: Lifter, synthesis: Synthesis) -> Iterator[None]:
+def _use_synthesis(lifter: Lifter, synthesis: Synthesis) -> Iterator[None]:
     """Let the lifter find these pairs instead of making them."""
     begin = lifter.synthesizer.begin
     lifter.synthesizer.begin = lambda *_: synthesis  # type: ignore[method-assign]

@@ -34,7 +34,7 @@ import lm_eval  # noqa: E402, F401 - before forking, so that each run need not i
 import torch  # noqa: E402
 
 from lift_eval.errors import GeneratorError, TrainingError  # noqa: E402
-from lift_eval.harness.exit_status import ending  # noqa: E402 - the checkout, installed or not
+from lift_eval.harness.exit_status import set_exit_status  # noqa: E402 - the checkout, installed or not
 from lift_eval.lifter.session import LiftedDocument  # noqa: E402
 from lift_eval.store import Store  # noqa: E402
 from tests import line  # noqa: E402
@@ -100,7 +100,7 @@ def started(folder: Path, draw: random.Random | None) -> int:
     try:
         inject(draw)
         observe(folder, seen)
-        with ending():
+        with set_exit_status():
             done = line.run(folder, ("answers",), store=str(folder / "store"))
             (folder / "done.json").write_text(json.dumps({**(done or {}), **seen, "end": resources()}))
         os._exit(0)
@@ -111,7 +111,7 @@ def started(folder: Path, draw: random.Random | None) -> int:
         os._exit(1)
 
 
-def status_of(process: int) -> int:
+def wait_status(process: int) -> int:
     """Exit status of a process, once it has ended; minus the signal's number where one ended it."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
@@ -145,7 +145,7 @@ def killed(folder: Path, documents: int, kills: int, draw: random.Random, damage
             break
         time.sleep(draw.uniform(0, 0.3))
         os.kill(process, signal.SIGKILL)
-        count += status_of(process) == -signal.SIGKILL
+        count += wait_status(process) == -signal.SIGKILL
         damage(folder / "store", draw, damaged)
         say(f"  killed {count} times, {len(list(adapters.glob('*')))} adapters kept")
     return count
@@ -156,10 +156,10 @@ def soak(folder: Path, documents: int, kills: int, draw: random.Random) -> dict[
     line.prepare(folder, documents=documents, questions=1)
     damaged: Counter[str] = Counter()
     times_killed = killed(folder, documents, kills, draw, damaged)
-    with_faults = status_of(started(folder, random.Random(draw.random())))
+    with_faults = wait_status(started(folder, random.Random(draw.random())))
     read = json.loads((folder / "done.json").read_text())
     given_up = read["record"]["totals"]["failed_documents"]
-    last = status_of(started(folder, None))
+    last = wait_status(started(folder, None))
     done = json.loads((folder / "done.json").read_text())
     trained = Counter((folder / "trained.txt").read_text().split())
     return {

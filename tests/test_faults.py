@@ -19,7 +19,7 @@ import lift_eval.lifter.session
 from lift_eval import _autoload
 from lift_eval.distribution.progress import interruptible
 from lift_eval.errors import DocumentError, GeneratorError, Interrupted, TrainingError
-from lift_eval.harness.exit_status import GIVEN_UP, USER_FAULT, ending, note_given_up
+from lift_eval.harness.exit_status import GIVEN_UP, USER_FAULT, note_given_up, set_exit_status
 from tests import line
 
 FAULTS = [
@@ -190,7 +190,7 @@ def test_a_signal_ends_the_run_with_how_to_go_on(
 ) -> None:
     store = tmp_path / "store"
     rates = training(lambda training: os.kill(os.getpid(), number) if training == 2 else None)
-    with pytest.raises(SystemExit) as end, ending():
+    with pytest.raises(SystemExit) as end, set_exit_status():
         line.run(folder, store=str(store))
     assert end.value.code == status
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -242,7 +242,7 @@ def test_a_run_that_gave_documents_up_ends_with_their_list_and_a_status(
     folder: Path, training: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training(fails(FAULTS[0], 1, 3))
-    with pytest.raises(SystemExit) as end, ending():
+    with pytest.raises(SystemExit) as end, set_exit_status():
         line.run(folder, ("answers",), store="off")
     assert end.value.code == GIVEN_UP == 3
     *_, title, first, second = capsys.readouterr().err.splitlines()
@@ -262,19 +262,19 @@ def test_a_run_that_gave_documents_up_ends_with_their_list_and_a_status(
 def test_what_a_user_can_mend_ends_in_one_line(
     fault: Exception, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as end, ending():
+    with pytest.raises(SystemExit) as end, set_exit_status():
         raise fault
     assert end.value.code == USER_FAULT
     assert capsys.readouterr().err.startswith(said)
 
 
 def test_other_exceptions_and_good_ends_are_left_alone() -> None:
-    with pytest.raises(ValueError, match="a fault of the program"), ending():
+    with pytest.raises(ValueError, match="a fault of the program"), set_exit_status():
         raise ValueError("a fault of the program")
-    with ending():
+    with set_exit_status():
         pass
     note_given_up(["outside of a command there is nobody to tell"])
-    with ending():
+    with set_exit_status():
         pass
 
 

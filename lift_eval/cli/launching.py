@@ -13,19 +13,19 @@ from contextlib import closing, contextmanager, suppress
 from lift_eval.harness.exit_status import GIVEN_UP
 
 LOOK_SECONDS = 0.1
-"""Between two looks at what is running."""
-ENDING_SECONDS = 60
-"""For a process to end by itself after another one has failed."""
+"""Seconds between two looks at the running processes."""
+TERMINATE_SECONDS = 60
+"""Seconds that a process has to end by itself after another one has failed."""
 LOOPBACK = "127.0.0.1"
 QUIET = {"LMEVAL_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
-"""What all but the first process say is what that one says too, but for errors."""
+"""Environment of all processes but the first: their messages repeat its own, so they log errors only."""
 
 
-def status_of(command: Sequence[str], processes: int = 1) -> int:
+def run_command(command: Sequence[str], processes: int = 1) -> int:
     """Run a command to its end, and leave signals to it.
 
-    A terminal sends Ctrl-C to all of us, so this process waits for what the command makes of it, as shells do. TERM
-    is sent to one process, so it is passed on.
+    A terminal sends Ctrl-C to every process, so this one waits for the command to react, as shells do. TERM is sent to
+    one process only, so it is passed on.
 
     Args:
         command: What to run.
@@ -36,10 +36,10 @@ def status_of(command: Sequence[str], processes: int = 1) -> int:
         The exit status, as shells have it: 128 and the signal's number where one ended the command. Of several
         processes that of the first that failed, or else the highest.
     """
-    places = [{}] if processes == 1 else list(_places(processes))
+    places = [{}] if processes == 1 else list(_environments(processes))
     running = [subprocess.Popen(command, env={**os.environ, **place}) for place in places]  # noqa: S603 - our own
     try:
-        with _passed_on(running):
+        with _pass_signals_on(running):
             return _wait(running)
     finally:
         for process in running:
@@ -61,15 +61,15 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
         process.terminate()
     for process in running:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(ENDING_SECONDS)
-    return _as_shells_have_it(failed[0])
+            process.wait(TERMINATE_SECONDS)
+    return _shell_status(failed[0])
 
 
-def _as_shells_have_it(status: int) -> int:
+def _shell_status(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _places(processes: int) -> Iterator[dict[str, str]]:
+def _environments(processes: int) -> Iterator[dict[str, str]]:
     """What the environment of each process says of its place among them, by the names that torch gives it."""
     with closing(socket.socket()) as free:
         free.bind((LOOPBACK, 0))
@@ -89,7 +89,7 @@ def _places(processes: int) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def _passed_on(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+def _pass_signals_on(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     def terminate(*_: object) -> None:
         for process in running:
             process.terminate()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.launching import status_of
+from lift_eval.cli.launching import run_command
 from lift_eval.cli.shared import positive, say
 from lift_eval.errors import Interrupted, ResultsError
 from lift_eval.harness.exit_status import GIVEN_UP
@@ -96,7 +96,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     for number, run in enumerate(missing, start=1):
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")
         sys.stdout.flush()
-        status = status_of(run.argv, parsed.processes if run.model == "lift" else 1)
+        status = run_command(run.argv, parsed.processes if run.model == "lift" else 1)
         if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise Interrupted(
                 f"stopped in run {number} of {len(missing)}; the same command goes on with it, and does not repeat "

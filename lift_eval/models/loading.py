@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.utils import cached_file
 
 from lift_eval.errors import CheckpointError, LiftEvalError
-from lift_eval.models.malloc import return_large_blocks
+from lift_eval.models.malloc import tune_glibc
 from lift_eval.models.settings import PrecisionSettings
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def load_model(
     where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": trust_remote_code}
     load_config(name, **where)
     if device.type == "cpu":
-        return_large_blocks()
+        tune_glibc()
     dtype = resolve_dtype(precision, device)
     quantized = quantization_config(precision, dtype) if quantize else None
     with checkpoint_errors(

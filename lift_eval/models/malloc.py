@@ -1,4 +1,4 @@
-"""Memory that tensors have left goes back to the system (docs/decisions/0019-heap.md)."""
+"""Settings of glibc's malloc: freed tensors go back to the system (docs/decisions/0019-heap.md)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import os
 import platform
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""What glibc calls its parameters."""
+"""Numbers of mallopt's parameters."""
 LARGE_BLOCK = 4 * 2**20
-"""From this size on a block is a mapping of its own, which ends with it."""
+"""Bytes from which a block is a mapping of its own, which is unmapped when the block is freed."""
 KEPT_AT_THE_TOP = 64 * 2**20
-"""What the heap may keep at its end, so that it is not given back and asked for again in each step."""
+"""Free bytes that the heap keeps at its end, so that it is not shrunk and grown again in each step."""
 TUNED_BY = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def return_large_blocks() -> bool:
-    """Let glibc keep the size from which blocks are mappings of their own, for the whole process.
+def tune_glibc() -> bool:
+    """Fix the size from which glibc maps blocks by themselves, for the whole process.
 
-    It would raise that size as blocks are freed, up to 32 MiB. Most activations then lie in the heap, whose holes are
-    never given back.
+    glibc raises that size as blocks are freed, up to 32 MiB. Most activations then lie in the heap, whose holes never
+    go back to the system.
 
     Returns:
-        Whether it was done: not with another C library, and not where the environment says how memory is handled.
+        Whether the size was fixed. Another C library, or an environment that tunes malloc itself, is left alone.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in TUNED_BY):
         return False

@@ -59,12 +59,12 @@ def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> d
     return {
         row.name: own[row.name]
         if row.results
-        else [run for run in runs if any(made_as_asked(experiment, row, task, run) for task in run.tasks)]
+        else [run for run in runs if any(matches_row(experiment, row, task, run) for task in run.tasks)]
         for row in experiment.rows
     }
 
 
-def made_as_asked(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
+def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
     """Whether a run is that of a row on a task: by model class, arguments, and the options that tell rows apart."""
     if row.results:
         return True
@@ -143,7 +143,7 @@ def plan(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> list[Plan
             groups: dict[tuple[tuple[str, Scalar], ...], list[str]] = {}
             for task in experiment.tasks:
                 if not any(
-                    run.seed == seed and task in run.tasks and made_as_asked(experiment, row, task, run)
+                    run.seed == seed and task in run.tasks and matches_row(experiment, row, task, run)
                     for run in runs[row.name]
                 ):
                     groups.setdefault(tuple(experiment.arguments(row, task).items()), []).append(task)

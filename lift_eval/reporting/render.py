@@ -21,7 +21,7 @@ from lift_eval.errors import ResultsError
 from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.figures.contents import FIGURES, all_figures
-from lift_eval.reporting.figures.painters import Drawing, Painters
+from lift_eval.reporting.figures.render_pool import Drawing, RenderPool
 from lift_eval.reporting.formats import csv_cells, json_comparison, latex_table, markdown_table, markdown_text
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import runs_of_rows
@@ -67,9 +67,9 @@ def render_experiment(path: str | Path, out: str | Path | None = None, *, figure
     Raises:
         ResultsError: If the file or a run cannot be used.
     """
-    with _painters(figures) as painters:
+    with _render_pool(figures) as pool:
         experiment = load_experiment(path)
-        return render(compare(experiment), Path(out or experiment.path.with_suffix("")), painters)
+        return render(compare(experiment), Path(out or experiment.path.with_suffix("")), pool)
 
 
 def render_results(
@@ -86,29 +86,29 @@ def render_results(
     Raises:
         ResultsError: If there are no runs, or one cannot be used.
     """
-    with _painters(figures) as painters:
+    with _render_pool(figures) as pool:
         runs = read_runs(paths)
         # Files are named relative to the folder that holds them all.
         common = Path(os.path.commonpath([run.path.parent.resolve() for run in runs]))
         experiment = infer_experiment(runs, title, common / "experiment.yaml")
         found = runs_of_rows(experiment, runs)
-        return render(compare(experiment, found), Path(out), painters)
+        return render(compare(experiment, found), Path(out), pool)
 
 
-def _painters(figures: bool) -> AbstractContextManager[Painters | None]:
+def _render_pool(figures: bool) -> AbstractContextManager[RenderPool | None]:
     """Those who draw figures, started before anything is read, so that they are ready when it is."""
-    return Painters() if figures else nullcontext()
+    return RenderPool() if figures else nullcontext()
 
 
-def render(comparison: Comparison, out: Path, painters: Painters | None) -> Report:
+def render(comparison: Comparison, out: Path, pool: RenderPool | None) -> Report:
     """Write all files of a report.
 
     Args:
         comparison: What to show.
         out: The folder; made where it is missing. Files of an older report are replaced.
-        painters: Who draws the figures; none for a report without.
+        pool: The processes that draw the figures. None means a report without figures.
     """
-    drawings = painters.draw(all_figures(comparison)) if painters else []
+    drawings = pool.draw(all_figures(comparison)) if pool else []
     out.mkdir(parents=True, exist_ok=True)
     content = _content(comparison, drawings)
     tables = content["tables"]

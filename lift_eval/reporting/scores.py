@@ -12,7 +12,7 @@ import pandas as pd
 from lift_eval.errors import ResultsError, nearest
 from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
-from lift_eval.reporting.planning import made_as_asked
+from lift_eval.reporting.planning import matches_row
 from lift_eval.results.reading import Run, TaskResult
 from lift_eval.results.samples import Sample
 
@@ -56,7 +56,7 @@ def find_sources(experiment: Experiment, row: Row, column: Column, runs: Sequenc
             task = run.tasks.get(name)
             if task is None or column.metric not in {metric for metric, _ in task.aggregates}:
                 continue
-            if not made_as_asked(experiment, row, name, run):
+            if not matches_row(experiment, row, name, run):
                 continue
             if not row.results and run.seed not in experiment.row_seeds(row):
                 continue

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Expected:
+class FullSize:
     """The full size of a task.
 
     Attributes:
@@ -38,19 +38,18 @@ LONGBENCH_OF_200 = (
 )  # fmt: skip
 """LongBench's subtasks that have 200 questions."""
 
-COUNTS: Mapping[str, Expected] = {
-    "loogle_shortqa": Expected(1951, 105),
-    "loogle_longqa": Expected(1101, types=dict(zip(LOOGLE_TYPES, (406, 380, 100, 215), strict=True))),
-    "loogle_cloze": Expected(None),
-    "loogle_summarization": Expected(None),
-    **{f"lift_longbench_{name}": Expected(200) for name in LONGBENCH_OF_200},
-    "lift_longbench_multifieldqa_en": Expected(150),
-    "lift_longbench_lcc": Expected(500),
-    "lift_longbench_repobench-p": Expected(500),
-    "lift_squad": Expected(10570, 48),
+FULL_SIZES: Mapping[str, FullSize] = {
+    "loogle_shortqa": FullSize(1951, 105),
+    "loogle_longqa": FullSize(1101, types=dict(zip(LOOGLE_TYPES, (406, 380, 100, 215), strict=True))),
+    "loogle_cloze": FullSize(None),
+    "loogle_summarization": FullSize(None),
+    **{f"lift_longbench_{name}": FullSize(200) for name in LONGBENCH_OF_200},
+    "lift_longbench_multifieldqa_en": FullSize(150),
+    "lift_longbench_lcc": FullSize(500),
+    "lift_longbench_repobench-p": FullSize(500),
+    "lift_squad": FullSize(10570, 48),
 }
-"""Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1), SQuAD's
-development set."""
+"""Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1), SQuAD's development set."""
 
 
 def shortfall(task: str, questions: int, documents: int | None = None) -> str | None:
@@ -65,7 +64,7 @@ def shortfall(task: str, questions: int, documents: int | None = None) -> str | 
         A sentence such as ``"39 of 1951 questions, 3 of 105 documents"``, or None where the counts are the full ones
         or the full ones are not known.
     """
-    full = COUNTS.get(task)
+    full = FULL_SIZES.get(task)
     if full is None or full.questions is None:
         return None
     parts = [] if questions == full.questions else [f"{questions} of {full.questions} questions"]

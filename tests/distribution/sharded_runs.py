@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lift_eval.harness.exit_status import ending
+from lift_eval.harness.exit_status import set_exit_status
 from lift_eval.harness.model import LiftLM
 from tests import line
 
@@ -46,7 +46,7 @@ def fork(folder: Path, rank: int, count: int, port: int, work: Callable[[], Any]
     os.dup2(said, 2)
     signal.alarm(SECONDS)
     try:
-        with ending():
+        with set_exit_status():
             done = work()
             (folder / f"results-{rank}.json").write_text(json.dumps(done))
         os._exit(0)

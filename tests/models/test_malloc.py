@@ -16,10 +16,10 @@ MIB = 2**20
 # Blocks of 24 MiB are freed once, which lets glibc raise its threshold, and then again with small blocks between them.
 SCRIPT = """
 import json, psutil, torch
-from lift_eval.models.malloc import return_large_blocks
+from lift_eval.models.malloc import tune_glibc
 
 used = lambda: psutil.Process().memory_info().rss
-done = return_large_blocks()
+done = tune_glibc()
 torch.ones(6 * 2**20)
 large, small = [], []
 for _ in range(8):

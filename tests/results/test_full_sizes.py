@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lift_eval.results.full_sizes import COUNTS, shortfall
+from lift_eval.results.full_sizes import FULL_SIZES, shortfall
 
 
 def test_longqa_is_the_sum_of_its_types() -> None:
-    longqa = COUNTS["loogle_longqa"]
+    longqa = FULL_SIZES["loogle_longqa"]
     assert sum(longqa.types.values()) == longqa.questions == 1101
 
 
@@ -21,7 +21,7 @@ def test_a_run_on_less_than_everything_is_told() -> None:
 
 def test_every_counted_task_exists() -> None:
     files = {path.stem for path in (Path(__file__).parents[2] / "tasks").rglob("*.yaml")}
-    assert {name.removeprefix("lift_longbench_") for name in COUNTS} <= files
+    assert {name.removeprefix("lift_longbench_") for name in FULL_SIZES} <= files
 
 
 def test_reports_pay_nothing_for_the_counts() -> None:

@@ -1,1 +1,1 @@
-"""Figures: what each shows (contents), how it is drawn (drawing), its pixels (pixels), and who does it (painters)."""
+"""Figures: what each shows (contents), how it is drawn (drawing, pixels), and the processes that draw (render_pool)."""

@@ -1,8 +1,8 @@
 """Processes that draw figures while the rest of a report is made.
 
-lets-plot and resvg let no other thread of Python run while they work, so they work elsewhere. The processes are started
-anew, not forked, since forking one with threads is not safe; what they import is the drawing alone. They begin with a
-report and are ready when it knows what there is to draw.
+lets-plot and resvg let no other Python thread run while they work, so they work in processes of their own. The
+processes are spawned, not forked, since forking a process with threads is not safe; they import the drawing alone.
+They start with a report and are ready when it knows what to draw.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROCESSES = min(3, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn, or being drawn.
+    """A figure that is drawn or being drawn.
 
     Attributes:
         figure: What it shows.
@@ -50,13 +50,13 @@ class Drawing:
         return base64.b64decode(self._pixels.result()["png"])
 
 
-class Painters:
-    """Processes that draw. They end with the context, and what is wanted of them must have been fetched then."""
+class RenderPool:
+    """Processes that draw. They end with the context; fetch every drawing before that."""
 
     def __init__(self, processes: int = PROCESSES) -> None:
         self._count = processes
 
-    def __enter__(self) -> Painters:
+    def __enter__(self) -> RenderPool:
         # -m finds this package in the folder that holds it, wherever it was started from.
         self._processes = [
             subprocess.Popen(
@@ -84,24 +84,26 @@ class Painters:
 
     def draw(self, figures: Iterable[Figure]) -> list[Drawing]:
         """Begin to draw each figure as it comes, and then its pixels; the page needs the figures first."""
-        drawn = [(figure, self._threads.submit(self._ask, {"figure": asdict(figure)})) for figure in figures]
+        drawn = [
+            (figure, self._threads.submit(self._request, {"figure": asdict(figure)})) for figure in figures
+        ]
         return [
             Drawing(figure, picture, self._threads.submit(self._paint, picture)) for figure, picture in drawn
         ]
 
     def _paint(self, drawn: Future[dict[str, str]]) -> dict[str, str]:
-        # It waits for no one who waits for it: what is drawn was begun before.
-        return self._ask({"paper": drawn.result()["paper"]})
+        # No deadlock: the drawing that it waits for was submitted before.
+        return self._request({"paper": drawn.result()["paper"]})
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, str]:
+    def _request(self, question: dict[str, Any]) -> dict[str, str]:
         process = self._idle.get()
         try:
-            return _answer(process, question)
+            return _request_from(process, question)
         finally:
             self._idle.put(process)
 
 
-def _answer(process: subprocess.Popen[bytes], question: dict[str, Any]) -> dict[str, str]:
+def _request_from(process: subprocess.Popen[bytes], question: dict[str, Any]) -> dict[str, str]:
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -10,8 +10,8 @@ import pytest
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.figures.drawing import draw, on_page, on_paper
 from lift_eval.reporting.figures.figure import Figure
-from lift_eval.reporting.figures.painters import Painters
 from lift_eval.reporting.figures.pixels import png
+from lift_eval.reporting.figures.render_pool import RenderPool
 
 
 def figure(value: float) -> Figure:
@@ -21,8 +21,8 @@ def figure(value: float) -> Figure:
 
 def test_figures_come_back_in_their_order_and_as_they_would_be_here() -> None:
     figures = [figure(value) for value in (0.1, 0.2, 0.7)]
-    with Painters(2) as painters:
-        drawings = painters.draw(figures)
+    with RenderPool(2) as pool:
+        drawings = pool.draw(figures)
         made = [(drawing.figure, drawing.svg, drawing.png) for drawing in drawings]
     pictures = [draw(one) for one in figures]
     assert made == [
@@ -34,22 +34,22 @@ def test_figures_come_back_in_their_order_and_as_they_would_be_here() -> None:
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, ResultsError])
 def test_they_end_with_the_report_however_it_ends(error: type[BaseException] | None) -> None:
-    painters = Painters(2)
+    pool = RenderPool(2)
     try:
-        with painters:
-            painters.draw([figure(0.1)])
+        with pool:
+            pool.draw([figure(0.1)])
             if error is not None:
                 raise error
     except (KeyboardInterrupt, ResultsError):
         pass
-    assert all(process.returncode is not None for process in painters._processes)
+    assert all(process.returncode is not None for process in pool._processes)
 
 
 def test_one_that_was_killed_is_told_of() -> None:
-    with Painters(1) as painters:
-        assert painters.draw([figure(0.1)])[0].png
-        os.kill(painters._processes[0].pid, signal.SIGKILL)
-        painters._processes[0].wait(timeout=60)
-        drawing = painters.draw([figure(0.2)])[0]
+    with RenderPool(1) as pool:
+        assert pool.draw([figure(0.1)])[0].png
+        os.kill(pool._processes[0].pid, signal.SIGKILL)
+        pool._processes[0].wait(timeout=60)
+        drawing = pool.draw([figure(0.2)])[0]
         with pytest.raises(ResultsError, match="status -9"):
             _ = drawing.svg
