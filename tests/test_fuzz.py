@@ -33,7 +33,7 @@ from lift_eval.distribution.cluster import cluster_settings
 from lift_eval.document import find_document
 from lift_eval.errors import LiftEvalError
 from lift_eval.harness.arguments import read_arguments
-from lift_eval.judging.judge import Answer, Judge, Verdict, VerdictStore
+from lift_eval.judging.judge import Judge, JudgedAnswer, Verdict, VerdictStore
 from lift_eval.judging.saved import agreements, judge_results
 from lift_eval.recipe import AuxiliarySettings, load_recipe
 from lift_eval.reporting.experiment import load_experiment
@@ -410,7 +410,7 @@ def test_verdicts(folder: Path, data: bytes) -> None:
     store = VerdictStore("m", folder / "verdicts")
     store.path.parent.mkdir(exist_ok=True)
     store.path.write_bytes(data)
-    answer = Answer("q", "r", "p")
+    answer = JudgedAnswer("q", "r", "p")
     ends_well(lambda: store.get(answer))
     ends_well(lambda: VerdictStore("m", folder / "verdicts").add(answer, Verdict("True", 1.0)))
 

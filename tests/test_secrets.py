@@ -15,7 +15,7 @@ import pytest
 from lift_eval.cli import main
 from lift_eval.errors import GeneratorError, JudgeError
 from lift_eval.harness.exit_status import GIVEN_UP
-from lift_eval.judging.judge import Answer, Judge
+from lift_eval.judging.judge import Judge, JudgedAnswer
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.server import ServerGenerator
 from tests.conftest import ROOT
@@ -111,7 +111,7 @@ def test_a_password_in_the_address_is_refused_before_anybody_can_log_it(tmp_path
     with pytest.raises(GeneratorError, match="must hold no user or password") as generator:
         ServerGenerator("m", AuxiliarySettings(strategy="passages", generator="openai:m"))
     with pytest.raises(JudgeError, match="must hold no user or password") as judge:
-        Judge("m", tmp_path).judge([Answer("q", "r", "p")])
+        Judge("m", tmp_path).judge([JudgedAnswer("q", "r", "p")])
     for text in (str(generator.value), str(judge.value), caplog.text):
         assert not any(secret in text for secret in SECRETS)
 
@@ -123,5 +123,5 @@ def test_a_judge_that_refuses_is_named_by_its_host_alone(
         monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}?key={PASSWORD}")
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         with pytest.raises(JudgeError, match=r"the judge 'm' at 127\.0\.0\.1:\d+ refuses") as refused:
-            Judge("m", tmp_path).judge([Answer("q", "r", "p")])
+            Judge("m", tmp_path).judge([JudgedAnswer("q", "r", "p")])
     assert not any(secret in str(refused.value) for secret in SECRETS)

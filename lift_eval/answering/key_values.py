@@ -37,7 +37,7 @@ class KeyValues(Cache):  # type: ignore[misc]
     def __init__(self, beginning: DynamicCache, rows: int, width: int) -> None:
         self.rows = slice(0, rows)
         self.column: int = beginning.get_seq_length()
-        super().__init__(layers=[_Layer(self, layer, rows, width) for layer in beginning.layers])
+        super().__init__(layers=[_PreallocatedLayer(self, layer, rows, width) for layer in beginning.layers])
 
     def move(self, source: int, target: int) -> None:
         """Overwrite a row with another one."""
@@ -46,7 +46,7 @@ class KeyValues(Cache):  # type: ignore[misc]
                 tensor[target, :, : self.column] = tensor[source, :, : self.column]
 
 
-class _Layer(DynamicLayer):  # type: ignore[misc]
+class _PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, owner: KeyValues, beginning: DynamicLayer, rows: int, width: int) -> None:
         super().__init__()
         self.owner = owner

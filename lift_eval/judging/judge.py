@@ -60,7 +60,7 @@ Kind = Literal["answer", "summary"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class JudgedAnswer:
     """What a judge is asked about.
 
     Attributes:
@@ -133,7 +133,7 @@ class VerdictStore:
         self.judge = judge
         self.path = (folder or cache_folder("judge")) / name
 
-    def key(self, answer: Answer) -> str:
+    def key(self, answer: JudgedAnswer) -> str:
         """Hash of what is asked, where and how: the server's address, the judge's name, messages and options."""
         asked = [(os.environ.get(ADDRESS) or "").rstrip("/"), self.judge, answer.messages, OPTIONS]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
@@ -151,12 +151,12 @@ class VerdictStore:
                 entry = _KeptVerdict.model_validate_json(line)
                 yield entry.key, entry.reply
 
-    def get(self, answer: Answer) -> Verdict | None:
+    def get(self, answer: JudgedAnswer) -> Verdict | None:
         """The verdict on an answer, if there is one."""
         reply = self._replies.get(self.key(answer))
         return None if reply is None else Verdict(reply, answer.read(reply))
 
-    def add(self, answer: Answer, verdict: Verdict) -> None:
+    def add(self, answer: JudgedAnswer, verdict: Verdict) -> None:
         """Keep a verdict: on the disk when this returns."""
         entry = {"key": self.key(answer), "judge": self.judge, "prompt": PROMPT_VERSION, **asdict(answer)}
         line = json.dumps(entry | asdict(verdict), ensure_ascii=True)
@@ -190,7 +190,7 @@ class Judge:
     timeout: float = 60.0
     attempts: int = 5
 
-    def judge(self, answers: Sequence[Answer]) -> Judgement:
+    def judge(self, answers: Sequence[JudgedAnswer]) -> Judgement:
         """Get a verdict on every answer, from the store or from the server.
 
         An empty prediction is wrong by rule and nobody is asked.
@@ -204,7 +204,7 @@ class Judge:
         ]
         return judgement(answers, store, self._ask_all(missing, store) if missing else {})
 
-    def _ask_all(self, answers: Sequence[Answer], store: VerdictStore) -> dict[str, int]:
+    def _ask_all(self, answers: Sequence[JudgedAnswer], store: VerdictStore) -> dict[str, int]:
         client = ChatClient(
             self.model,
             concurrency=self.concurrency,
@@ -218,13 +218,13 @@ class Judge:
             client.close()
 
     async def _gather(
-        self, client: ChatClient, answers: Sequence[Answer], store: VerdictStore
+        self, client: ChatClient, answers: Sequence[JudgedAnswer], store: VerdictStore
     ) -> dict[str, int]:
         """Keep every verdict as it comes, and count what failed by its cause."""
         failures: Counter[str] = Counter()
         in_a_row = 0
 
-        async def ask(answer: Answer) -> None:
+        async def ask(answer: JudgedAnswer) -> None:
             nonlocal in_a_row
             async with client.slots:
                 if in_a_row >= GIVE_UP_AFTER:
@@ -248,7 +248,7 @@ class Judge:
         return dict(failures)
 
 
-def _is_open(answer: Answer) -> bool:
+def _is_open(answer: JudgedAnswer) -> bool:
     return bool(answer.prediction.strip())
 
 
@@ -292,7 +292,7 @@ class Judgement:
 
 
 def judgement(
-    answers: Sequence[Answer], store: VerdictStore, causes: Mapping[str, int] | None = None
+    answers: Sequence[JudgedAnswer], store: VerdictStore, causes: Mapping[str, int] | None = None
 ) -> Judgement:
     """Put together what a store holds about answers, without asking anybody."""
     verdicts = (store.get(answer) if _is_open(answer) else Verdict("", 0.0) for answer in answers)
@@ -366,8 +366,8 @@ def kept_failed(asked: Sequence[Item]) -> int:
     return judged.failed
 
 
-def _split(asked: Sequence[Item]) -> tuple[str, list[Answer]]:
-    return asked[0][0], [Answer(*item[1:]) for item in asked]
+def _split(asked: Sequence[Item]) -> tuple[str, list[JudgedAnswer]]:
+    return asked[0][0], [JudgedAnswer(*item[1:]) for item in asked]
 
 
 def _kept(asked: Sequence[Item]) -> Judgement:

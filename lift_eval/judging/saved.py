@@ -15,8 +15,8 @@ from lift_eval.errors import JudgeError
 from lift_eval.files import write_whole
 from lift_eval.judging.judge import (
     PROMPT_VERSION,
-    Answer,
     Judge,
+    JudgedAnswer,
     Judgement,
     VerdictStore,
     cohens_kappa,
@@ -166,17 +166,21 @@ def _read_samples(path: Path) -> list[dict[str, Any]]:
     return samples
 
 
-def _answer(sample: dict[str, Any]) -> Answer | None:
+def _answer(sample: dict[str, Any]) -> JudgedAnswer | None:
     """What a judge is asked about a sample; None where its row is not for a judge."""
     row, kind = sample["doc"], sample["doc"].get("judged_as")
-    return Answer(row["question"], row["answer"], sample["filtered_resps"][0], kind) if kind else None
+    return JudgedAnswer(row["question"], row["answer"], sample["filtered_resps"][0], kind) if kind else None
 
 
 def _summary(
-    path: Path, samples: Sequence[dict[str, Any]], answers: Sequence[Answer], whole: Judgement, judge: Judge
+    path: Path,
+    samples: Sequence[dict[str, Any]],
+    answers: Sequence[JudgedAnswer],
+    whole: Judgement,
+    judge: Judge,
 ) -> JudgedTask:
     store = VerdictStore(judge.model, judge.folder)
-    of_type: dict[str, list[Answer]] = {}
+    of_type: dict[str, list[JudgedAnswer]] = {}
     for sample, answer in zip(samples, answers, strict=True):
         if name := sample["doc"].get("type"):
             of_type.setdefault(name, []).append(answer)

@@ -36,13 +36,13 @@ Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(m
 Seeds: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
-class Part(BaseModel):
+class ExperimentPart(BaseModel):
     """Base of all parts of an experiment file: no unknown keys, no change after construction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Options(Part):
+class RunOptions(ExperimentPart):
     """Options of ``lm_eval run`` that every row or one row is run with."""
 
     metadata: dict[str, Any] = {}
@@ -55,7 +55,7 @@ class Options(Part):
     device: str | None = None
 
 
-class Row(Part):
+class Row(ExperimentPart):
     """A method: a line of the tables.
 
     Attributes:
@@ -73,13 +73,13 @@ class Row(Part):
     model: str = "lift"
     model_args: dict[str, Scalar] = {}
     task_args: dict[str, dict[str, Scalar]] = {}
-    options: Options = Options()
+    options: RunOptions = RunOptions()
     seeds: Seeds | None = None
     baseline: str | None = None
     results: str | None = None
 
 
-class Column(Part):
+class Column(ExperimentPart):
     """A score: a column of the tables.
 
     Attributes:
@@ -103,7 +103,7 @@ class Column(Part):
     decimals: Annotated[int, Field(ge=0, le=6)] = 1
 
 
-class Published(Part):
+class Published(ExperimentPart):
     """Published figures to set beside one's own.
 
     Attributes:
@@ -119,7 +119,7 @@ class Published(Part):
     models: tuple[str, ...] = ()
 
 
-class Experiment(Part):
+class Experiment(ExperimentPart):
     """What an experiment file says; see the module.
 
     Attributes:
@@ -140,7 +140,7 @@ class Experiment(Part):
     description: str = ""
     results: str = "results"
     model_args: dict[str, Scalar] = {}
-    options: Options = Options()
+    options: RunOptions = RunOptions()
     seeds: Seeds = (0,)
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
@@ -191,7 +191,7 @@ class Experiment(Part):
         """A row's model arguments for a task, those of the experiment included."""
         return {**self.model_args, **row.model_args, **row.task_args.get(task, {})}
 
-    def row_options(self, row: Row) -> Options:
+    def row_options(self, row: Row) -> RunOptions:
         """A row's options of lm-eval, those of the experiment included."""
         own = row.options.model_dump(include=row.options.model_fields_set)
         return self.options.model_copy(update=own)

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.table import MINUS, NOTHING, Entry, Table
+from lift_eval.reporting.table import MINUS, NOTHING, Table, TableCell
 
 # --------------------------------------------------------------------------------------------------------- Markdown
 
@@ -27,7 +27,7 @@ def markdown_table(table: Table) -> str:
         "| " + " | ".join(map(markdown_text, table.header)) + " |",
         "|" + "|".join([" :-- ", *[" --: "] * (len(table.header) - 1)]) + "|",
     ]
-    lines += ["| " + " | ".join(map(_markdown_entry, row)) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in table.rows]
     if table.notes or table.remarks:
         lines.append("")
     lines += [f"- {markdown_text(remark)}" for remark in table.remarks]
@@ -35,7 +35,7 @@ def markdown_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_entry(entry: Entry) -> str:
+def _markdown_cell(entry: TableCell) -> str:
     text = markdown_text(entry.text)
     if entry.bold:
         text = f"**{text}**"
@@ -84,7 +84,7 @@ def latex_table(table: Table) -> str:
         r"    \toprule",
         "    " + " & ".join(map(latex_text, table.header)) + r" \\",
         r"    \midrule",
-        *("    " + " & ".join(map(_latex_entry, row)) + r" \\" for row in table.rows),
+        *("    " + " & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows),
         r"    \bottomrule",
         r"  \end{tabular}",
         *(rf"  \\ \footnotesize {latex_text(remark)}" for remark in table.remarks),
@@ -94,7 +94,7 @@ def latex_table(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_entry(entry: Entry) -> str:
+def _latex_cell(entry: TableCell) -> str:
     text = latex_text(entry.text)
     if entry.bold:
         text = rf"\textbf{{{text}}}"

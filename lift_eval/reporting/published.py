@@ -10,10 +10,10 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from lift_eval.errors import ResultsError, nearest, sentences_of
-from lift_eval.reporting.experiment import Experiment, Part, Published, read_mapping
+from lift_eval.reporting.experiment import Experiment, ExperimentPart, Published, read_mapping
 
 
-class Figures(Part):
+class PublishedFigures(ExperimentPart):
     """One published row: its values in the order of the table's columns."""
 
     source: str
@@ -22,7 +22,7 @@ class Figures(Part):
     values: tuple[float, ...]
 
 
-class Table(Part):
+class PublishedTable(ExperimentPart):
     """One published table.
 
     Attributes:
@@ -34,15 +34,15 @@ class Table(Part):
 
     metric: str
     columns: tuple[str, ...]
-    rows: Annotated[tuple[Figures, ...], Field(min_length=1)]
+    rows: Annotated[tuple[PublishedFigures, ...], Field(min_length=1)]
     cautions: tuple[str, ...] = ()
 
 
-class PublishedFile(Part):
+class PublishedFile(ExperimentPart):
     """All published figures of a file: where they come from, and the tables."""
 
     sources: dict[str, str]
-    tables: dict[str, Table]
+    tables: dict[str, PublishedTable]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lift_eval.record.record import STAGES
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.table import NOTHING, Entry, Table, count, seconds, share
+from lift_eval.reporting.table import NOTHING, Table, TableCell, count, seconds, share
 
 
 def runs_table(comparison: Comparison) -> Table:
@@ -26,10 +26,10 @@ def runs_table(comparison: Comparison) -> Table:
         seeds = sorted({seed for cell in cells for seed in cell.seeds})
         rows.append(
             (
-                Entry(row.name, order=row.name),
+                TableCell(row.name, order=row.name),
                 count(questions),
                 count(own.document.nunique() or None),
-                Entry(", ".join(map(str, seeds)), order=len(seeds)),
+                TableCell(", ".join(map(str, seeds)), order=len(seeds)),
                 _kept(recorded),
                 *(
                     count(total if len(recorded) else None)
@@ -68,14 +68,14 @@ def runs_table(comparison: Comparison) -> Table:
     )
 
 
-def _kept(recorded: pd.DataFrame) -> Entry:
+def _kept(recorded: pd.DataFrame) -> TableCell:
     """Mean share over the questions of which it is known."""
     known = recorded[recorded.kept.notna()]
     questions = known.questions - known.not_located.fillna(0)
     if not questions.sum():
-        return Entry(NOTHING, muted=True)
+        return TableCell(NOTHING, muted=True)
     kept = float((known.kept * questions).sum() / questions.sum())
-    return Entry(share(kept), order=kept)
+    return TableCell(share(kept), order=kept)
 
 
 # ------------------------------------------------------------------------------------------------------------ pairs
@@ -100,7 +100,7 @@ def pairs_table(comparison: Comparison) -> Table:
         counts = [pairs for pairs in recorded.pairs if pairs]
         if counts:
             sums = [sum(each.get(name, 0) for each in counts for name in names) for names in PAIRS.values()]
-            rows.append((Entry(row.name, order=row.name), count(len(counts)), *map(count, sums)))
+            rows.append((TableCell(row.name, order=row.name), count(len(counts)), *map(count, sums)))
     return Table(
         name="pairs",
         title="Auxiliary pairs",
@@ -130,13 +130,13 @@ def costs_table(comparison: Comparison) -> Table:
         times = [float(recorded[stage].mean()) for stage in STAGES]
         rows.append(
             (
-                Entry(row.name, order=row.name),
+                TableCell(row.name, order=row.name),
                 _mean(recorded, "tokens", lambda value: f"{value:,.0f}"),
                 _mean(recorded, "trained_tokens", lambda value: f"{value:,.0f}"),
-                *(Entry(seconds(value), order=value) for value in (*times, sum(times))),
-                Entry(NOTHING, muted=True)
+                *(TableCell(seconds(value), order=value) for value in (*times, sum(times))),
+                TableCell(NOTHING, muted=True)
                 if memory is None
-                else Entry(f"{memory / 2**30:.2f} GiB", order=memory),
+                else TableCell(f"{memory / 2**30:.2f} GiB", order=memory),
             )
         )
     return Table(
@@ -166,9 +166,9 @@ def peak_memory(comparison: Comparison, row: str) -> float | None:
     return max((float(peak) for peak in peaks if peak), default=None)
 
 
-def _mean(recorded: pd.DataFrame, name: str, write: Callable[[float], str]) -> Entry:
+def _mean(recorded: pd.DataFrame, name: str, write: Callable[[float], str]) -> TableCell:
     value = float(recorded[name].mean())
-    return Entry(write(value), order=value)
+    return TableCell(write(value), order=value)
 
 
 # ------------------------------------------------------------------------------------------------------- break-even
@@ -248,14 +248,14 @@ def break_even_table(comparison: Comparison) -> Table:
     """From how many questions per document on a method costs less time than the baseline."""
     rows = [
         (
-            Entry(found.row, order=found.row),
-            Entry(str(found.documents), order=found.documents),
-            Entry(seconds(found.fixed), order=found.fixed),
-            Entry(seconds(found.per_question), order=found.per_question),
-            Entry(seconds(found.baseline_per_question), order=found.baseline_per_question),
-            Entry("never", order=None)
+            TableCell(found.row, order=found.row),
+            TableCell(str(found.documents), order=found.documents),
+            TableCell(seconds(found.fixed), order=found.fixed),
+            TableCell(seconds(found.per_question), order=found.per_question),
+            TableCell(seconds(found.baseline_per_question), order=found.baseline_per_question),
+            TableCell("never", order=None)
             if math.isinf(found.questions)
-            else Entry(f"{math.ceil(found.questions):,} questions", order=found.questions),
+            else TableCell(f"{math.ceil(found.questions):,} questions", order=found.questions),
         )
         for found in break_evens(comparison)
     ]

@@ -10,7 +10,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True)
-class Entry:
+class TableCell:
     """One cell of a table.
 
     Attributes:
@@ -48,7 +48,7 @@ class Table:
     title: str
     caption: str
     header: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     notes: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = field(default=())
 
@@ -91,6 +91,6 @@ def seconds(value: float) -> str:
     return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
 
-def count(value: float | None) -> Entry:
+def count(value: float | None) -> TableCell:
     """A number of things; a dash where it is not known."""
-    return Entry(NOTHING, muted=True) if value is None else Entry(f"{int(value):,}", order=int(value))
+    return TableCell(NOTHING, muted=True) if value is None else TableCell(f"{int(value):,}", order=int(value))

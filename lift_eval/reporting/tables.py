@@ -9,7 +9,7 @@ from lift_eval.reporting.comparison import FEW_DOCUMENTS, Cell, Comparison
 from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.published import PublishedRow
 from lift_eval.reporting.run_tables import break_even_table, costs_table, pairs_table, runs_table
-from lift_eval.reporting.table import NOTHING, Entry, Table, number, p_value, signed, span
+from lift_eval.reporting.table import NOTHING, Table, TableCell, number, p_value, signed, span
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -51,7 +51,9 @@ def scores_table(comparison: Comparison) -> Table:
     experiment, marks = comparison.experiment, _Marks()
     rows = [
         (
-            Entry(f"{row.name} (baseline)" if row.name in experiment.baselines else row.name, order=row.name),
+            TableCell(
+                f"{row.name} (baseline)" if row.name in experiment.baselines else row.name, order=row.name
+            ),
             *(
                 _score(comparison.cell(row.name, column.label), column, marks)
                 for column in experiment.columns
@@ -78,15 +80,15 @@ def _heading(column: Column) -> str:
     return column.label if column.higher_is_better is not False else f"{column.label} (lower is better)"
 
 
-def _score(cell: Cell, column: Column, marks: _Marks) -> Entry:
+def _score(cell: Cell, column: Column, marks: _Marks) -> TableCell:
     if not cell.measured:
-        return Entry(cell.status, muted=True)
+        return TableCell(cell.status, muted=True)
     detail = []
     if not math.isnan(cell.difference):
         detail.append(signed(cell.difference, column.decimals) + ("*" if cell.significant else ""))
     if interval := span(cell.low, cell.high, column.decimals):
         detail.append(interval)
-    return Entry(
+    return TableCell(
         number(cell.value, column.decimals),
         tuple(detail),
         bold=cell.best,
@@ -122,7 +124,11 @@ def published_table(comparison: Comparison) -> Table:
         if any(column.label in r.values for r in comparison.published)
     ]
     rows = [
-        (Entry(row.name, order=row.name), *(_figure(row, column) for column in columns), Entry(row.source))
+        (
+            TableCell(row.name, order=row.name),
+            *(_figure(row, column) for column in columns),
+            TableCell(row.source),
+        )
         for row in comparison.published
     ]
     metrics = dict.fromkeys(row.metric for row in comparison.published)
@@ -136,9 +142,9 @@ def published_table(comparison: Comparison) -> Table:
     )
 
 
-def _figure(row: PublishedRow, column: Column) -> Entry:
+def _figure(row: PublishedRow, column: Column) -> TableCell:
     value = row.values.get(column.label)
-    return Entry(NOTHING, muted=True) if value is None else Entry(f"{value:.2f}", order=value)
+    return TableCell(NOTHING, muted=True) if value is None else TableCell(f"{value:.2f}", order=value)
 
 
 # ------------------------------------------------------------------------------------------------------------ tests
@@ -153,11 +159,11 @@ def tests_table(comparison: Comparison) -> Table:
         digits = comparison.column(cell.column).decimals
         rows.append(
             (
-                Entry(cell.row, order=cell.row),
-                Entry(cell.column, order=cell.column),
-                Entry(str(cell.paired_questions), order=cell.paired_questions),
-                Entry(str(cell.documents), order=cell.documents),
-                Entry(
+                TableCell(cell.row, order=cell.row),
+                TableCell(cell.column, order=cell.column),
+                TableCell(str(cell.paired_questions), order=cell.paired_questions),
+                TableCell(str(cell.documents), order=cell.documents),
+                TableCell(
                     signed(cell.difference, digits),
                     (span(cell.difference_low, cell.difference_high, digits),),
                     bold=cell.significant,
@@ -191,5 +197,5 @@ def tests_table(comparison: Comparison) -> Table:
     )
 
 
-def _p(value: float) -> Entry:
-    return Entry(p_value(value), order=None if math.isnan(value) else value)
+def _p(value: float) -> TableCell:
+    return TableCell(p_value(value), order=None if math.isnan(value) else value)

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lift_eval.training.samples import Sample, by_prefix
 from lift_eval.training.shared_prefixes import (
     FREE_PADDING,
-    Group,
+    PrefixGroup,
     SharedPrefix,
     common_tokens,
     pack,
@@ -136,15 +136,15 @@ def micro_batches(
         Micro-batches that hold each sample once; those behind the same prefix come in a run. Otherwise the largest come
         first, so that what does not fit in memory is known early.
     """
-    groups: list[Group] = []
+    groups: list[PrefixGroup] = []
     for ids, alike in by_prefix(sample for sample in samples if sample.supervised):
         if len(ids):
             prefix = SharedPrefix(ids, frozen=True)
-            groups.append(Group(prefix, pack(prefix, alike, max_tokens)))
+            groups.append(PrefixGroup(prefix, pack(prefix, alike, max_tokens)))
         elif share_prefixes:
             groups += share(alike, max_tokens, column_cost, cache_prefixes=cache_prefixes)
         else:
-            groups.append(Group(None, [[sample] for sample in alike]))
+            groups.append(PrefixGroup(None, [[sample] for sample in alike]))
     return list(chain.from_iterable(sorted(_runs(groups, max_tokens), key=_first)))
 
 
@@ -158,7 +158,7 @@ def prefix_row(prefix: SharedPrefix) -> MicroBatch:
     return MicroBatch(ids, nothing, nothing, 0, torch.zeros_like(ids), positions, prefix.behind)
 
 
-def _runs(groups: Iterable[Group], max_tokens: int) -> Iterator[list[MicroBatch]]:
+def _runs(groups: Iterable[PrefixGroup], max_tokens: int) -> Iterator[list[MicroBatch]]:
     """Micro-batches that come one after the other, since they stand behind the same prefix."""
     for prefix, alike in groupby(
         groups, key=lambda group: None if group.prefix is None else group.prefix.path[0]
@@ -171,7 +171,7 @@ def _first(run: Iterable[MicroBatch]) -> int:
     return -max(batch.tokens for batch in run)
 
 
-def _batches(group: Group, max_tokens: int) -> list[MicroBatch]:
+def _batches(group: PrefixGroup, max_tokens: int) -> list[MicroBatch]:
     prefix = group.prefix
     if prefix is None:
         room = max_tokens

@@ -129,7 +129,7 @@ def finetune(
         for rate, chunk in _steps(epochs, settings, total, generator):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            mean_loss = _accumulate(model, chunk, layout)
+            mean_loss = _make_gradient(model, chunk, layout)
             norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
             loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
             optimizer.step()
@@ -260,7 +260,7 @@ def _divides(batch: MicroBatch, longest: int) -> bool:
     return not _trains_prefix(batch) or batch.tokens > longest
 
 
-def _accumulate(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401
+def _make_gradient(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401
     """Make the gradient of the mean loss over a step's supervised tokens; return that loss, on the device.
 
     When memory runs out, the step's gradient is begun anew in smaller pieces, so that the result is the same.

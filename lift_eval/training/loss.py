@@ -99,10 +99,10 @@ def accumulate_gradient(
         PrefixError: If a layer of the model has not looked at the prefix.
     """
     with nullcontext() if prefix is None else prefix.before_rows():
-        return _accumulate(model, batch, supervised, logits_at_once)
+        return _backpropagate_in_pieces(model, batch, supervised, logits_at_once)
 
 
-def _accumulate(
+def _backpropagate_in_pieces(
     model: Any,  # noqa: ANN401
     batch: MicroBatch,
     supervised: int,

@@ -57,7 +57,7 @@ class PrefixCache:
         Raises:
             PrefixError: If a layer has not looked at it.
         """
-        layers = [_Layer(columns) for columns in self.columns]
+        layers = [_PrefixLayer(columns) for columns in self.columns]
         with _attending_through(self.attentions, Cache(layers=layers)):
             yield
         if not all(layer.was_read for layer in layers):
@@ -116,7 +116,7 @@ def fill_prefix_cache(
     return PrefixCache(attentions, cache, behind)
 
 
-class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
+class _PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
     """Columns that every row sees in front of its own. Nothing is added, so a recomputation finds the same.
 
     Args:
@@ -139,7 +139,7 @@ class _Layer(DynamicLayer):  # type: ignore[misc]  # transformers has no types
         return _joined(keys, key_states), _joined(values, value_states)
 
 
-class _ReadingLayer(_Layer):
+class _ReadingLayer(_PrefixLayer):
     """The same, and it keeps the columns that it is given first."""
 
     own: Columns

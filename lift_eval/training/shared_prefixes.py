@@ -61,7 +61,7 @@ class SharedPrefix:
 
 
 @dataclass(frozen=True)
-class Group:
+class PrefixGroup:
     """Samples behind the same prefix.
 
     Attributes:
@@ -75,7 +75,7 @@ class Group:
 
 def share(
     samples: Sequence[Sample], max_tokens: int, column_cost: float, *, cache_prefixes: bool
-) -> list[Group]:
+) -> list[PrefixGroup]:
     """Decide which samples of a step share what.
 
     Args:
@@ -183,9 +183,9 @@ class _Sharing:
             _Choice(reading + behind.work, behind.behind),
         )
 
-    def groups(self, choice: _Choice) -> list[Group]:
+    def groups(self, choice: _Choice) -> list[PrefixGroup]:
         """What was chosen, with the samples instead of their numbers."""
-        return [Group(prefix, self._rows(prefix, numbers)) for prefix, numbers in choice.behind]
+        return [PrefixGroup(prefix, self._rows(prefix, numbers)) for prefix, numbers in choice.behind]
 
     def _rows(self, prefix: SharedPrefix | None, numbers: Sequence[int]) -> list[list[Sample]]:
         if prefix is None:
