@@ -4,7 +4,7 @@ A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) 
 and then calls `install`. That puts one finder in front of ``sys.meta_path``. The finder passes every import by,
 except those of `_EXTENSIONS`. Right after ``lm_eval.models`` has run, the model is registered, to be imported when it
 is asked for. After ``lm_eval.tasks`` our tasks are added to the task manager. After ``lm_eval.evaluator`` a run's flags
-are noted for the model, and after lm-eval's command line what a user can mend is made to end in one line. An
+are noted for the model, and on lm-eval's command line an error that a user can fix ends in one line. An
 interpreter that never imports lm_eval never gets here.
 
 lm-eval reads the 14,000 tasks of its own at every start, which takes longer than a small evaluation. A command line

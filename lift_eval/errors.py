@@ -1,4 +1,4 @@
-"""The errors that lift_eval raises for what a user can mend.
+"""The errors of lift_eval that a user can fix.
 
 Every message says what was wrong, the rule, the value that broke it and the next step. The command line prints
 it as one line and exits with status 2; every other exception is a fault of the program and keeps its traceback.
@@ -31,7 +31,7 @@ SHOWN_CHARACTERS = 100
 
 
 class LiftEvalError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can fix."""
 
 
 class RecipeError(LiftEvalError):

@@ -34,7 +34,7 @@ from lift_eval.document import find_document
 from lift_eval.errors import LiftEvalError
 from lift_eval.harness.arguments import read_arguments
 from lift_eval.judging.judge import Judge, JudgedAnswer, Verdict, VerdictStore
-from lift_eval.judging.saved import agreements, judge_results
+from lift_eval.judging.saved import agreements, judge_saved
 from lift_eval.recipe import AuxiliarySettings, load_recipe
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.published import published_rows
@@ -385,7 +385,7 @@ SUMMARY = {
 def test_saved_answers(run_folder: Path, data: bytes) -> None:
     """Empty answers are wrong by rule, so that no server is asked about what is still whole."""
     write(run_folder, WHOLE[0], data)
-    ends_well(lambda: judge_results(run_folder, Unasked("m", run_folder.parent)))
+    ends_well(lambda: judge_saved(run_folder, Unasked("m", run_folder.parent)))
 
 
 class Unasked(Judge):
@@ -508,7 +508,7 @@ def test_nesting_and_numbers_without_end_are_refused_by_every_reader_of_json(
     with pytest.raises(LiftEvalError, match="not whole JSON"):
         assert read_runs([run_folder])[0].tasks["task"].samples
     with pytest.raises(LiftEvalError, match="not whole JSON"):
-        judge_results(run_folder, Unasked("m", run_folder.parent))
+        judge_saved(run_folder, Unasked("m", run_folder.parent))
 
 
 def test_enough_was_tried() -> None:

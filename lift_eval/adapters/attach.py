@@ -55,7 +55,7 @@ def attach(
         config = adapter.config(model)
         unneeded = nullcontext() if quantized_bits(model) else nothing_quantized()
         with _seeded(model, seed), unneeded, warnings.catch_warnings():
-            # peft asks transformers by a name that it has given up; nothing that a user could mend.
+            # peft calls transformers by a deprecated name, which a user cannot fix.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             warnings.filterwarnings(
                 "ignore", "fan_in_fan_out is set to False"

@@ -37,7 +37,7 @@ def grouped_attention(
         key: Shape (rows, fewer heads, columns, channels).
         value: The same shape, but for the channels.
         attention_mask: Shape (rows, 1, new tokens, columns).
-        dropout: Probability; none in evaluation mode.
+        dropout: Probability of dropout; 0 in evaluation mode.
         scaling: Of the scores.
         more: What only ``sdpa`` knows.
 

@@ -82,7 +82,7 @@ def _widened(tensor: Tensor, rows: int, width: int) -> Tensor:
 
 
 def rows_that_fit(beginning: DynamicCache, width: int) -> int | None:
-    """How many rows of a width fit in the free memory of a GPU, at least one; none where there is no GPU.
+    """How many rows of a width fit in the free memory of a GPU: at least one. None means that there is no GPU.
 
     Args:
         beginning: Keys and values of a row's beginning.

@@ -216,12 +216,12 @@ class Line:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             value = str(value)
         if not isinstance(value, str):
-            raise self.fault(f"'{name}' must be text, got {type_name(value)}; mend or drop the row")
+            raise self.fault(f"'{name}' must be text, got {type_name(value)}; fix or drop the row")
         if not may_be_empty and not value.strip():
-            raise self.fault(f"'{name}' is empty; mend or drop the row")
+            raise self.fault(f"'{name}' is empty; fix or drop the row")
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise self.fault(
-                f"'{name}' holds half of a surrogate pair, which is no character; mend or drop the row"
+                f"'{name}' holds half of a surrogate pair, which is no character; fix or drop the row"
             )
         return value
 
@@ -233,9 +233,7 @@ class Line:
         """
         value = self.get(name)
         if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-            raise self.fault(
-                f"'{name}' must be a list of texts, got {type_name(value)}; mend or drop the row"
-            )
+            raise self.fault(f"'{name}' must be a list of texts, got {type_name(value)}; fix or drop the row")
         return value
 
     def objects(self, name: str) -> list[Line]:
@@ -247,7 +245,7 @@ class Line:
         value = self.get(name)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.fault(
-                f"'{name}' must be a list of objects, got {type_name(value)}; mend or drop the row"
+                f"'{name}' must be a list of objects, got {type_name(value)}; fix or drop the row"
             )
         return [Line(f"{self.where}, {name}[{index}]", item) for index, item in enumerate(value)]
 
@@ -277,7 +275,7 @@ def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
         fields = _parsed(text, where, "line")
         if not isinstance(fields, dict):
             raise DocumentError(
-                f"{where}: must be a JSON object, got {type_name(fields)}; mend or drop the line"
+                f"{where}: must be a JSON object, got {type_name(fields)}; fix or drop the line"
             )
         rows += 1
         yield Line(where, fields)
@@ -304,7 +302,7 @@ def _parsed(text: str, where: str, part: str) -> object:
             if isinstance(error, json.JSONDecodeError)
             else "nested too deep, or a number too long"
         )
-        raise DocumentError(f"{where}: not JSON ({reason}); mend or drop the {part}") from error
+        raise DocumentError(f"{where}: not JSON ({reason}); fix or drop the {part}") from error
 
 
 def read_json(path: Path) -> object:

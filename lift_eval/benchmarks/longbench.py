@@ -174,7 +174,7 @@ def read_rows(lines: Iterable[Line], subtask: str) -> Iterator[dict[str, Any]]:
         named = all(map(PARAGRAPH.search, row["answers"]))
         if SUBTASKS[subtask].metric is retrieval_score and not named:
             raise line.fault(
-                f"'answers' must be like 'Paragraph 7', got {row['answers']}; mend or drop the row"
+                f"'answers' must be like 'Paragraph 7', got {row['answers']}; fix or drop the row"
             )
         yield row
 
@@ -184,7 +184,7 @@ def _length_group(line: Line, subtask: str) -> str:
     if words is None or SUBTASKS[subtask].chinese:
         return ""
     if not isinstance(words, int):
-        raise line.fault(f"'length' must be a number of words, got {type_name(words)}; mend or drop the row")
+        raise line.fault(f"'length' must be a number of words, got {type_name(words)}; fix or drop the row")
     return LENGTH_GROUPS[(words >= 4000) + (words >= 8000)]
 
 

@@ -176,16 +176,16 @@ def _qa_pairs(line: Line) -> list[Line]:
     if isinstance(value, str):
         value = _parse_literal(value)
         if value is None:
-            raise line.fault("'qa_pairs' is neither JSON nor a Python literal; mend or drop the row")
+            raise line.fault("'qa_pairs' is neither JSON nor a Python literal; fix or drop the row")
     if not isinstance(value, list) or not value:
         raise line.fault(
-            f"'qa_pairs' must be a list of questions, got {type_name(value)}; mend or drop the row"
+            f"'qa_pairs' must be a list of questions, got {type_name(value)}; fix or drop the row"
         )
     pairs = []
     for index, pair in enumerate(value):
         if not isinstance(pair, dict):
             raise line.fault(
-                f"'qa_pairs' [{index}] must be an object, got {type_name(pair)}; mend or drop the row"
+                f"'qa_pairs' [{index}] must be an object, got {type_name(pair)}; fix or drop the row"
             )
         pairs.append(Line(f"{line.where}, qa_pairs [{index}]", pair))
     return pairs
@@ -212,13 +212,13 @@ def _answer(line: Line, value: object, subset: str) -> str:
             or not all(isinstance(v, str) for v in mapping.values())
         ):
             raise line.fault(
-                f"the answer of a cloze must map masks to names, got {type_name(value)}; mend or drop the row"
+                f"the answer of a cloze must map masks to names, got {type_name(value)}; fix or drop the row"
             )
         return json.dumps({str(mask): name for mask, name in mapping.items()}, ensure_ascii=False)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
-        raise line.fault(f"the answer must be text, got {type_name(value)}; mend or drop the row")
+        raise line.fault(f"the answer must be text, got {type_name(value)}; fix or drop the row")
     return value
 
 
@@ -233,9 +233,7 @@ def _evidence(line: Line, value: object, context: str) -> dict[str, Any]:
         value = _parse_literal(value) or value
     pieces = [value] if isinstance(value, str) else value or []
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
-        raise line.fault(
-            f"the evidence must be text or a list of texts, got {type_name(value)}; mend the row"
-        )
+        raise line.fault(f"the evidence must be text or a list of texts, got {type_name(value)}; fix the row")
     return {"evidence": pieces, "depth": evidence_depth(context, pieces)}
 
 

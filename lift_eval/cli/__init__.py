@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; those of this process by default.
 
     Returns:
-        The exit status: 0; 2 for a fault that the user can mend, 128 and the signal's number after a signal, both
+        The exit status: 0; 2 for a fault that the user can fix, 128 and the signal's number after a signal, both
         with one line; 3 where documents were given up.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)

@@ -77,10 +77,10 @@ def _pandas_alone() -> Iterator[None]:
 
 def _judge(parsed: argparse.Namespace) -> int:
     from lift_eval.judging.judge import Judge
-    from lift_eval.judging.saved import agreements, judge_results, summary_lines
+    from lift_eval.judging.saved import agreements, judge_saved, summary_lines
 
     judge = Judge(parsed.model, concurrency=parsed.concurrency)
-    tasks = judge_results(parsed.results, judge)
+    tasks = judge_saved(parsed.results, judge)
     for line in summary_lines(tasks):
         say(line)
     for agreement in agreements(parsed.results):

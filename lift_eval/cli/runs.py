@@ -105,7 +105,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
             )
         if status not in (0, GIVEN_UP):
             raise ResultsError(
-                f"the run of '{run.row}' ended with status {status}; mend what it says above and start again: runs "
+                f"the run of '{run.row}' ended with status {status}; fix what it says above and start again: runs "
                 "that are done are not repeated"
             )
         worst = max(worst, status)

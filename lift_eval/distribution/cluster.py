@@ -45,7 +45,7 @@ class ClusterSettings(BaseModel):
         gpus: Of each worker; a part of one lets several share it, 0 keeps them on CPUs.
         cpus: Of each worker.
         timeout: Seconds after which a worker that has not finished its document counts as hung.
-        address: Of a running Ray cluster, ``auto`` for the one that this machine belongs to; none starts one here.
+        address: Address of a running Ray cluster; ``auto`` means the one of this machine. None starts a cluster here.
     """
 
     model_config = ConfigDict(
@@ -65,11 +65,11 @@ def cluster_settings(workers: object, arguments: dict[str, Any]) -> ClusterSetti
     """Take what concerns workers out of the model arguments.
 
     Args:
-        workers: The argument ``workers``; none where there shall be none.
+        workers: The argument ``workers``. None means no cluster.
         arguments: The other model arguments; those that begin with ``workers.`` are taken out.
 
     Returns:
-        The settings; none for a run in this process.
+        The settings. None means a run in this process.
 
     Raises:
         RecipeError: If they are wrong, or there is no ``workers`` for them.
@@ -93,7 +93,7 @@ def cluster_arguments(address: str, workers: int | None = None) -> dict[str, int
 
     Args:
         address: Of the cluster; ``auto`` for the one that this machine belongs to.
-        workers: Most workers; none for one on each GPU that the cluster has now, or on each CPU where it has none.
+        workers: Most workers. None means one on each GPU that the cluster has now, or on each CPU where it has no GPU.
 
     Raises:
         WorkerError: If Ray is not installed, or there is no cluster at the address.
@@ -162,7 +162,7 @@ class _Task:
 
     Attributes:
         worker: Handle of the worker that has it; it is ready where the place is none.
-        place: Of the group in the run; none while the worker starts.
+        place: Place of the group in the run. None means that the worker is starting.
         since: When it was handed over.
     """
 
@@ -211,7 +211,7 @@ class Cluster:
             Place and outcome of each group as it is finished.
 
         Raises:
-            LiftEvalError: What a worker raises that the user can mend.
+            LiftEvalError: If a worker raises an error that the user can fix.
             WorkerError: If workers fail before they are ready.
         """
         waiting = deque(longest_first(weights))

@@ -38,7 +38,7 @@ class Dispatcher:
     Args:
         work: What this process does with a group.
         tokens: Counts the tokens of a text, which say how long its document takes.
-        kept_in: Folder where finished documents are kept; none where they are not.
+        kept_in: Folder of finished documents. None means that they are not kept.
         cluster: Workers that do it instead of this process.
 
     Raises:

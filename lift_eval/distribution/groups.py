@@ -1,4 +1,4 @@
-"""What is spread: the requests of a run, grouped by the document they are about."""
+"""The requests of a run, grouped by the document they are about."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Group:
     """All requests of a run about one document.
 
     Attributes:
-        document: It; none for all requests that have no document.
+        document: The document. None means the requests that have no document.
         places: The requests' places in the run.
         requests: They.
     """
@@ -67,11 +67,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a group.
+    """The result of a group.
 
     Attributes:
-        results: One for each request, in order; none at all where the document was given up.
-        record: The document's record; of an unnamed one for requests without a document.
+        results: One for each request, in order; empty where the document was given up.
+        record: The document's record; for requests without a document, that of an unnamed document.
     """
 
     results: tuple[Any, ...]

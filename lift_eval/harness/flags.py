@@ -120,7 +120,7 @@ _noted: ContextVar[Flags] = ContextVar("flags", default=NONE_SET)
 
 
 def noted_flags() -> Flags:
-    """The flags of the run that is going on; none are set outside of one."""
+    """The flags of the current run; none are set outside of a run."""
     return _noted.get()
 
 

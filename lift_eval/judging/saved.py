@@ -1,4 +1,4 @@
-"""Judging the answers of runs that are over, from what lm-eval logged with ``--log_samples``."""
+"""The judge asked about the answers of finished runs, as lm-eval logged them with ``--log_samples``."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class JudgedTask(BaseModel):
         judge: Name of the judging model.
         prompt: Version of the judge's prompt.
         questions: Number of answers.
-        score: Share of right answers, or the mean mark of summaries; None where verdicts are missing.
+        score: Share of right answers, or the mean mark of summaries. None means that verdicts are missing.
         by_type: The score of each question type.
         unclear: Number of unclear replies, counted as wrong.
         failed: Number of answers without a verdict.
-        causes: What the failures came from.
+        causes: Causes of the failures, with counts.
         values: Value of each answer by the sample's number.
     """
 
@@ -78,7 +78,7 @@ class Agreement:
     kappa: float
 
 
-def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
+def judge_saved(results: Path, judge: Judge) -> list[JudgedTask]:
     """Judge the answers that lm-eval saved with ``--log_samples``, without running a model.
 
     Each judged task is written beside its samples as ``judged_<task>_<date>_<judge>.json``, complete or not. The
@@ -87,13 +87,13 @@ def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
 
     Args:
         results: A folder of results, a file of results, or a file of samples.
-        judge: Who judges.
+        judge: The judge.
 
     Returns:
         One entry per file of samples with answers to judge.
 
     Raises:
-        JudgeError: If there are no samples, or none for a judge, or the server refuses.
+        JudgeError: If there are no samples or no answers to judge, or the server refuses.
         ResultsError: If the files cannot be read.
     """
     judged = []
@@ -117,7 +117,7 @@ def judge_results(results: Path, judge: Judge) -> list[JudgedTask]:
 
 
 def agreements(results: Path) -> list[Agreement]:
-    """Compare every two judges that `judge_results` has asked about the same samples."""
+    """Compare every two judges that `judge_saved` has asked about the same samples."""
     pattern = "judged_*.json"
     files = results.rglob(pattern) if results.is_dir() else results.parent.glob(pattern)
     tasks = [_read_judged(path) for path in sorted(files)]
@@ -154,7 +154,7 @@ def _read_judged(path: Path) -> JudgedTask:
         return JudgedTask.model_validate_json(path.read_bytes())
     except ValueError as error:
         raise JudgeError(
-            f"{path}: no whole JSON of the form that is written there; delete it and judge again"
+            f"{path}: must be a whole file as `lift-eval judge` writes it; delete it and judge again"
         ) from error
 
 
@@ -167,7 +167,7 @@ def _read_samples(path: Path) -> list[dict[str, Any]]:
 
 
 def _answer(sample: dict[str, Any]) -> JudgedAnswer | None:
-    """What a judge is asked about a sample; None where its row is not for a judge."""
+    """The answer of a sample that a judge is asked about. None means that its row is not for a judge."""
     row, kind = sample["doc"], sample["doc"].get("judged_as")
     return JudgedAnswer(row["question"], row["answer"], sample["filtered_resps"][0], kind) if kind else None
 

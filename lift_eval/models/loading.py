@@ -30,7 +30,7 @@ def resolve_device(device: str | None) -> torch.device:
     """The device asked for, or the best there is.
 
     Args:
-        device: E.g. ``cuda``, ``cuda:1``, ``cpu``, ``mps``; none for a GPU where there is one, else the CPU.
+        device: E.g. ``cuda``, ``cuda:1``, ``cpu``, ``mps``. None means a GPU where there is one, else the CPU.
 
     Returns:
         A device that is there.
@@ -68,7 +68,7 @@ def resolve_dtype(settings: PrecisionSettings, device: torch.device) -> torch.dt
 
 
 def quantization_config(settings: PrecisionSettings, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """Settings of bitsandbytes: nf4 with double quantization as published, or 8-bit; none where not asked for."""
+    """Settings of bitsandbytes: nf4 with double quantization as published, or 8-bit. None means no quantization."""
     if settings.quantization == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
@@ -157,7 +157,7 @@ def load_model(
         revision: Branch, tag or commit on the Hub.
         subfolder: Folder inside the repository.
         trust_remote_code: Whether code of the checkpoint may run.
-        attn_implementation: transformers' own; none for its choice.
+        attn_implementation: transformers' argument. None means its own choice.
 
     Returns:
         The model in evaluation mode, all parameters frozen.
@@ -287,7 +287,7 @@ def load_tokenizer(
         name: Folder or Hub name.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Whether code of the checkpoint may run.
-        bos: Whether it puts the beginning-of-sequence token first; none for its own way.
+        bos: Whether it puts the beginning-of-sequence token first. None means its own way.
 
     Raises:
         CheckpointError: If there is none.

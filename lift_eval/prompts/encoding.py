@@ -97,7 +97,7 @@ class TextEncoder:
             stop = found[-1] - OVERLAP
 
     def _joined(self, text: str, cut: int, before: int) -> Encoding | None:
-        """The text up to the cut, remembered, and from before the cut; none if they do not agree in between."""
+        """The tokens of the text up to the cut and from before the cut. None means that the two disagree in between."""
         first, second = self._beginning(text[:cut]), self._plain(text[before:])
         ours = next(i for i, span in enumerate(first.spans) if span[1] > before)
         theirs = next(i for i, span in enumerate(second.spans) if span[1] > cut - before)

@@ -123,7 +123,7 @@ class PromptSettings(Settings):
     enable_thinking: bool | None = None
     """Whether a model that can think before it answers does so, for chat templates that ask; None leaves it to them."""
     bos: bool | None = None
-    """Whether a prompt starts with the beginning-of-sequence token; none for the tokenizer's own way."""
+    """Whether a prompt starts with the beginning-of-sequence token. None means the tokenizer's own way."""
     answer_prefix: str = ""
     """What stands between prompt and answer in training, e.g. a space after a prompt that ends in a colon."""
     eos_after_answer: bool = False

@@ -88,9 +88,9 @@ class Column(ExperimentPart):
         metric: lm-eval's name of the score.
         filter: lm-eval's name of the answer filter; needed where a task has several.
         type: Only questions of this type.
-        scale: What scores are multiplied by; none for 100 where all are between 0 and 1, else 1.
-        higher_is_better: Which way is better; none for what the task says.
-        decimals: Digits after the point.
+        scale: Factor on the scores. None means 100 where all scores are between 0 and 1, else 1.
+        higher_is_better: Whether a higher score is better. None means that the task says so itself.
+        decimals: Digits after the decimal point.
     """
 
     label: str
@@ -110,7 +110,7 @@ class Published(ExperimentPart):
         file: File of figures, relative to the experiment file; see reports/published.yaml.
         table: Name of a table in it.
         columns: Column label to column of that table.
-        models: Only rows of these models; none for all.
+        models: Only rows of these models. An empty tuple means all.
     """
 
     file: str = "published.yaml"

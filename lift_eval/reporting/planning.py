@@ -44,7 +44,7 @@ def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> d
 
     Args:
         experiment: Whose rows.
-        runs: The runs to choose from; none for those in the experiment's results folder.
+        runs: The runs to choose from. None means those in the experiment's results folder.
 
     Returns:
         By name of the row; an empty list where nothing was run.

@@ -61,7 +61,7 @@ def render_experiment(path: str | Path, out: str | Path | None = None, *, figure
 
     Args:
         path: The experiment file.
-        out: Folder of the report; none for one beside the experiment file, with its name.
+        out: Folder of the report. None means a folder beside the experiment file, with its name.
         figures: Whether to draw figures.
 
     Raises:

@@ -51,7 +51,7 @@ def resampled_means(
         numerators: Sums of scores, shape (parts, documents). A part is a task of a group; a plain score has one.
         denominators: Sums of weights, same shape; 0 where a document has no question of that part.
         seed: Of the draws. Equal shapes and seeds draw equal documents, so two methods are resampled together.
-        resamples: How many draws; none for `resamples_for` the documents.
+        resamples: Number of draws. None means `resamples_for` the documents.
 
     Returns:
         The mean over parts of the ratio, one value per resample.

@@ -74,7 +74,7 @@ def base_identity(model: nn.Module) -> str | None:
         model: A model of transformers without an adapter, on any device.
 
     Returns:
-        64 hexadecimal digits; none where weights are not in memory (offloaded to disk), so that nothing is known.
+        64 hexadecimal digits. None means that weights are offloaded to disk, so that they are not known.
     """
     state = {**dict(model.named_buffers()), **model.state_dict()}  # which leaves some buffers out
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}

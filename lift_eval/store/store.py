@@ -110,7 +110,7 @@ class Store:
             key: Their key.
 
         Returns:
-            They, or none where the store has none that can be trusted.
+            The pairs or answers. None means that the store has none that can be trusted.
         """
         read = self._read(kind.kind, key, MAX_TEXT_BYTES)
         if read is None:
@@ -140,7 +140,7 @@ class Store:
             like: Tensors of the names, shapes and types that it must have.
 
         Returns:
-            How it was trained and its tensors, on the CPU; none where the store has none that can be trusted.
+            How it was trained, and its tensors on the CPU. None means that the store has none that can be trusted.
         """
         expected = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
         size = sum(tensor.nbytes for tensor in like.values())
@@ -338,7 +338,7 @@ class Store:
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._warn("mended", error)
+            self._warn("repaired", error)
 
     def _warn(self, doing: str, error: OSError) -> None:
         """Say once for all that the store does not work; the run goes on."""

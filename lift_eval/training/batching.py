@@ -54,7 +54,7 @@ class MicroBatch:
             beginning, -1 for padding. None for rows of single samples: their padding stands where causal attention
             never looks, and without a mask attention is faster.
         position_ids: Shape (rows, width), int64, where they are not simply 0, 1, 2, ... (packed rows), else None.
-        prefix: What every row stands behind; none for whole samples.
+        prefix: The prefix before every row. None means whole samples.
     """
 
     input_ids: Tensor
@@ -90,7 +90,7 @@ class MicroBatch:
         )
 
     def attention_mask(self) -> Tensor | None:
-        """Which token may see which, shape (rows, 1, width, prefix + width), bool; none where it is simply causal."""
+        """Which token may see which: bool, shape (rows, 1, width, prefix + width). None means a plain causal mask."""
         if self.sequence_ids is None:
             return None
         seeing, seen = self.sequence_ids[:, :, None], self.sequence_ids[:, None, :]

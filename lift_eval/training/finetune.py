@@ -25,7 +25,7 @@ from lift_eval.training.samples import Sample, tokens_read
 logger = logging.getLogger(__name__)
 
 MOST_TOKENS = 8192
-"""Of a micro-batch, where nobody has chosen."""
+"""Most tokens of a micro-batch where the recipe leaves them open."""
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ def finetune(
         settings: The recipe's training group.
         compute: The recipe's compute group.
         share_prefixes: Whether the model can take the mask of a packed row of samples that begin alike.
-        column_cost: Of the model (`column_cost_of`); none to work it out, which looks at all of its parameters.
+        column_cost: The model's `column_cost_of`. None means to compute it, which reads the shapes of all parameters.
         generator: Source of the order of samples; on the CPU.
         on_step: Called after each step with its number from 1, the number of all steps and the loss. Where not all
             steps are known beforehand, their number is that of the steps so far.
@@ -162,7 +162,7 @@ def optimizer_of(parameters: Sequence[Tensor], settings: TrainingSettings) -> to
     """The recipe's optimizer, its learning rate at the peak.
 
     Args:
-        parameters: What is trained.
+        parameters: The parameters to train.
         settings: The recipe's training group.
     """
     return torch.optim.AdamW(
@@ -194,9 +194,9 @@ class _Layout:
         max_tokens: Most tokens of a micro-batch.
         checkpointing: Whether activations are computed anew in the backward pass.
         share_prefixes: Whether the model can take the mask of a packed row.
-        column_cost: Of the model (`column_cost_of`).
-        reads_once: Whether the model can look at what was read before; without, samples are trained whole.
-        prefixes: Whether there is memory for the keys and values of prefixes with a gradient.
+        column_cost: The model's `column_cost_of`.
+        reads_once: Whether the model can read cached prefixes; if not, samples are trained whole.
+        cache_prefixes: Whether there is memory for the keys and values of prefixes with a gradient.
     """
 
     max_tokens: int
@@ -231,12 +231,12 @@ class _Layout:
         asked = any(len(sample.prefix) for sample in samples)
         logger.log(
             logging.WARNING if asked else logging.INFO,
-            "what samples begin with is read anew with every sample, which takes longer: %s",
+            "the prefix of a sample is read again with every sample, which takes longer: %s",
             reason,
         )
 
     def shrink(self, model: Any, samples: Sequence[Sample], failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
-        """Need less memory than the failed micro-batches did; false where nothing is left to do."""
+        """Need less memory than the failed micro-batches did; return False if nothing is left to do."""
         longest = max(sample.tokens for sample in self.laid_out(samples))
         divisible = [batch.tokens for batch in failed if batch.samples > 1 and _divides(batch, longest)]
         if divisible:
@@ -256,14 +256,14 @@ def _trains_prefix(batch: MicroBatch) -> bool:
 
 
 def _divides(batch: MicroBatch, longest: int) -> bool:
-    """Whether smaller micro-batches divide one: behind a prefix there is room for what the longest sample takes."""
+    """Whether smaller micro-batches can divide one: behind a prefix, the longest sample always has room."""
     return not _trains_prefix(batch) or batch.tokens > longest
 
 
 def _make_gradient(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401
-    """Make the gradient of the mean loss over a step's supervised tokens; return that loss, on the device.
+    """Compute the gradient of the mean loss over a step's supervised tokens; return that loss, on the device.
 
-    When memory runs out, the step's gradient is begun anew in smaller pieces, so that the result is the same.
+    When memory runs out, the step starts again with smaller micro-batches; the result is the same.
 
     Raises:
         torch.OutOfMemoryError: If memory runs out for a single sample with checkpointing.
@@ -291,7 +291,7 @@ def _make_gradient(model: Any, samples: Sequence[Sample], layout: _Layout) -> Te
 
 
 def column_cost_of(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
-    """What attention pays for a token to look at one more column, as a share of what the token costs otherwise.
+    """Cost of one more attention column for a token, as a share of the token's other costs.
 
     Scores and weighted sum take 4 operations per column and channel of the queries, a weight takes 2. It is 0 for a
     model whose samples cannot share columns.
@@ -306,7 +306,7 @@ def column_cost_of(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or Pe
 
 
 def _count_steps(epochs: Iterable[Iterable[Sample]], settings: TrainingSettings) -> int:
-    """Steps of all epochs; 0 where they are not known beforehand."""
+    """Number of steps of all epochs; 0 means that it is not known beforehand."""
     if isinstance(epochs, Sequence) and all(isinstance(samples, Sequence) for samples in epochs):
         return sum(steps_of(len(samples), settings.samples_per_step) for samples in epochs)
     if settings.schedule != "constant":
@@ -319,10 +319,10 @@ def _count_steps(epochs: Iterable[Iterable[Sample]], settings: TrainingSettings)
 def step_samples(
     samples: Iterable[T], samples_per_step: int | str, generator: torch.Generator
 ) -> Iterator[Sequence[T]]:
-    """Split an epoch into steps; gathered into one, the order means nothing and is kept.
+    """Split an epoch into steps. One step of all samples keeps their order, which does not matter there.
 
     Args:
-        samples: Of the epoch; an iterator is taken in its order.
+        samples: Samples of the epoch; those of an iterator keep their order.
         samples_per_step: Most samples of a step, or ``all``.
         generator: Source of the order; on the CPU.
     """

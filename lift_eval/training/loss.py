@@ -1,8 +1,8 @@
-"""The loss of a micro-batch and its gradient, without ever holding many logits.
+"""The loss of a micro-batch and its gradient, computed without holding many logits at once.
 
 With a vocabulary of 128,000 the logits of an 8,192-token row take 4 GiB in float32, and their gradient as much. The
-hidden states are small: so they are computed for the whole micro-batch, and turned into logits, loss and gradient
-only where a token is supervised, a bounded number at a time.
+hidden states are small, so they are computed for the whole micro-batch. Logits, loss and gradient are computed only
+where a token is supervised, a bounded number at a time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ LOGITS_AT_ONCE = 2**26
 def step_gradient(model: Any, batches: Sequence[MicroBatch], supervised: int) -> Tensor:  # noqa: ANN401
     """Add the gradient of a step's mean loss to the parameters' gradients.
 
-    Each prefix is read before the first micro-batch behind it, and its gradient carried on after the last.
+    Each prefix is read before the first micro-batch behind it, and backpropagated after the last.
 
     Args:
         model: A causal LM of transformers, with or without an adapter.
-        batches: Of the step; those behind the same prefix in a run.
+        batches: Micro-batches of the step; those behind the same prefix are consecutive.
         supervised: Supervised tokens of the whole step.
 
     Returns:
@@ -89,7 +89,7 @@ def accumulate_gradient(
         model: A causal LM of transformers, with or without an adapter.
         batch: On the model's device.
         supervised: Supervised tokens of the whole step.
-        prefix: Keys and values of the batch's prefix; none for a batch without.
+        prefix: Keys and values of the batch's prefix. None means a batch without a prefix.
         logits_at_once: Most logits that exist at a time; at least those of one position do.
 
     Returns:
@@ -150,7 +150,7 @@ def _inputs(base: Any, batch: MicroBatch) -> dict[str, Any]:  # noqa: ANN401
 
 
 def _body(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
-    """What makes the hidden states; none where it cannot be told apart, as in code that came with a checkpoint."""
+    """The part of a model that computes hidden states. None means that it is not known (a checkpoint's own code)."""
     if not type(base).__module__.startswith("transformers.models."):
         return None
     body = base.get_decoder()  # type: ignore[operator]  # of PreTrainedModel
@@ -159,10 +159,10 @@ def _body(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
 
 @contextmanager
 def _returning(body: nn.Module, output: Any, hidden: Tensor) -> Iterator[None]:  # noqa: ANN401 - a ModelOutput
-    """Let the body of a model return hidden states that are there already.
+    """Let the body of a model return hidden states that were computed before.
 
-    The model's forward pass then does what comes after the body, and nothing else: its output embedding with
-    adapters, and the scaling or soft-capping of logits, which differ between architectures.
+    The model's forward pass then runs only the layers after the body: the output embedding with its adapters, and the
+    scaling or soft-capping of logits, which differ between architectures.
     """
     replaced = vars(body).get("forward")
     given = type(output)(**{**output, "last_hidden_state": hidden})
@@ -177,7 +177,7 @@ def _returning(body: nn.Module, output: Any, hidden: Tensor) -> Iterator[None]: 
 
 
 def _logits_of_columns(base: Any, inputs: dict[str, Any], batch: MicroBatch) -> Tensor:  # noqa: ANN401
-    """The logits that are needed, by way of all rows of the columns in which any is."""
+    """The logits at the predicting positions, taken from the logits of whole columns."""
     width = batch.input_ids.shape[1]
     if "logits_to_keep" not in inspect.signature(base.forward).parameters:
         logits: Tensor = base(**inputs).logits

@@ -1,4 +1,4 @@
-"""Prefixes: what many samples of a step begin with, read once.
+"""The prefix cache: a beginning that many samples of a step share is read once.
 
 The keys and values of a prefix are computed under the adapter as it is at that step, and given to the rows behind it.
 Forward values of these are those that they would have with the prefix as a part of themselves. So is the gradient: each
@@ -61,12 +61,12 @@ class PrefixCache:
         with _attending_through(self.attentions, Cache(layers=layers)):
             yield
         if not all(layer.was_read for layer in layers):
-            raise PrefixError("a layer has not read what is before its rows")
+            raise PrefixError("a layer has not read the cached prefix before its rows")
 
     def backpropagate(self) -> None:
-        """Carry the gradient of the keys and values on to the parameters, and to the prefixes before this one.
+        """Backpropagate the gradient of the keys and values to the parameters and to the prefixes before this one.
 
-        It must come after the backward passes of all that stands behind the prefix, and once.
+        Call it once, after the backward passes of all rows behind the prefix.
         """
         read = [tensor for layer in self._reading.layers for tensor in layer.own]
         leaves = [leaf for pair in self._leaves for leaf in pair]
@@ -88,13 +88,13 @@ def fill_prefix_cache(
 
     Args:
         base: The model without peft's wrapper.
-        body: What makes its hidden states.
-        inputs: Of the body, for a row of the prefix's tokens.
+        body: The part of it that computes hidden states.
+        inputs: The body's arguments for a row of the prefix's tokens.
         behind: The prefix that this one stands behind, if there is one.
-        frozen: Whether it gets no gradient.
+        frozen: Whether the prefix gets no gradient.
 
     Returns:
-        The prefix, to be put before rows.
+        The cache of the prefix.
 
     Raises:
         PrefixError: If the model does not fill a cache in every layer.
@@ -120,7 +120,7 @@ class _PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
     """Columns that every row sees in front of its own. Nothing is added, so a recomputation finds the same.
 
     Args:
-        before: Of the prefixes, one after the other.
+        before: Columns of the prefixes, in their order.
     """
 
     def __init__(self, before: Sequence[Columns]) -> None:
@@ -131,7 +131,7 @@ class _PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: object, **__: object
     ) -> tuple[Tensor, Tensor]:
-        """What is before the rows, and what is theirs."""
+        """Keys and values of the prefixes and of the rows, side by side."""
         self.was_read = True
         if not self.before:
             return key_states, value_states
@@ -140,7 +140,7 @@ class _PrefixLayer(DynamicLayer):  # type: ignore[misc]  # transformers has no t
 
 
 class _ReadingLayer(_PrefixLayer):
-    """The same, and it keeps the columns that it is given first."""
+    """A prefix layer that also keeps the first columns that it is given."""
 
     own: Columns
 

@@ -1,4 +1,4 @@
-"""What samples of a step that begin alike compute together.
+"""Samples of a step that begin alike: which of them share the computation of their common beginning.
 
 Either they are *packed* into one row that holds the common beginning once, under a mask. Or they follow a *cached
 prefix*: the beginning is read once by itself, and rows hold only what comes after it (`prefix_cache`). A packed row
@@ -6,7 +6,7 @@ costs no pass of its own, but its attention looks at all columns of a dense mask
 prefix costs a pass, and may be as long as a sample. A prefix may follow another: prompts that are cut in their middle
 share their first half, and those with questions of equal length all but the question.
 
-Which of these is least work is told from the samples alone.
+The cheaper way is chosen from the samples alone, by the cost model below.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FREE_PADDING = 64
 """Tokens of padding that cost less than one more forward pass. So a prefix is never shorter."""
 
 _DEEPEST = 4
-"""Beginnings within beginnings that may become prefixes; each doubles what is looked at."""
+"""Most prefixes behind one another; each level doubles the number of choices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class PrefixGroup:
     """Samples behind the same prefix.
 
     Attributes:
-        prefix: What they stand behind; none for whole samples.
+        prefix: The prefix before them. None means whole samples.
         rows: The samples of each row, without the prefix's tokens.
     """
 
@@ -81,12 +81,11 @@ def share(
     Args:
         samples: Samples without a prefix.
         max_tokens: Most tokens of a micro-batch.
-        column_cost: What attention pays for a token to look at one more column, in units of what the token costs
-            otherwise.
-        cache_prefixes: Whether prefixes can be cached; else rows are packed and nothing more.
+        column_cost: Cost of one more attention column for a token, as a share of the token's other costs.
+        cache_prefixes: Whether prefixes may be cached; if not, rows are packed only.
 
     Returns:
-        Groups that hold each sample once. What stands behind a prefix and behind those that follow it comes in a run.
+        Groups that hold each sample once. Those behind a prefix, or behind a prefix that follows it, are consecutive.
     """
     sharing = _Sharing(samples, max_tokens, column_cost)
     everything = range(len(samples))
@@ -112,7 +111,7 @@ def pack(prefix: SharedPrefix, samples: Sequence[Sample], max_tokens: int) -> li
 
     Args:
         prefix: The prefix.
-        samples: Without its tokens.
+        samples: Samples without the prefix's tokens.
         max_tokens: Most tokens of a micro-batch; a longer sample goes alone.
     """
     rows = _packed(prefix, [sample.tokens for sample in samples], max_tokens)

@@ -135,7 +135,7 @@ def test_a_run_that_a_signal_ended_before_it_could_answer_ends_the_experiment_to
 def test_a_run_that_fails_ends_the_experiment_with_what_to_do(program: Program) -> None:
     status, _, error = program.end(program.start(1, 0, 0))
     assert (status, len(program.ran)) == (2, 1)
-    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; mend what it says above")
+    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix what it says above")
 
 
 def test_documents_given_up_do_not_end_it_but_are_its_status(program: Program) -> None:
@@ -160,7 +160,7 @@ def test_processes_of_a_run_share_it_and_other_models_run_as_ever(program: Progr
 def test_one_process_that_fails_ends_the_others(program: Program) -> None:
     status, _, error = program.end(program.start("wait", 1, options=("--processes", "2")))
     assert (status, len(program.ran)) == (2, 2)
-    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; mend what it says above")
+    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix what it says above")
 
 
 def test_processes_are_not_workers(program: Program) -> None:

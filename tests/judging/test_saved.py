@@ -12,7 +12,7 @@ from lm_eval.loggers import EvaluationTracker
 
 from lift_eval.errors import JudgeError, ResultsError
 from lift_eval.judging.judge import Judge
-from lift_eval.judging.saved import agreements, judge_results, summary_lines
+from lift_eval.judging.saved import agreements, judge_saved, summary_lines
 from lift_eval.results.full_sizes import LOOGLE_TYPES
 from lift_eval.results.reading import read_runs
 from lift_eval.results.samples import compact_samples
@@ -113,7 +113,7 @@ def test_a_run_whose_judge_fails_has_no_accuracy(data_dir: Path, server: JudgeSe
 def test_saved_answers_are_judged_without_a_model(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir), data_dir / "out")
     server.reply = same_as_reference
-    (task,) = judge_results(folder, Judge("m"))
+    (task,) = judge_saved(folder, Judge("m"))
     assert (task.task, task.judge, task.questions, task.score) == ("loogle_longqa", "m", 4, 0.5)
     assert task.by_type["computation"] == 1
     assert task.values == {"0": 1, "1": 0, "2": 1, "3": 0}
@@ -125,7 +125,7 @@ def test_saved_answers_are_judged_without_a_model(data_dir: Path, server: JudgeS
 def test_a_file_of_samples_or_results_may_be_named(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir), data_dir / "out") / "model"
     for pattern in ("results_*", "samples_*"):
-        assert len(judge_results(next(folder.glob(pattern)), Judge("m"))) == 1
+        assert len(judge_saved(next(folder.glob(pattern)), Judge("m"))) == 1
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -136,7 +136,7 @@ def test_reports_read_the_verdicts_as_if_the_run_had_had_the_judge(
     if compacted:
         compact_samples(folder)
     server.reply = lambda user: same_as_reference(user) if "Question 3" not in user else "nonsense"
-    judge_results(folder, Judge("m"))
+    judge_saved(folder, Judge("m"))
     (read,) = read_runs([folder])
     task = read.tasks["loogle_longqa"]
     assert task.aggregates["judge_accuracy", "none"] == (0.5, None)
@@ -153,7 +153,7 @@ def test_a_run_with_a_judge_logs_the_same_verdicts(data_dir: Path, server: Judge
     server.reply = same_as_reference
     during = read_runs([save(run(data_dir, judge="m"), data_dir / "during")])[0].tasks["loogle_longqa"]
     after_folder = save(run(data_dir), data_dir / "after")
-    judge_results(after_folder, Judge("m"))
+    judge_saved(after_folder, Judge("m"))
     after = read_runs([after_folder])[0].tasks["loogle_longqa"]
     assert during.aggregates == after.aggregates
     assert [sample.scores for sample in during.samples["none"]] == [s.scores for s in after.samples["none"]]
@@ -162,7 +162,7 @@ def test_a_run_with_a_judge_logs_the_same_verdicts(data_dir: Path, server: Judge
 def test_an_incomplete_judgement_gives_reports_no_score(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir), data_dir / "out")
     server.reply = lambda user: 400 if "Question 3" in user else "True"
-    judge_results(folder, Judge("m"))
+    judge_saved(folder, Judge("m"))
     task = read_runs([folder])[0].tasks["loogle_longqa"]
     assert ("judge_accuracy", "none") not in task.aggregates
     assert task.aggregates["judge_failed", "none"] == (1, None)
@@ -171,7 +171,7 @@ def test_an_incomplete_judgement_gives_reports_no_score(data_dir: Path, server: 
 def test_an_incomplete_judgement_says_so_and_is_completed_later(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir), data_dir / "out")
     server.reply = lambda user: 400 if "Question 3" in user else "nonsense"
-    tasks = judge_results(folder, Judge("m"))
+    tasks = judge_saved(folder, Judge("m"))
     (line,) = summary_lines(tasks)
     assert line == (
         "loogle_longqa: no score by m over 4 answers; 3 unclear replies counted as wrong; INCOMPLETE: 1 without a "
@@ -179,17 +179,17 @@ def test_an_incomplete_judgement_says_so_and_is_completed_later(data_dir: Path, 
     )
     server.reply = lambda user: "True"
     server.chats.clear()
-    assert judge_results(folder, Judge("m"))[0].score == 0.25
+    assert judge_saved(folder, Judge("m"))[0].score == 0.25
     assert len(server.chats) == 1
 
 
 def test_two_judges_are_compared(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir), data_dir / "out")
     server.reply = same_as_reference
-    judge_results(folder, Judge("one"))
+    judge_saved(folder, Judge("one"))
     assert agreements(folder) == []
     server.reply = lambda user: str("Question 0" in user)
-    judge_results(folder, Judge("two"))
+    judge_saved(folder, Judge("two"))
     (agreement,) = agreements(folder)
     assert (set(agreement.judges), agreement.questions) == ({"one", "two"}, 4)
     # one: 1 0 1 0, two: 1 0 0 0; 3 of 4 agree, expected (2*1 + 2*3) / 16 = 0.5
@@ -199,14 +199,14 @@ def test_two_judges_are_compared(data_dir: Path, server: JudgeServer) -> None:
 def test_clozes_are_not_for_a_judge(data_dir: Path, server: JudgeServer) -> None:
     folder = save(run(data_dir, "loogle_cloze"), data_dir / "out")
     with pytest.raises(JudgeError, match="holds no answers to judge"):
-        judge_results(folder, Judge("m"))
+        judge_saved(folder, Judge("m"))
     assert server.chats == []
 
 
 def test_a_folder_without_samples_says_how_to_get_them(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "results_x.json"):
         with pytest.raises(JudgeError, match="--log_samples"):
-            judge_results(path, Judge("m"))
+            judge_saved(path, Judge("m"))
 
 
 @pytest.mark.parametrize(
@@ -221,4 +221,4 @@ def test_a_folder_without_samples_says_how_to_get_them(tmp_path: Path) -> None:
 def test_a_file_that_is_no_samples_is_one_clear_error(tmp_path: Path, content: str, told: str) -> None:
     (tmp_path / "samples_t_2025-01-01T00-00-00.jsonl").write_text(content)
     with pytest.raises(ResultsError, match=told):
-        judge_results(tmp_path, Judge("m"))
+        judge_saved(tmp_path, Judge("m"))

@@ -232,7 +232,9 @@ def test_a_model_with_sliding_windows_trains_whole_samples_and_says_so(architect
     ours, theirs = moved_model("lora", architecture), moved_model("lora", architecture)
     with caplog.at_level(logging.WARNING):
         report = run(ours, frozen_samples(), share=supports_prefix_sharing(ours))
-    assert [record.message for record in caplog.records if "is read anew with every sample" in record.message]
+    assert [
+        record.message for record in caplog.records if "is read again with every sample" in record.message
+    ]
     expected = run(theirs, whole(frozen_samples()), share=supports_prefix_sharing(theirs))
     assert_same_training((ours, report), (theirs, expected))
     assert (report.supervised, report.tokens) == (expected.supervised, expected.tokens)

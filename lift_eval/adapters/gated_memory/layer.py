@@ -143,7 +143,7 @@ class GatedMemoryLayer(BaseTunerLayer):  # type: ignore[misc]  # peft has no typ
         """Do nothing, since nothing is ever merged."""
 
     def _applied(self, layers: nn.ModuleDict) -> list[nn.Module]:
-        """The modules of the active adapters; none while adapters are disabled."""
+        """The modules of the active adapters; empty while adapters are disabled."""
         if self.disable_adapters:
             return []
         return [layers[name] for name in self.active_adapters if name in layers]
