@@ -209,7 +209,7 @@ def test_ctrl_c_before_any_document_ends_in_one_line(
     monkeypatch.setattr(
         "lift_eval.harness.model.load_model", lambda *_, **__: signal.raise_signal(signal.SIGINT)
     )
-    with pytest.raises(SystemExit) as end, ending():
+    with pytest.raises(SystemExit) as end, set_exit_status():
         line.run(folder, store="off")
     assert end.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1] == "lift_eval: interrupted; run the same command again"
