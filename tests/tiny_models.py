@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +117,41 @@ def save_checkpoint(
     tiny_model(architecture, seed=seed).save_pretrained(folder)
     tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
     return folder
+
+
+THINK, THOUGHT = "<think>", "</think>"
+THINKING_TEMPLATE = CHAT_TEMPLATE.replace(
+    "assistant\n", "assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+)
+"""A chat template of a model that thinks unless it is told not to."""
+
+
+def thinking_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer with marks of thinking and a chat template that asks for it."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([THINK, THOUGHT])
+    tokenizer.chat_template = THINKING_TEMPLATE
+    return tokenizer
+
+
+def bigram_model(text: str) -> PreTrainedModel:
+    """A model that knows one text by heart: behind each token of it comes the next, whatever stands before.
+
+    Args:
+        text: In the words of `thinking_tokenizer`; no token may stand twice in it but the last.
+    """
+    model = tiny_model()
+    ids = thinking_tokenizer()(text)["input_ids"]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()  # a token's hidden state is its embedding
+            elif "norm" in name:
+                parameter.fill_(1.0)
+        embedding = torch.randn(VOCABULARY, 32, generator=torch.Generator().manual_seed(0))
+        model.get_input_embeddings().weight.copy_(embedding)
+        head = model.get_output_embeddings().weight
+        head.zero_()
+        for token, following in pairwise(ids):
+            head[following] += embedding[token] / embedding[token].norm()
+    return model

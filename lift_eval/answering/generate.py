@@ -12,10 +12,13 @@ from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from lift_eval.answering.settings import DecodingSettings
 from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly, shared_length
+from lift_eval.answering.thinking import Thinking
 from lift_eval.models.loading import autocast, supports_prefix_sharing
 
 MIN_SHARED_TOKENS = 64
 """A shorter common beginning is read with each prompt."""
+END_OF_PROMPT = 32
+"""Tokens at the end of a prompt that show whether it ends within thinking."""
 
 
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
@@ -32,11 +35,14 @@ class Decoding:
             decoding where they do not ask to sample. Sampling keeps the limits (top_k, top_p) of the model's own
             generation config, as lm-eval's ``hf`` does. Within the first ``min_new_tokens`` tokens no stop string
             counts, and one that is a single token is not generated, as no end token is.
+        thinking: Marks of a reasoning model's thinking, in which no stop string counts. None means that the model does
+            not think.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    thinking: Thinking | None = None
 
     @property
     def min_new_tokens(self) -> int:
@@ -49,31 +55,47 @@ class Answer:
     """A decoded answer.
 
     Attributes:
-        text: The text up to the first stop string, without special tokens.
+        text: The text up to the first stop string, without special tokens and without thinking.
         complete: False where the answer was cut off at the most tokens allowed.
+        thinking_tokens: Tokens of the thinking before it, marks included.
     """
 
     text: str
     complete: bool
+    thinking_tokens: int = 0
 
 
 class _StopStrings(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row as soon as its new text holds a stop string."""
+    """Ends a row as soon as its answer holds a stop string.
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], start: int) -> None:  # noqa: ANN401
-        self.tokenizer, self.stop, self.start = tokenizer, stop, start
+    Args:
+        tokenizer: The tokenizer.
+        decoding: Whose stop strings count.
+        start: Columns of the prompts.
+        opened: Whether the prompts end within thinking.
+    """
+
+    def __init__(self, tokenizer: Any, decoding: Decoding, start: int, *, opened: bool) -> None:  # noqa: ANN401
+        self.tokenizer, self.decoding, self.start, self.opened = tokenizer, decoding, start, opened
         # A stop string of n characters lies within the last n tokens, each of at least one character; the margin
         # covers tokens that are part of one character.
-        self.tail = max(len(text) for text in stop) + 4
+        self.tail = max(len(text) for text in decoding.stop) + 4
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # noqa: ANN401
         done = [self.ended(row) for row in input_ids[:, self.start :].tolist()]
         return torch.tensor(done, device=input_ids.device)
 
     def ended(self, ids: list[int]) -> bool:
-        """Whether new tokens end with a stop string."""
-        tail = self.tokenizer.decode(ids[-self.tail :])
-        return any(stop in tail for stop in self.stop)
+        """Whether new tokens end with a stop string of the answer."""
+        first = max(len(ids) - self.tail, self.decoding.min_new_tokens)
+        if not self._is_in(self.tokenizer.decode(ids[first:])):
+            return False
+        thinking = self.decoding.thinking
+        answer = thinking.answer(self.tokenizer.decode(ids), opened=self.opened) if thinking else ""
+        return thinking is None or (answer is not None and self._is_in(answer))
+
+    def _is_in(self, text: str) -> bool:
+        return any(stop in text for stop in self.decoding.stop)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
@@ -151,7 +173,8 @@ def _decode_behind_prefix(
     batch: int,
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
-    stopping = _StopStrings(tokenizer, decoding.stop, 0) if decoding.stop else None
+    opened = _is_open(tokenizer, prompts, decoding)
+    stopping = _StopStrings(tokenizer, decoding, 0, opened=opened) if decoding.stop else None
     new = decode_behind_prefix(
         model,
         prompts,
@@ -160,7 +183,14 @@ def _decode_behind_prefix(
         ends=ends,
         stopped=stopping.ended if stopping else lambda _: False,
     )
-    return [_cut(tokenizer, row, ends, decoding) for row in new]
+    return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in new]
+
+
+def _is_open(tokenizer: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> bool:  # noqa: ANN401
+    """Whether prompts end within thinking: all of them do, or none, by their chat template."""
+    return decoding.thinking is not None and decoding.thinking.is_open(
+        tokenizer.decode(prompts[0][-END_OF_PROMPT:])
+    )
 
 
 def _decode(
@@ -182,9 +212,9 @@ def _decode(
         rows[row, shared + gap :] = torch.tensor(prompt[shared:])
         mask[row, shared : shared + gap] = 0
     rows, mask = rows.to(model.device), mask.to(model.device)
-    least = decoding.min_new_tokens
-    criteria = [_StopStrings(tokenizer, decoding.stop, width + least)] if decoding.stop else []
-    held_back = [*ends, *_stop_tokens(tokenizer, decoding.stop)] if least else ends
+    opened = _is_open(tokenizer, prompts, decoding)
+    criteria = [_StopStrings(tokenizer, decoding, width, opened=opened)] if decoding.stop else []
+    held_back = [*ends, *_stop_tokens(tokenizer, decoding.stop)] if decoding.min_new_tokens else ends
     output = model.generate(
         input_ids=rows,
         attention_mask=mask,
@@ -195,7 +225,7 @@ def _decode(
         **({"past_key_values": _prefill(model, rows[:1, :shared], len(prompts))} if shared else {}),
         **_options(decoding),
     )
-    return [_cut(tokenizer, row, ends, decoding) for row in output[:, width:].tolist()]
+    return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in output[:, width:].tolist()]
 
 
 def _stop_tokens(tokenizer: Any, stop: Sequence[str]) -> list[int]:  # noqa: ANN401
@@ -211,14 +241,20 @@ def _prefill(model: Any, ids: Tensor, rows: int) -> DynamicCache:  # noqa: ANN40
     return cache
 
 
-def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], decoding: Decoding) -> Answer:  # noqa: ANN401
+def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], decoding: Decoding, *, opened: bool) -> Answer:  # noqa: ANN401
     ended = next((i for i, token in enumerate(ids) if token in ends), None)
-    text = tokenizer.decode(ids[:ended], skip_special_tokens=True)
-    least, stop = decoding.min_new_tokens, decoding.stop
-    start = len(tokenizer.decode(ids[:least], skip_special_tokens=True))
+    thinking, stop = decoding.thinking, decoding.stop
+    thought = thinking.count(tokenizer, ids[:ended], opened=opened) if thinking else 0
+    least = max(decoding.min_new_tokens, thought)
+    text, beginning = (
+        tokenizer.decode(part, skip_special_tokens=True) for part in (ids[thought:ended], ids[thought:least])
+    )
+    if thought:
+        text, beginning = text.lstrip(), beginning.lstrip()
+    start = len(beginning)
     first = min((at for at in (text.find(term, start) for term in stop) if at >= 0), default=None)
     complete = ended is not None or first is not None
     if stop and not complete:  # a stop string may be a special token, which the text does not show
         tail = tokenizer.decode(ids[least:])
         complete = any(term in tail for term in stop)
-    return Answer(text[:first], complete)
+    return Answer(text[:first], complete, thought)

@@ -37,13 +37,24 @@ REPLACED_ARGUMENTS = {
     "truncation": "prompts are cut in the middle; see prompt.max_tokens and prompt.truncate",
     "add_bos_token": "use prompt.bos=true or prompt.bos=false",
     "use_fast_tokenizer": "the tokenizer must be a fast one; leave it out",
-    "think_end_token": "answers are scored as they are; use enable_thinking=False",
 }
 """Arguments of lm-eval's ``hf`` model that are refused, and what to use instead."""
+
+RECIPE_KEYS = {
+    "chat_template_args": "prompt.chat_template_args",
+    "enable_thinking": "prompt.enable_thinking",
+    "think_end_token": "prompt.think_end",
+}
+"""Arguments of lm-eval's ``hf`` model that are another name for a key of the recipe."""
 
 Text = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 """Text that may look like a number, e.g. a commit: lm-eval's command line reads it as one."""
 PositiveInt = Annotated[int, Field(ge=1)]
+Token = Annotated[
+    Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=0)],
+    BeforeValidator(lambda value: int(value) if isinstance(value, str) and value.isdecimal() else value),
+]
+"""A token's text or its id; digits are an id, as for ``hf``."""
 
 
 class HfArguments(BaseModel):
@@ -61,6 +72,7 @@ class HfArguments(BaseModel):
     prefix_token_id: Annotated[int, Field(ge=0)] | None = None
     chat_template_args: dict[str, Any] | None = None
     enable_thinking: bool | None = None
+    think_end_token: Token | None = None
     softmax_dtype: Literal["float64", "float32", "bfloat16", "float16"] | None = None
     logits_cache: bool = True
 
@@ -127,9 +139,9 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
         isinstance(hf.batch_size, int) and hf.batch_size > 1
     ):  # 1 is what lm-eval says where nobody says anything
         overrides.setdefault("compute.answer_batch", hf.batch_size)
-    for name in ("chat_template_args", "enable_thinking"):
+    for name, key in RECIPE_KEYS.items():
         if getattr(hf, name) is not None:
-            overrides.setdefault(f"prompt.{name}", getattr(hf, name))
+            overrides.setdefault(key, getattr(hf, name))
     try:
         resolved = load_recipe(recipe, overrides)
     except RecipeError as error:
@@ -139,8 +151,12 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
     if faults:
         raise RecipeError(ARGUMENTS, faults)
     # Questions and trained pairs go through the chat template in the same way, whoever said how.
-    variables = {"chat_template_args": resolved.prompt.template_variables, "enable_thinking": None}
-    return resolved, hf.model_copy(update=variables)
+    said = {
+        "chat_template_args": resolved.prompt.template_variables,
+        "enable_thinking": None,
+        "think_end_token": None,
+    }
+    return resolved, hf.model_copy(update=said)
 
 
 def with_flags(arguments: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

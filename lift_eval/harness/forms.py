@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from lift_eval.errors import RecipeError
+from lift_eval.harness.arguments import ARGUMENTS
 from lift_eval.recipe import Recipe
 
 
@@ -27,6 +31,24 @@ def describe_difference(recipe: Recipe, *, chat_template: bool, system: str | No
         f"recipe '{recipe.name}' {verb} {_in_words(*ours)}, and lm-eval puts questions {_in_words(*theirs)}: "
         f"{', '.join(advice)}"
     )
+
+
+def refuse_thinking(recipe: Recipe, tasks: Sequence[str]) -> None:
+    """Refuse a recipe that lets a model think where its task scores given answers, which leaves no place for it.
+
+    Args:
+        recipe: The recipe.
+        tasks: Names of tasks that score given answers.
+
+    Raises:
+        RecipeError: If the recipe says that the model shall think.
+    """
+    if recipe.prompt.enable_thinking:
+        fault = (
+            f"enable_thinking=True is for answers that are generated, and {', '.join(tasks)} scores given ones; set it "
+            "to False"
+        )
+        raise RecipeError(ARGUMENTS, [fault])
 
 
 def _in_words(chat_template: bool, system: str | None) -> str:

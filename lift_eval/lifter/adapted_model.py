@@ -120,7 +120,8 @@ class AdaptedModel:
         """
         recipe = self.recipe
         # Some adapters take a part of the base with them, so that even their base computes a little differently.
-        base = [group.model_dump(mode="json") for group in (recipe.adapter, recipe.precision)]
+        groups = [group.model_dump(mode="json") for group in (recipe.adapter, recipe.precision)]
+        base = [*groups, recipe.prompt.think_end]
         generator = make_generator(
             recipe.auxiliary,
             recipe.precision,
@@ -128,6 +129,7 @@ class AdaptedModel:
             tokenizer=self.tokenizer,
             window=self.window,
             base=partial(unadapted, self.model, self._initial, recipe.adapter),
+            thinking=self.encoder.thinking,
             identity=self._identity(base) if self.store else "",
         )
         return Synthesizer(recipe.auxiliary, generator, self.store)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, replace
 
 import torch
 
@@ -245,8 +246,9 @@ class LiftedDocument:
         self._check_lifted()
         began = time.perf_counter()
         record = self.record
+        decoding = replace(decoding, thinking=self._adapted.encoder.thinking)
         kept = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
-        answers = [Answer(one.text, one.complete) for one in kept.answers]
+        answers = [Answer(**dict(one)) for one in kept.answers]
         if kept.gates:
             before, asked = record.gates or kept.gates, self._decoded
             record.gates = [
@@ -255,8 +257,22 @@ class LiftedDocument:
             ]
         self._decoded += len(prompts)
         record.incomplete_answers += sum(not answer.complete for answer in answers)
+        record.thinking_tokens += sum(answer.thinking_tokens for answer in answers)
+        self._warn_of_unfinished_thinking(answers, decoding)
         record.seconds["answer"] += time.perf_counter() - began
         return answers
+
+    def _warn_of_unfinished_thinking(self, answers: Sequence[Answer], decoding: Decoding) -> None:
+        unfinished = sum(not answer.text and answer.thinking_tokens > 0 for answer in answers)
+        if unfinished:
+            logger.warning(
+                "%d of %d answers about %r end within the model's thinking and are empty: %d new tokens are too few; "
+                "set --gen_kwargs max_gen_toks=, or decoding.max_new_tokens in the library",
+                unfinished,
+                len(answers),
+                self.document.name,
+                decoding.max_new_tokens,
+            )
 
     def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers | None:
         """Answers that were given to the same prompts before; None where there are none."""
@@ -281,7 +297,7 @@ class LiftedDocument:
                 batch=adapted.recipe.compute.answer_batch,
             )
         kept = Answers(
-            answers=[KeptAnswer(text=answer.text, complete=answer.complete) for answer in answers],
+            answers=[KeptAnswer(**asdict(answer)) for answer in answers],
             gates=gates(),
             seconds=time.perf_counter() - began,
         )

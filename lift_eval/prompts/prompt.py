@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from lift_eval.answering.thinking import Thinking
 from lift_eval.document import Document, Span, holds_part_of, occurrences
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.prompts.encoding import TextEncoder
@@ -160,6 +161,10 @@ class PromptEncoder:
 
     Raises:
         CheckpointError: If the tokenizer is not a fast one, or lacks the chat template that the recipe asks for.
+        RecipeError: If the recipe's mark of thinking is no token.
+
+    Attributes:
+        thinking: Marks of the model's thinking; None means that it does not think.
     """
 
     def __init__(self, tokenizer: Any, settings: PromptSettings, window: int) -> None:  # noqa: ANN401
@@ -176,6 +181,7 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.settings = settings
         self.window = window
+        self.thinking = Thinking.of(tokenizer, settings.think_end)
         self._encoder = TextEncoder(tokenizer)
 
     @cached_property
@@ -214,6 +220,7 @@ class PromptEncoder:
         closed_book: bool = False,
         system: str | None = None,
         answer: str | None = None,
+        thinking: bool = True,
     ) -> Prompt:
         """Put a question about a document in the recipe's own words.
 
@@ -224,6 +231,7 @@ class PromptEncoder:
             closed_book: Whether the recipe's is the one that leaves the document out.
             system: System message, empty for none; None means the recipe's.
             answer: The answer that ends the text; None to ask for one.
+            thinking: Whether a reasoning model may think before it answers.
 
         Returns:
             The prompt, through the chat template where the recipe asks for it.
@@ -241,18 +249,21 @@ class PromptEncoder:
             raise RecipeError("group 'prompt'", [f"a template fails on this document: {error}"]) from error
         system = self.settings.system if system is None else system
         if self.settings.chat_template:
-            text = self.in_chat(text, system=system, answer=answer)
+            text = self.in_chat(text, system=system, answer=answer, thinking=thinking)
         else:
             text = f"{system or ''}{text}{answer or ''}"
         return Prompt.joined(text.split(_SLOT), document.text)
 
-    def in_chat(self, text: str, *, system: str | None = None, answer: str | None = None) -> str:
+    def in_chat(
+        self, text: str, *, system: str | None = None, answer: str | None = None, thinking: bool = True
+    ) -> str:
         """Put a text through the tokenizer's chat template, as the user's message.
 
         Args:
             text: The text.
             system: System message; None or empty for none.
             answer: The assistant's message; None to ask for one.
+            thinking: Whether a reasoning model may think before it answers.
 
         Raises:
             RecipeError: If the template fails.
@@ -262,21 +273,24 @@ class PromptEncoder:
             for role, content in (("system", system or None), ("user", text), ("assistant", answer))
             if content is not None
         ]
-        return self.apply_chat_template(messages, add_generation_prompt=answer is None)
+        marks = None if thinking else self.thinking
+        variables = {} if marks is None else {"enable_thinking": False}
+        rendered = self.apply_chat_template(messages, add_generation_prompt=answer is None, **variables)
+        return rendered if marks is None else marks.unopened(rendered)
 
     def apply_chat_template(self, messages: list[dict[str, str]], **how: bool) -> str:
         """Put a conversation through the tokenizer's chat template, with the recipe's variables.
 
         Args:
             messages: The messages; a template that refuses that of the system is not given it, as in lm-eval.
-            how: Further arguments of the tokenizer's own method.
+            how: Further arguments of the tokenizer's own method, and variables in place of the recipe's.
 
         Raises:
             RecipeError: If the template fails.
         """
-        variables = self.settings.template_variables
+        arguments = self.settings.template_variables | how
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **how, **variables))
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **arguments))
         except TemplateError as error:
             others = [message for message in messages if message["role"] != "system"]
             if len(others) < len(messages):

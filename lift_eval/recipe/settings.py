@@ -121,7 +121,11 @@ class PromptSettings(Settings):
     chat_template_args: dict[str, Any] = Field(default_factory=dict)
     """Variables of the chat template, e.g. ``{reasoning_effort: low}``."""
     enable_thinking: bool | None = None
-    """Whether a model that can think before it answers does so, for chat templates that ask; None leaves it to them."""
+    """Whether a model that can think before it answers does so, for chat templates that ask; None leaves it to them.
+    Pairs are made and trained without thinking in any case."""
+    think_end: Annotated[str, Field(min_length=1)] | NonNegativeInt | None = None
+    """Mark behind the thinking of a reasoning model, or its token's id; what comes before it is no part of an answer.
+    None means ``</think>`` where that is a token."""
     bos: bool | None = None
     """Whether a prompt starts with the beginning-of-sequence token. None means the tokenizer's own way."""
     answer_prefix: str = ""

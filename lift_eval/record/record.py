@@ -38,6 +38,7 @@ class DocumentRecord(Recorded):
         kept: Mean share of its characters that the prompts kept, 0 to 1; None where it is not known of any.
         not_located: Questions whose prompts hold its text changed or in part, so that ``kept`` says nothing of them.
         incomplete_answers: Answers that were cut off at the most tokens allowed.
+        thinking_tokens: Tokens of a reasoning model's thinking before its answers, of which they are no part.
         losses: Mean loss per supervised token of each optimizer step.
         trained_tokens: Tokens that went through training, all steps together.
         supervised_tokens: Those that the loss counted.
@@ -60,6 +61,7 @@ class DocumentRecord(Recorded):
     kept: Number | None = None
     not_located: Count = 0
     incomplete_answers: Count = 0
+    thinking_tokens: Count = 0
     losses: list[Number] = []
     trained_tokens: Count = 0
     supervised_tokens: Count = 0
@@ -130,6 +132,8 @@ class DocumentRecord(Recorded):
         if self.pairs_made:
             parts.append(self.pairs_made)
         parts.append(f"{self.questions} questions{self._in_the_prompt}")
+        if self.thinking_tokens:
+            parts.append(f"{self.thinking_tokens} tokens of thinking")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
         reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
         retried = ["trained at a tenth of the learning rate, since it diverged"] if self.retried else []
@@ -152,6 +156,7 @@ class RunTotals(Recorded):
     questions_not_located: Count = 0
     questions_without_document: Count = 0
     incomplete_answers: Count = 0
+    thinking_tokens: Count = 0
     trained_tokens: Count = 0
     kept: Number = 0.0
     seconds: dict[str, Number] = {}
@@ -199,6 +204,7 @@ class RunRecord:
             questions_not_located=sum(document.not_located for document in documents),
             questions_without_document=self.questions_without_document,
             incomplete_answers=sum(document.incomplete_answers for document in documents),
+            thinking_tokens=sum(document.thinking_tokens for document in documents),
             trained_tokens=sum(document.trained_tokens for document in documents),
             kept=_weighted_mean(
                 [(d.kept, d.questions - d.not_located) for d in documents if d.kept is not None]

@@ -174,6 +174,11 @@ def _thinking(source: Source) -> str | None:
     return _short(given) if given else NOT_SET
 
 
+def _think_end(source: Source) -> str:
+    end = _prompt(source).get("think_end")
+    return _short(source.run.model_args.get("think_end_token", NOT_SET) if end is None else end)
+
+
 def _system_message(source: Source) -> str:
     return _short(source.run.facts.get("system_instruction") or "none")
 
@@ -291,6 +296,7 @@ CONDITIONS = (
         _thinking,
         ("chat_template_args=", "enable_thinking=", "prompt.chat_template_args", "prompt.enable_thinking"),
     ),
+    Condition("mark behind the thinking", _think_end, ("think_end_token=", "prompt.think_end")),
     Condition("system message of the questions", _system_message, ("--system_instruction",)),
     Condition(
         "form of the trained pairs",

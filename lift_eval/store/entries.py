@@ -68,6 +68,7 @@ class KeptAnswer(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     text: str
     complete: bool
+    thinking_tokens: int = 0
 
 
 class Answers(Payload):

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.answering.thinking import Thinking
 from lift_eval.errors import CheckpointError
 from lift_eval.models.loading import (
     checkpoint_version,
@@ -63,6 +64,7 @@ class ModelGenerator:
         settings: The recipe's auxiliary group.
         window: Most tokens of a request with its reply.
         base: Makes the model its base while it generates.
+        thinking: Marks of the model's thinking, which is no part of a reply. None means that it does not think.
         identity: See `PairGenerator`.
     """
 
@@ -73,10 +75,11 @@ class ModelGenerator:
         settings: AuxiliarySettings,
         window: int,
         base: BaseModel = nullcontext,
+        thinking: Thinking | None = None,
         identity: str = "",
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.window, self.base, self.identity = window, base, identity
+        self.window, self.base, self.thinking, self.identity = window, base, thinking, identity
 
     def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
         """See `PairGenerator`; all replies of a call are there at once."""
@@ -91,7 +94,7 @@ class ModelGenerator:
                 self.model,
                 self.tokenizer,
                 fitting,
-                Decoding(most, options=sampling),
+                Decoding(most, options=sampling, thinking=self.thinking),
                 batch=self.settings.batch,
             )
         replies = iter(answers)
@@ -167,7 +170,8 @@ class LocalGenerator:
         with self._errors():
             tokenizer = load_tokenizer(self.name)
             model = load_model(self.name, self.precision, device=self.device)
-        return ModelGenerator(model, tokenizer, self.settings, context_window(model.config, tokenizer))
+        window = context_window(model.config, tokenizer)
+        return ModelGenerator(model, tokenizer, self.settings, window, thinking=Thinking.of(tokenizer))
 
 
 def make_generator(
@@ -178,6 +182,7 @@ def make_generator(
     tokenizer: Any,  # noqa: ANN401
     window: int,
     base: BaseModel,
+    thinking: Thinking | None,
     identity: str,
 ) -> PairGenerator:
     """The generator that a recipe names.
@@ -189,6 +194,7 @@ def make_generator(
         tokenizer: Its tokenizer.
         window: Its window in tokens.
         base: Makes it its base while it generates.
+        thinking: Marks of its thinking. None means that it does not think.
         identity: Tells it from other models.
 
     Raises:
@@ -204,4 +210,4 @@ def make_generator(
         local = LocalGenerator(name, settings, precision, model.device)
         local.check()
         return local
-    return ModelGenerator(model, tokenizer, settings, window, base, identity)
+    return ModelGenerator(model, tokenizer, settings, window, base, thinking, identity)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lift_eval.answering.generate import Answer
+from lift_eval.answering.thinking import without_thinking
 from lift_eval.errors import GeneratorError
 from lift_eval.servers.chat import (
     ChatClient,
@@ -79,7 +80,7 @@ class ServerGenerator:
                 raise GeneratorError(
                     f"auxiliary.generator 'openai:{self.model}' at {self._client.place} {self._words(error)}"
                 ) from None
-        return Answer(reply.text, reply.complete)
+        return Answer(without_thinking(reply.text), reply.complete)
 
     async def _ask(self, request: str, temperature: float, seed: int) -> Reply:
         messages = [{"role": "user", "content": request}]

@@ -80,6 +80,7 @@ class PairSamples:
             None if closed_book else self.settings.template,
             closed_book=closed_book,
             system=self.settings.system,
+            thinking=False,
         )
         answer = settings.answer_prefix + pair.answer
         end = [self.encoder.tokenizer.eos_token_id] if settings.eos_after_answer else []

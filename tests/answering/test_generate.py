@@ -7,8 +7,9 @@ import torch
 
 from lift_eval.answering import generate as answering
 from lift_eval.answering.generate import Answer, Decoding, answer, end_tokens, shared_length
+from lift_eval.answering.thinking import Thinking
 from tests.adapters.helpers import adapted_model, open_gates
-from tests.tiny_models import tiny_model, tiny_tokenizer
+from tests.tiny_models import bigram_model, thinking_tokenizer, tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 SHARED = "The keeper of the lighthouse lit the lamp every evening, except when it rained hard. "
@@ -286,3 +287,37 @@ def test_a_longer_stop_string_does_not_count_within_the_first_tokens():
     assert stop not in whole[2:]
     (found,) = answer(model, TOKENIZER, [PROMPTS[0]], Decoding(8, (stop,), {"min_new_tokens": 2}), batch=1)
     assert found == Answer(whole, False)
+
+
+# --- thinking ------------------------------------------------------------------------------------------------------
+
+
+def thinks(text: str, prompts: tuple[str, ...], *, most: int = 20, **options) -> list[Answer]:
+    """Answers of a model that writes a text by heart."""
+    tokenizer = thinking_tokenizer()
+    decoding = Decoding(most, ("\n",), options, Thinking.of(tokenizer))
+    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    return answer(bigram_model(text), tokenizer, ids, decoding, batch=4)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
+@pytest.mark.parametrize("prompts", [("Who:",), (f"{SHARED}Who:", f"{SHARED}What:")], ids=["alone", "shared"])
+def test_thinking_is_no_part_of_an_answer_and_no_stop_string_counts_in_it(prompts, options):
+    found = thinks(":<think>\nb</think>\tAd\n", prompts, **options)
+    assert found == [Answer("Ad", complete=True, thinking_tokens=4)] * len(prompts)
+
+
+def test_thinking_that_the_prompt_has_begun_is_thinking_too():
+    known = "<think>\nb</think>Ad\n"
+    assert thinks(known, ("Who:<think>",)) == [Answer("Ad", complete=True, thinking_tokens=3)]
+    assert thinks(known, ("Who:<think>",), most=2) == [Answer("", complete=False, thinking_tokens=2)]
+
+
+def test_an_answer_without_thinking_is_as_ever():
+    assert thinks(":Ad\n", ("Who:",)) == [Answer("Ad", complete=True)]
+
+
+def test_an_answer_that_ends_within_its_thinking_is_empty_and_not_complete():
+    assert thinks(":<think>\nb</think>Ad\n", ("Who:",), most=3) == [
+        Answer("", complete=False, thinking_tokens=3)
+    ]

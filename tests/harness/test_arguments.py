@@ -112,6 +112,12 @@ def test_questions_and_pairs_go_through_the_chat_template_in_the_same_way(argume
     assert hf.enable_thinking is None  # lm-eval would ask for a mark at the end of thinking
 
 
+@pytest.mark.parametrize(("given", "mark"), [("</think>", "</think>"), (151668, 151668), ("151668", 151668)])
+def test_the_mark_of_thinking_is_a_text_or_a_token(given, mark):
+    recipe, hf = read_arguments("icl", {"think_end_token": given})
+    assert (recipe.prompt.think_end, hf.think_end_token) == (mark, None)
+
+
 def test_faults_of_arguments_and_recipe_come_together():
     with pytest.raises(RecipeError) as caught:
         read_arguments("lora", {"max_length": "x", "peft": "y", "maxlength": 1, "adapter.rank": 0})

@@ -18,7 +18,7 @@ from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
 from lift_eval.harness.model import LiftLM
 from lift_eval.prompts.prompt import Prompt
-from tests.tiny_models import BOS, save_checkpoint, tiny_tokenizer
+from tests.tiny_models import BOS, THOUGHT, bigram_model, save_checkpoint, thinking_tokenizer, tiny_tokenizer
 
 LAMP = "The lamp was lit by Ann at nine. " * 8
 BOAT = "No boat came in before the storm. " * 7
@@ -131,15 +131,60 @@ def test_the_chat_template_is_applied_when_lm_eval_asks_for_it(icl, hf):
     assert icl.generate_until(request) == hf.generate_until(request)
 
 
-def test_lm_eval_is_told_of_a_recipe_that_lets_a_model_answer_at_once(checkpoint, tmp_path):
-    folder = Path(shutil.copytree(checkpoint, tmp_path / "thinking"))
-    tokenizer = tiny_tokenizer(chat_template=True)
-    tokenizer.chat_template += "{% if enable_thinking is false %}<think></think>{% endif %}"
-    tokenizer.save_pretrained(folder)
+@pytest.fixture
+def thinker(checkpoint, tmp_path) -> Path:
+    """A model that thinks before it answers "Ad", and whose chat template asks whether it shall."""
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "thinker"))
+    bigram_model("?<think>\nb</think>\tAd\n").save_pretrained(folder)
+    thinking_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_reasoning_model_is_scored_by_its_answer_and_its_thinking_is_counted(thinker, caplog):
+    lm = lift(thinker)
+    assert lm.generate_until([about(LAMP, "Who?", max_gen_toks=20)] * 2, disable_tqdm=True) == ["Ad", "Ad"]
+    totals = lm.record.as_dict()["totals"]
+    assert (totals["thinking_tokens"], totals["incomplete_answers"]) == (8, 0)
+    assert "8 tokens of thinking" in lm.record.documents[0].summary()
+    assert lm.generate_until([about(BOAT, "Who?", max_gen_toks=3)], disable_tqdm=True) == [""]
+    assert "1 of 1 answers about" in caplog.text
+    assert "3 new tokens are too few" in caplog.text
+
+
+@pytest.mark.parametrize("mark", [THOUGHT, 262, "262"])
+def test_a_mark_of_thinking_may_be_named_as_for_hf(thinker, mark):
+    asked = [generation("Who?", until=[], max_gen_toks=8)]
+    theirs = HFLM(str(thinker), device="cpu", dtype="float32", think_end_token=mark)
+    assert lift(thinker, think_end_token=mark).generate_until(asked) == theirs.generate_until(asked)
+
+
+def test_answers_of_a_reasoning_model_come_from_the_store_with_their_thinking(thinker, tmp_path):
+    store = str(tmp_path / "store")
+    little = TRAINED | {"training.learning_rate": 1e-9}
+    runs = [lift(thinker, store=store, **little) for _ in range(2)]
+    for lm in runs:
+        lm.generate_until([about(LAMP, "Who?", max_gen_toks=20)], disable_tqdm=True)
+    first, second = (lm.record.documents[0] for lm in runs)
+    assert second.reused == ["adapter", "answers"]
+    assert first.thinking_tokens == second.thinking_tokens > 0
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_lm_eval_is_told_whether_a_model_shall_think(thinker, thinking):
     asked = [{"role": "user", "content": "Who?"}]
-    at_once = lift(folder, **{"prompt.enable_thinking": False})
-    assert at_once.apply_chat_template(asked) == lift(folder).apply_chat_template(asked) + "<think></think>"
-    assert at_once.lifter.encoder.in_chat("Who?").endswith("<think></think>")
+    lm, plain = lift(thinker, enable_thinking=thinking), lift(thinker)
+    ending = "" if thinking else "<think>\n\n</think>\n\n"
+    assert lm.apply_chat_template(asked) == plain.apply_chat_template(asked) + ending
+    assert lm.lifter.encoder.in_chat("Who?") == lm.apply_chat_template(asked)
+    # Pairs are trained without thinking in any case.
+    assert lm.lifter.encoder.in_chat("Who?", thinking=False).endswith("<think>\n\n</think>\n\n")
+
+
+def test_thinking_before_a_given_answer_is_refused(thinker):
+    with pytest.raises(
+        RecipeError, match=r"enable_thinking=True is for answers that are generated, and choices scores"
+    ):
+        lift(thinker, enable_thinking=True).loglikelihood([scoring("Who?", " Ann")])
 
 
 def test_sampling_is_honoured(icl):

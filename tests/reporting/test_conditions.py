@@ -115,6 +115,7 @@ TRACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         CHAT,
         config(lift=lift(recipe=with_key(RECIPE, "prompt.enable_thinking"))),
     ),
+    "think_end_token=": ({}, argument(think_end_token="</think>")),
     "prompt.chat_template_args": (
         CHAT,
         config(lift=lift(recipe=with_key(RECIPE, "prompt.chat_template_args.x"))),

@@ -12,11 +12,12 @@ import torch
 from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.state import AdapterState
 from lift_eval.answering.generate import Answer
+from lift_eval.answering.thinking import Thinking
 from lift_eval.errors import CheckpointError
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings, load_recipe
 from lift_eval.synthesis.generators import LocalGenerator, ModelGenerator
-from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
+from tests.tiny_models import bigram_model, save_checkpoint, thinking_tokenizer, tiny_model, tiny_tokenizer
 
 REQUESTS = ["Write a question.", "Write another question about the mill.", "And one more, please?"]
 
@@ -83,6 +84,14 @@ def test_the_chat_template_is_used_where_there_is_one() -> None:
     plain = replies(generator(model))
     assert replies(generator(model, chat=True)) != plain
     assert replies(generator(model, chat=True, chat_template=False)) == plain
+
+
+def test_a_reasoning_model_writes_pairs_without_thinking_or_its_thinking_is_left_out() -> None:
+    tokenizer = thinking_tokenizer()
+    model, settings = bigram_model("\n<think>b</think>Ad<eos>"), AuxiliarySettings(max_tokens=16)
+    made = ModelGenerator(model, tokenizer, settings, 16384, thinking=Thinking.of(tokenizer))
+    assert tokenizer.decode(made._encode("Ask.")).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert replies(made) == [Answer("Ad", complete=True, thinking_tokens=3)] * 3
 
 
 def test_another_checkpoint_is_loaded_at_the_first_request_and_once(

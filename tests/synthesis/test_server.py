@@ -76,6 +76,12 @@ def test_a_reply_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> No
         generator.close()
 
 
+def test_thinking_that_a_server_leaves_in_a_reply_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    thoughts = ["<think>Hm.</think>\n\n{}", "Hm.</think>{}", "<think>Hm"]
+    with chat_server(lambda request, _: thoughts[int(request["messages"][0]["content"])]) as server:
+        assert generate(server.url, ["0", "1", "2"], monkeypatch) == ["{}", "{}", ""]
+
+
 def test_no_more_requests_at_once_than_the_recipe_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     with chat_server(lambda *_: Reply("x", delay=0.02)) as server:
         generate(server.url, ["a"] * 20, monkeypatch, batch=3)

@@ -10,7 +10,7 @@ from lift_eval.recipe import load_recipe
 from lift_eval.synthesis.replies import Pair
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
-from tests.tiny_models import CHAT_TEMPLATE, tiny_tokenizer
+from tests.tiny_models import CHAT_TEMPLATE, thinking_tokenizer, tiny_tokenizer
 
 DOCUMENT = Document("The mill is by the sea. " * 20, "Mills")
 PAIR = Pair("Where is the mill?", "By the sea")
@@ -91,6 +91,20 @@ def test_a_model_that_can_think_is_trained_to_answer_at_once() -> None:
     read, learned = texts(sample("v2_qwen3", template=template))
     assert read.endswith("<|start|>assistant\n<think>\n\n</think>\n\n")
     assert learned == "By the sea<|end|>\n"
+
+
+@pytest.mark.parametrize("encoding", ["joint", "separate"])
+def test_a_pair_of_a_model_that_always_thinks_is_trained_without_a_thought(encoding: str) -> None:
+    """As its own template shows earlier turns: the thought that it begins in a question is left out."""
+    template = CHAT_TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
+    tokenizer = thinking_tokenizer()
+    tokenizer.chat_template = template
+    recipe = load_recipe("v2", {"auxiliary.encoding": encoding, "auxiliary.system": ""})
+    encoder = PromptEncoder(tokenizer, recipe.prompt, 4096)
+    (made,) = PairSamples(DOCUMENT, [PAIR], encoder, recipe.auxiliary).epoch(0)
+    assert encoder.in_chat("Where?").endswith("assistant\n<think>\n")
+    assert tokenizer.decode(made.context).endswith("Answer:<|end|>\n<|start|>assistant\n")
+    assert tokenizer.decode(made.target).startswith("By the sea")
 
 
 def test_gemma_2_gets_no_system_message() -> None:
