@@ -39,3 +39,8 @@ def token_f1(prediction: str, reference: str) -> float:
 def qa_f1(prediction: str, answer: str) -> float:
     """Token F1 by SQuAD's first script, which LongBench uses too: an answer without words scores 0."""
     return token_f1(prediction, answer) if normalize(answer) else 0.0
+
+
+def contained(prediction: str, reference: str) -> float:
+    """Whether the normalized words of a reference stand one after the other in a prediction."""
+    return float(f" {normalize(reference)} " in f" {normalize(prediction)} ")
