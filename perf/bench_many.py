@@ -35,7 +35,6 @@ from lift_eval.lifter.lifter import Lifter
 from lift_eval.models.loading import BUNDLED, supports_prefix_sharing
 from lift_eval.synthesis.generators import ModelGenerator
 from lift_eval.synthesis.pairs import make_pairs
-from lift_eval.synthesis.passages import choose_passages
 from lift_eval.synthesis.synthesizer import Synthesis
 from lift_eval.tiny import world
 from lift_eval.training.finetune import finetune, step_samples
@@ -326,8 +325,8 @@ def _steps(lifter: Lifter, made: world.Document) -> list[Sequence[Sample]]:
 
 
 def _requests(lifter: Lifter, made: world.Document) -> list[str]:
-    document = Document(made.article.text, made.article.title)
-    passages = choose_passages(document, lifter.recipe.auxiliary, torch.Generator())
+    document, auxiliary = Document(made.article.text, made.article.title), lifter.recipe.auxiliary
+    passages = auxiliary.method.choose(document, auxiliary, torch.Generator())
     return [passage.request() for passage in passages]
 
 

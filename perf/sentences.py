@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lift_eval.synthesis.sentences import split_sentences  # noqa: E402
+from lift_eval.synthesis.sentence_splitter import split_sentences  # noqa: E402
 from lift_eval.tiny.world import documents  # noqa: E402 - the checkout, installed or not
 
 WORDS = 100_000

@@ -29,8 +29,8 @@ class ListedSample:
         kind: ``segment``, ``contextualized`` or ``pair``.
         index: Number of the segment or pair, from 0.
         sample: The sample, without a frozen prefix.
-        segment: Range of the document's tokens that is learned; None for pairs, and for paragraphs, which are encoded
-            apart.
+        segment: Range of the document's tokens that is learned; None for pairs, and for a strategy's own segments,
+            which are encoded apart.
         windows: Ranges of the windows in front; None without.
     """
 
@@ -79,7 +79,7 @@ def _segments(
     training = recipe.training
     used: list[Windows] = []
     ranges: list[slice] = []
-    if recipe.auxiliary.strategy != "paragraphs":
+    if not recipe.auxiliary.method.own_segments:
         tokens = len(document_ids(document, recipe, encoder))
         ranges = segment_ranges(tokens, training.segment_tokens, training.stride_tokens)
         if training.contextualized and windows is not None:

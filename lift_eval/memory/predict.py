@@ -35,7 +35,7 @@ from lift_eval.memory.workload import (
 )
 from lift_eval.models.loading import base_of
 from lift_eval.recipe import ComputeSettings, LoraSettings, NoAdapter, Recipe, TrainingSettings
-from lift_eval.synthesis.sentences import split_sentences
+from lift_eval.synthesis.sentence_splitter import split_sentences
 from lift_eval.training.finetune import finetune
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from lift_eval.memory.fake_model import bytes_of, trained_parameters
 from lift_eval.memory.simulate import gradient_bytes
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, Recipe
+from lift_eval.synthesis.base import CHARACTERS_PER_TOKEN
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.prefix_cache import PrefixError
@@ -27,11 +28,8 @@ SAFE_SHARE = 0.8
 """Of the free memory; the rest is for what is not foreseen, such as memory that is free in small pieces only."""
 
 
-QUESTION_TOKENS, ANSWER_TOKENS, SENTENCE_TOKENS, PARAGRAPH_TOKENS = 48, 24, 24, 400
+QUESTION_TOKENS, ANSWER_TOKENS = 48, 24
 """Lengths that no recipe tells."""
-
-
-CHARACTERS_PER_TOKEN = 4
 
 
 _ENOUGH_SAMPLES = 256
@@ -175,12 +173,13 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
     if auxiliary.strategy == "none":
         yield _largest(joint, training.samples_per_step)
         return
-    asked = document_tokens // SENTENCE_TOKENS if auxiliary.strategy == "sentences" else 1
+    passages = auxiliary.method.passages(auxiliary, document_tokens)
+    pair_count = passages * auxiliary.pairs if auxiliary.method.several else passages
     for kind in auxiliary.prompts:
         closed_book = auxiliary.leaves_document_out(kind)
         prompt = _prompt(recipe, document_tokens, window, closed_book=closed_book)
         frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
-        contexts = alike(auxiliary.pairs * asked, *prompt)
+        contexts = alike(pair_count, *prompt)
         pairs = [sample(context, ANSWER_TOKENS, frozen=max(frozen, 0)) for context in contexts]
         yield _largest([*joint, *pairs], training.samples_per_step)
 
@@ -225,14 +224,7 @@ def largest_questions(recipe: Recipe, document_tokens: int, window: int) -> list
 def largest_requests(recipe: Recipe, document_tokens: int) -> list[list[int]]:
     """One batch of requests for question-answer pairs."""
     settings = recipe.auxiliary
-    context = settings.context_characters if "context" in settings.request_template else 0
-    shown, asked = {
-        "passages": (settings.passage_sentences * SENTENCE_TOKENS, settings.pairs),
-        "sentences": (
-            SENTENCE_TOKENS + context // CHARACTERS_PER_TOKEN,
-            document_tokens // SENTENCE_TOKENS + 1,
-        ),
-        "paragraphs": (PARAGRAPH_TOKENS, settings.pairs),
-    }[settings.strategy]
-    length = min(shown, document_tokens) + len(settings.request_template) // CHARACTERS_PER_TOKEN
-    return alike(min(asked, settings.batch), length, 0)
+    strategy = settings.method
+    shown = min(strategy.passage_tokens(settings), document_tokens)
+    length = shown + len(settings.request_template) // CHARACTERS_PER_TOKEN
+    return alike(min(strategy.passages(settings, document_tokens), settings.batch), length, 0)

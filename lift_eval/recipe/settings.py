@@ -211,9 +211,10 @@ class Recipe(Settings):
             )
         if training is not None and training.joint_epochs and not (has_pairs or training.joint_segments):
             raise ValueError("'training.joint_segments: false' needs an 'auxiliary.strategy', got none")
-        if training is not None and training.contextualized and auxiliary.strategy == "paragraphs":
+        own_segments = auxiliary.method.own_segments
+        if training is not None and training.contextualized and own_segments:
             raise ValueError(
-                "'auxiliary.strategy: paragraphs' trains whole paragraphs without windows, so it needs "
+                f"'auxiliary.strategy: {auxiliary.strategy}' trains {own_segments} without windows, so it needs "
                 "'training.contextualized: false', got true"
             )
         return auxiliary

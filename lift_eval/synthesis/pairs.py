@@ -17,8 +17,8 @@ import torch
 
 from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
+from lift_eval.synthesis.base import Passage
 from lift_eval.synthesis.generators import PairGenerator
-from lift_eval.synthesis.passages import Passage, choose_passages
 from lift_eval.synthesis.replies import Pair, read_reply
 from lift_eval.synthesis.settings import AuxiliarySettings
 
@@ -98,9 +98,9 @@ def stream_pairs(
     counts: dict[str, int],
 ) -> Iterator[Pair]:
     """Yield a document's pairs as replies arrive, and count into ``counts``; see `make_pairs`."""
-    passages = choose_passages(document, settings, torch.Generator().manual_seed(seed))
+    passages = list(settings.method.choose(document, settings, torch.Generator().manual_seed(seed)))
     counts.update(dict.fromkeys(("asked", "requests", "kept", *REASONS, "given_up"), 0), asked=len(passages))
-    sampling = settings.strategy == "sentences" and settings.reply_format == "labels"
+    sampling = settings.samples_pairs
     check = _Check(settings, counts)
     made: list[list[str]] = [[] for _ in passages]
     waiting = list(range(len(passages)))

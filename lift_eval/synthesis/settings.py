@@ -2,81 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
-from lift_eval.settings import NonNegativeInt, PositiveInt, Settings, check_variables, variables_of
+from lift_eval.settings import NonNegativeInt, PositiveInt, check_variables, variables_of
+from lift_eval.synthesis.base import REQUEST_VARIABLES, ReplyFormat, Strategy
+from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 
 TRANSPORT = {"retries", "timeout_seconds"}
 """Keys of ``auxiliary`` that say how long a server is waited for."""
-
-PASSAGES_REQUEST = """\
-{{ passage }}
-
-Write one question about the passage above, its answer, and a sentence copied word for word from the passage that \
-proves the answer. The question must be understandable without the passage. Use exactly this form:
-Question: ...
-Answer: ...
-Evidence: ..."""
-
-SENTENCES_REQUEST = """\
-Title: {{ title }}
-
-{{ context }}
-{{ sentence }}
-
-Write at most {{ pairs }} different questions about what the last sentence states ("{{ sentence }}"), each with its \
-answer. Each question must be understandable without the text.\
-{% if questions %} None of these may be asked again:
-{% for question in questions %}- {{ question }}
-{% endfor %}{% else %} {% endif %}Reply with JSON only:
-{"pairs": [{"question": "...", "answer": "..."}]}"""
-
-PARAGRAPHS_REQUEST = """\
-{{ passage }}
-
-Summarize the paragraph above in four to six sentences. Reply with the summary only."""
 
 LEAST_REPLY_TOKENS, TOKENS_PER_PAIR = 512, 128
 """Room for a reply: for any, and for each pair asked for. Of real replies with ten pairs one in five exceeds 512."""
 
 
-class AuxiliarySettings(Settings):
-    """Question-answer pairs made from the document, trained in stage 2 (paper, section 3.2)."""
+class AuxiliarySettings(StrategySettings):
+    """Question-answer pairs made from the document, trained in stage 2 (paper, section 3.2).
 
-    strategy: Literal["none", "passages", "sentences", "paragraphs"] = "none"
-    """Pairs about random passages, about each sentence, or summaries of the document's numbered paragraphs."""
-    pairs: PositiveInt = 10
-    """Pairs per document; most pairs per sentence with strategy ``sentences``."""
-    generator: str = "self"
-    """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
-    request: str | None = None
-    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs, and questions:
-    those made already, where a reply was cut off and the rest is asked for. None for the strategy's own."""
-    reply: Literal["labels", "json", "text"] | None = None
-    """How a reply is read: a labelled pair, JSON, or (``paragraphs``) a summary; none for the strategy's own way.
-    With strategy ``sentences`` a JSON reply holds all pairs of a sentence, while labelled pairs are sampled one by
-    one."""
-    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
-        "Question:",
-        "Answer:",
-        "Evidence:",
-    )
-    no_pair: str = "None"
-    """Reply that says that there is nothing to ask; it is not asked for again."""
-    evidence: bool | None = None
-    """Whether a pair needs evidence that stands verbatim in its passage; none for the strategy's own rule."""
-    paragraph_name: str = "Paragraph {{ number }}"
-    """What a paragraph of the document starts with, and the answer to its summary (strategy ``paragraphs``)."""
-    paragraph_draw: Literal["permutation", "replacement"] = "permutation"
-    """How paragraphs are drawn: each one once before any comes again, or independently of each other, as published."""
-    passage_sentences: PositiveInt = 16
-    """Consecutive sentences in a passage (strategy ``passages``)."""
-    context_characters: NonNegativeInt = 2048
-    """Preceding text shown with a sentence (strategy ``sentences``)."""
+    What is asked and how replies are read is in `PairSettings`, the strategies' own keys are beside them.
+    """
+
     attempts: PositiveInt = 5
-    """Most requests for one passage, sentence or paragraph whose replies cannot be used."""
+    """Most requests for one passage whose replies cannot be used."""
     max_tokens: PositiveInt | None = None
     """Most tokens of a reply; None for as many as the pairs asked for take."""
     temperature: Annotated[float, Field(gt=0)] = 0.7
@@ -102,11 +51,17 @@ class AuxiliarySettings(Settings):
     truncated to leave the answer whole. ``joint``, as published: they are one text, or the turns of one conversation
     with the chat template (whose end of turn is learned too), which is encoded and truncated as a whole."""
 
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _strategy_is_known(cls, name: Any) -> Any:  # noqa: ANN401 - whatever the recipe says
+        if name not in list(STRATEGIES):  # which may be no string
+            *others, last = map(repr, STRATEGIES)
+            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+        return name
+
     @model_validator(mode="after")
     def _templates_fit(self) -> AuxiliarySettings:
-        known = {"title", "passage", "context", "sentence", "pairs", "questions"}
-        check_variables("auxiliary.request", self.request_template, known)
-        check_variables("auxiliary.paragraph_name", self.paragraph_name, {"number"}, {"number"})
+        check_variables("auxiliary.request", self.request_template, REQUEST_VARIABLES)
         if self.template is not None:
             variables = {"title", "document", "question"}
             check_variables("auxiliary.template", self.template, variables, {"question"})
@@ -114,9 +69,10 @@ class AuxiliarySettings(Settings):
 
     @model_validator(mode="after")
     def _reply_fits(self) -> AuxiliarySettings:
-        if self.strategy != "none" and (self.reply_format == "text") != (self.strategy == "paragraphs"):
+        if self.strategy != "none" and (self.reply_format == "text") != (self.method.reply == "text"):
+            answered = " or ".join(name for name, strategy in STRATEGIES.items() if strategy.reply == "text")
             raise ValueError(
-                f"'reply: text' belongs to 'strategy: paragraphs' and to no other, got '{self.reply_format}' with "
+                f"'reply: text' belongs to 'strategy: {answered}' and to no other, got '{self.reply_format}' with "
                 f"'{self.strategy}'"
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
@@ -127,6 +83,11 @@ class AuxiliarySettings(Settings):
         if self.generator != "self" and not known:
             raise ValueError(f"'generator' must be self, local:PATH or openai:MODEL, got '{self.generator}'")
         return self
+
+    @property
+    def method(self) -> Strategy:
+        """The strategy that the recipe names."""
+        return STRATEGIES[self.strategy]
 
     @property
     def resolved(self) -> AuxiliarySettings:
@@ -145,17 +106,12 @@ class AuxiliarySettings(Settings):
     @property
     def request_template(self) -> str:
         """The recipe's request, or the strategy's own."""
-        own = {"passages": PASSAGES_REQUEST, "sentences": SENTENCES_REQUEST, "paragraphs": PARAGRAPHS_REQUEST}
-        return own.get(self.strategy, "") if self.request is None else self.request
+        return self.method.request if self.request is None else self.request
 
     @property
-    def reply_format(self) -> Literal["labels", "json", "text"]:
+    def reply_format(self) -> ReplyFormat:
         """The recipe's way to read a reply, or the strategy's own."""
-        if self.reply is not None:
-            return self.reply
-        if self.strategy == "sentences":
-            return "json"
-        return "text" if self.strategy == "paragraphs" else "labels"
+        return self.method.reply if self.reply is None else self.reply
 
     def leaves_document_out(self, prompt: Literal["test", "closed_book"]) -> bool:
         """Whether a pair is trained without the document in one of the prompts."""
@@ -169,7 +125,12 @@ class AuxiliarySettings(Settings):
     @property
     def pairs_in_reply(self) -> int:
         """Pairs that one request asks for."""
-        return self.pairs if self.strategy == "sentences" and self.reply_format == "json" else 1
+        return self.pairs if self.method.several and self.reply_format == "json" else 1
+
+    @property
+    def samples_pairs(self) -> bool:
+        """Whether the pairs of a passage are sampled one by one, by as many requests."""
+        return self.method.several and self.reply_format == "labels"
 
     @property
     def reply_tokens(self) -> int:
@@ -184,4 +145,4 @@ class AuxiliarySettings(Settings):
     @property
     def needs_evidence(self) -> bool:
         """The recipe's rule on evidence, or the strategy's own."""
-        return self.strategy == "passages" if self.evidence is None else self.evidence
+        return self.method.needs_evidence if self.evidence is None else self.evidence

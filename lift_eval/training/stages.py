@@ -11,7 +11,6 @@ import torch
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
-from lift_eval.synthesis.passages import split_paragraphs
 from lift_eval.training.contextualized import (
     Windows,
     contextualized_samples,
@@ -136,11 +135,11 @@ def stage_segments(
     """
     training = recipe.training
     length, stride = training.segment_tokens, training.stride_tokens
-    if recipe.auxiliary.strategy == "paragraphs":
-        # Segments are the paragraphs; one longer than a segment is sliced like a document.
-        paragraphs = split_paragraphs(document.text, recipe.auxiliary.paragraph_name)
-        texts = [torch.tensor(encoder.plain_ids(text)) for _, text in paragraphs]
-        return [sample for each in texts for sample in segment_samples(each, length, stride)]
+    strategy = recipe.auxiliary.method
+    if strategy.own_segments:  # one longer than a segment is sliced like a document
+        texts = strategy.segment_texts(document, recipe.auxiliary)
+        encoded = [torch.tensor(encoder.plain_ids(text)) for text in texts]
+        return [sample for each in encoded for sample in segment_samples(each, length, stride)]
     ids = document_ids(document, recipe, encoder)
     if not training.contextualized:
         return segment_samples(ids, length, stride)

@@ -86,7 +86,10 @@ def test_all_that_trains_and_answers_decides_and_nothing_else() -> None:
 
 def test_pairs_are_decided_by_what_makes_them() -> None:
     made_by = {
+        "synthesis/paragraphs.py",
+        "synthesis/passages.py",
         "synthesis/replies.py",
+        "synthesis/sentences.py",
         "synthesis/server.py",
         "synthesis/settings.py",
         "answering/generate.py",

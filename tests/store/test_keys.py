@@ -13,6 +13,7 @@ import torch
 from lift_eval.document import Document
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import (
+    AuxiliarySettings,
     GatedMemorySettings,
     LoraSettings,
     PissaSettings,
@@ -21,7 +22,7 @@ from lift_eval.recipe import (
     settings_keys,
 )
 from lift_eval.store import Store
-from lift_eval.synthesis import settings
+from lift_eval.synthesis.passages import Passages
 from tests.store.runs import DOCUMENTS, lifter
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
@@ -67,7 +68,8 @@ def changed(recipe: Recipe, key: str) -> Recipe:
     if not group:
         return recipe.model_copy(update={key: another(getattr(recipe, key))})
     inner = getattr(recipe, group)
-    return recipe.model_copy(update={group: inner.model_copy(update={name: another(getattr(inner, name))})})
+    value = "sentences" if name == "strategy" else another(getattr(inner, name))
+    return recipe.model_copy(update={group: inner.model_copy(update={name: value})})
 
 
 @pytest.mark.parametrize("key", dict.fromkeys(settings_keys()))
@@ -91,7 +93,7 @@ def test_each_key_of_a_recipe_decides_what_it_should(key: str) -> None:
         ({"auxiliary__template": "{{ question }}"}, "adapters"),
         ({"auxiliary__pairs": 3}, "adapters pairs"),
         ({"auxiliary__request": "Ask about {{ passage }}"}, "adapters pairs"),
-        ({"auxiliary__request": settings.PASSAGES_REQUEST}, ""),
+        ({"auxiliary__request": Passages.request}, ""),
         ({"auxiliary__reply": "labels", "auxiliary__evidence": True}, ""),
         ({"auxiliary__retries": 9}, ""),
         ({"prompt__document": "none"}, ""),
@@ -105,19 +107,19 @@ def test_pairs_outlive_changes_of_training(change: dict[str, Any], which: str, s
 
 
 @pytest.mark.parametrize(
-    "rule", ["PASSAGES_REQUEST", "request_template", "reply_format", "needs_evidence", "reply_tokens"]
+    "rule", ["request", "request_template", "reply_format", "needs_evidence", "reply_tokens"]
 )
 def test_other_defaults_of_a_strategy_are_other_pairs(
     rule: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same recipe asks for other pairs after an update of the package, or reads other pairs out of replies."""
     before = keys(lifter(store, **PAIRS))
-    if rule.isupper():
-        monkeypatch.setattr(settings, rule, "Ask about {{ passage }}")
+    if rule == "request":
+        monkeypatch.setattr(Passages, rule, "Ask about {{ passage }}")
     else:
         was = getattr(recipes()["lora"].auxiliary, rule)
         other = {"reply_format": "json"}.get(rule, another(was))
-        monkeypatch.setattr(settings.AuxiliarySettings, rule, property(lambda _: other))
+        monkeypatch.setattr(AuxiliarySettings, rule, property(lambda _: other))
     after = keys(lifter(store, **PAIRS))
     assert {kind for kind in before if after[kind] != before[kind]} == {"adapters", "pairs"}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.synthesis.sentences import _punkt_sentences, split_sentences
+from lift_eval.synthesis.sentence_splitter import _punkt_sentences, split_sentences
 
 # A bar stands where a sentence ends.
 CASES = [

@@ -1,4 +1,4 @@
-"""What a generator is asked about."""
+"""What a generator is asked about with each strategy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError
 from lift_eval.recipe import AuxiliarySettings
-from lift_eval.synthesis.passages import Passage, choose_passages, split_paragraphs
+from lift_eval.synthesis.base import Passage
+from lift_eval.synthesis.paragraphs import split_paragraphs
 
 SENTENCES = [f"Sentence {number} is about the mill." for number in range(40)]
 DOCUMENT = Document(" ".join(SENTENCES), "The mill")
@@ -18,7 +19,8 @@ BARE = "{{ passage }}"
 
 
 def chosen(document: Document = DOCUMENT, seed: int = 0, **group: object) -> list[Passage]:
-    return choose_passages(document, AuxiliarySettings(**group), torch.Generator().manual_seed(seed))
+    asked = AuxiliarySettings(**group)
+    return list(asked.method.choose(document, asked, torch.Generator().manual_seed(seed)))
 
 
 @settings(deadline=None)  # the first sentence waits for an import

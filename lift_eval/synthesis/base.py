@@ -1,0 +1,183 @@
+"""What every strategy says of itself: a strategy is a module with a child of `Strategy`, named in `registry`.
+
+Recipes read these modules, so they import torch inside functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
+
+from jinja2 import Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field
+
+from lift_eval.errors import RecipeError
+from lift_eval.settings import PositiveInt, Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from lift_eval.document import Document
+    from lift_eval.synthesis.settings import AuxiliarySettings
+
+ReplyFormat: TypeAlias = Literal["labels", "json", "text"]
+
+REQUEST_VARIABLES = frozenset({"title", "passage", "context", "sentence", "pairs", "questions"})
+"""What a request's template may use."""
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, where memory is predicted without a tokenizer."""
+
+
+class PairSettings(Settings):
+    """Keys of the recipe's group ``auxiliary`` that all strategies share: what is asked, and how replies are read.
+
+    A strategy with keys of its own declares them in a child of this class.
+    """
+
+    strategy: str = "none"
+    """Name of the strategy, from `registry`."""
+    pairs: PositiveInt = 10
+    """Pairs per document; most pairs per passage with a strategy that asks for several about each."""
+    generator: str = "self"
+    """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
+    request: str | None = None
+    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs, and questions:
+    those made already, where a reply was cut off and the rest is asked for. None means the strategy's own."""
+    reply: ReplyFormat | None = None
+    """How a reply is read: a labelled pair, JSON, or plain text, which is the question of an answer known beforehand.
+    None means the strategy's own way."""
+    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
+        "Question:",
+        "Answer:",
+        "Evidence:",
+    )
+    no_pair: str = "None"
+    """Reply that says that there is nothing to ask; it is not asked for again."""
+    evidence: bool | None = None
+    """Whether a pair needs evidence that stands verbatim in its passage. None means the strategy's own rule."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One thing to ask a generator about.
+
+    Attributes:
+        settings: The recipe's auxiliary group.
+        variables: What its request says about the document.
+        text: The part of the document that a pair is about, verbatim; evidence must stand in it.
+        answer: The answer where the strategy knows it beforehand, else empty.
+    """
+
+    settings: AuxiliarySettings
+    variables: Mapping[str, str]
+    text: str
+    answer: str = ""
+
+    @classmethod
+    def of(
+        cls, document: Document, settings: AuxiliarySettings, text: str, answer: str = "", **shown: str
+    ) -> Passage:
+        """A passage of a document.
+
+        Args:
+            document: The document.
+            settings: The recipe's auxiliary group.
+            text: See `Passage`.
+            answer: See `Passage`.
+            **shown: Variables of the request; by default ``passage`` is the text, and all others are empty.
+        """
+        return cls(
+            settings,
+            {"title": document.title, "passage": text, "context": "", "sentence": "", **shown},
+            text,
+            answer,
+        )
+
+    def request(self, made: Sequence[str] = ()) -> str:
+        """What the generator is asked.
+
+        Args:
+            made: The questions that it has written already, where the rest is asked for.
+
+        Raises:
+            RecipeError: If the recipe's template fails on this document.
+        """
+        left = self.settings.pairs - len(made)
+        return render(self.settings.request_template, **self.variables, pairs=left, questions=made)
+
+
+class Strategy:
+    """One way of making pairs from a document. The attributes are what a recipe may leave open.
+
+    Attributes:
+        name: The recipe's ``auxiliary.strategy``.
+        request: Template of a request.
+        reply: How a reply is read.
+        needs_evidence: Whether a pair needs evidence.
+        several: Whether ``auxiliary.pairs`` are asked for about each passage, and not one: a JSON reply holds all of
+            them, labelled pairs are sampled one by one.
+        own_segments: What is trained in place of segments of the whole text, in a few words; empty where nothing is.
+    """
+
+    name: ClassVar[str]
+    request: ClassVar[str] = ""
+    reply: ClassVar[ReplyFormat] = "labels"
+    needs_evidence: ClassVar[bool] = False
+    several: ClassVar[bool] = False
+    own_segments: ClassVar[str] = ""
+
+    def choose(
+        self, document: Document, settings: AuxiliarySettings, generator: torch.Generator
+    ) -> Iterator[Passage]:
+        """Choose what to ask about.
+
+        Args:
+            document: The document.
+            settings: The recipe's auxiliary group.
+            generator: Source of random places; on the CPU.
+
+        Yields:
+            The passages in the order in which they are asked about.
+
+        Raises:
+            DocumentError: If the strategy does not fit the document.
+            RecipeError: If a template fails on it.
+        """
+        raise NotImplementedError
+
+    def segment_texts(self, document: Document, settings: AuxiliarySettings) -> list[str]:
+        """What a strategy with `own_segments` trains in stage 1, each text apart.
+
+        Raises:
+            DocumentError: If the strategy does not fit the document.
+        """
+        raise NotImplementedError
+
+    def passages(self, settings: AuxiliarySettings, document_tokens: int) -> int:
+        """About how many passages are chosen from a document of so many tokens, to predict memory."""
+        return settings.pairs
+
+    def passage_tokens(self, settings: AuxiliarySettings) -> int:
+        """About how many tokens of a document a request shows, to predict memory."""
+        raise NotImplementedError
+
+
+def render(template: str, **variables: object) -> str:
+    """Render a template of the recipe's auxiliary group.
+
+    Raises:
+        RecipeError: If the template fails on these values.
+    """
+    try:
+        return _compiled(template).render(**variables)
+    except TemplateError as error:
+        raise RecipeError("group 'auxiliary'", [f"a template fails on this document: {error}"]) from error
+
+
+@cache
+def _compiled(template: str) -> Template:
+    return ImmutableSandboxedEnvironment(keep_trailing_newline=True).from_string(template)
