@@ -166,9 +166,12 @@ def sentences_of(
     sentences: list[str] = []
     for item in error.errors():
         kind = item["type"]
-        key, value = _dotted(item["loc"], keys, keep_last=kind == "extra_forbidden"), _shown(item["input"])
+        key, value = (
+            _join_location(item["loc"], keys, keep_last=kind == "extra_forbidden"),
+            _abbreviate(item["input"]),
+        )
         if kind == "extra_forbidden":
-            sentences.append(f"unknown key '{key}' (value {value}){_hint(key, keys)}")
+            sentences.append(f"unknown key '{key}' (value {value}){_suggest(key, keys)}")
         elif kind == "missing":
             sentences.append(f"'{key}' is missing")
         elif kind == "value_error":
@@ -177,7 +180,7 @@ def sentences_of(
             continue  # not the list is too short, but its items are faulty
         else:
             rules.setdefault((key, value), []).append(
-                _rule(dict(item), keys.get(f"{_without_places(key)}.type", ()))
+                _rule(dict(item), keys.get(f"{_drop_places(key)}.type", ()))
             )
     sentences += [
         f"'{key}' must be {' or '.join(found)}, got {value}" for (key, value), found in rules.items()
@@ -185,12 +188,12 @@ def sentences_of(
     return sentences
 
 
-def _shown(value: object) -> str:
+def _abbreviate(value: object) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
-def _dotted(location: tuple[int | str, ...], keys: Collection[str], *, keep_last: bool) -> str:
+def _join_location(location: tuple[int | str, ...], keys: Collection[str], *, keep_last: bool) -> str:
     """Known keys alone: pydantic also names branches of unions, e.g. ``lora`` or ``tuple[str, ...]``."""
     known = {*keys, *(part for key in keys for part in key.split("."))}
     last = len(location) - 1
@@ -201,17 +204,17 @@ def _dotted(location: tuple[int | str, ...], keys: Collection[str], *, keep_last
     )
 
 
-def _without_places(key: str) -> str:
+def _drop_places(key: str) -> str:
     """A key without the places in lists: ``rows.0.name`` is ``rows.name``."""
     return re.sub(r"\.\d+(?=\.|$)", "", key)
 
 
-def _hint(key: str, keys: Collection[str]) -> str:
+def _suggest(key: str, keys: Collection[str]) -> str:
     """What was probably meant by an unknown key: one of the keys beside it."""
     if key in keys:
         return "; write it as nested groups"
     group, dot, _ = key.rpartition(".")
-    above = _without_places(group) + dot
+    above = _drop_places(group) + dot
     names = {known.removeprefix(above).partition(".")[0] for known in keys if known.startswith(above)}
     return nearest(key, {f"{group}{dot}{name}" for name in names})
 

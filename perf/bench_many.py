@@ -138,15 +138,15 @@ def where_it_goes(where: Setting) -> None:
     base, adapted = 2 * shape.weights, 2 * (shape.weights + shape.adapter)
     lifter.synthesizer.begin(document, seed)  # warms up
     synthesis = measure("synthesis", lambda: lifter.synthesizer.begin(document, seed), fixed_token, base)
-    with _use_synthesis(lifter, synthesis), lifter.lifting(document) as lifted:
-        measure("training", lifted.train, fixed_step, 2 * adapted + 2 * shape.adapter)
+    with _use_synthesis(lifter, synthesis), lifter.session(document) as session:
+        measure("training", session.train, fixed_step, 2 * adapted + 2 * shape.adapter)
         asked = [pair["Q"] for row in (made.shortqa, made.longqa) for pair in row["qa_pairs"]]
-        measure("answering", lambda: lifted.answer(asked), fixed_token, adapted)
+        measure("answering", lambda: session.answer(asked), fixed_token, adapted)
     total = Phase(
         *(sum(getattr(phase, part) for phase in phases.values()) for part in Phase.__dataclass_fields__)
     )
     print_table(
-        f"One document of {lifted.record.tokens} tokens; matrix peak {peak / 1e9:.0f} G operations per second",
+        f"One document of {session.record.tokens} tokens; matrix peak {peak / 1e9:.0f} G operations per second",
         ["", "seconds", "passes", "tokens", "of matrix peak", "fixed s", "batching at most"],
         [phase.row(name, peak) for name, phase in [*phases.items(), ("together", total)]],
     )
@@ -157,8 +157,8 @@ def where_it_goes(where: Setting) -> None:
         f"compute for {computing:.2f} s and be told what to do for {total.fixed:.2f} s: eight documents at once would "
         f"bring {(total.fixed + computing) / (total.fixed / 8 + computing):.1f} there."
     )
-    with _use_synthesis(lifter, synthesis), lifter.lifting(document) as lifted:
-        _print_operators(lifted.train)
+    with _use_synthesis(lifter, synthesis), lifter.session(document) as session:
+        _print_operators(session.train)
 
 
 def _fixed_costs(where: Setting, lifter: Lifter, passes: Passes) -> tuple[float, float]:
@@ -374,12 +374,12 @@ def _lift(number: int, processes: int, threads: int, ready: Any) -> None:
     torch.set_num_threads(threads)
     lifter = Lifter.from_pretrained(device="cpu")
     made = list(world.documents("dev", DOCUMENTS, words=950))
-    with lifter.lift(Document("The ship Silver Heron was built in 1842. It sank in the fog.")) as lifted:
-        lifted.answer(["When was the ship Silver Heron built?"])
+    with lifter.lift(Document("The ship Silver Heron was built in 1842. It sank in the fog.")) as session:
+        session.answer(["When was the ship Silver Heron built?"])
     ready.wait()
     for one in made[number::processes]:
-        with lifter.lift(Document(one.article.text, one.article.title)) as lifted:
-            lifted.answer([pair["Q"] for row in (one.shortqa, one.longqa) for pair in row["qa_pairs"]])
+        with lifter.lift(Document(one.article.text, one.article.title)) as session:
+            session.answer([pair["Q"] for row in (one.shortqa, one.longqa) for pair in row["qa_pairs"]])
 
 
 def main() -> None:

@@ -128,8 +128,10 @@ def run(case: Case, folder: Path) -> int:
 
 
 def _run(case: Case, lifter: Lifter, recipe: Recipe) -> int:
-    with lifter.lift(document_of(lifter.tokenizer, case.tokens)) as lifted:
-        lifted.answer([f"What happened in {1500 + number}?" for number in range(recipe.compute.answer_batch)])
+    with lifter.lift(document_of(lifter.tokenizer, case.tokens)) as session:
+        session.answer(
+            [f"What happened in {1500 + number}?" for number in range(recipe.compute.answer_batch)]
+        )
     return peak_memory_bytes()
 
 

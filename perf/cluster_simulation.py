@@ -96,11 +96,11 @@ def from_this_machine() -> tuple[list[Measured], float]:
     for number in range(MEASURED + 1):
         document = Document(line.document(f"Person {number}", 8 * max(number, 1)), f"Article {number}")
         began = time.perf_counter()
-        with lifter.lift(document) as lifted:
+        with lifter.lift(document) as session:
             trained = time.perf_counter()
-            lifted.answer([f"Where was Person {number} in {1900 + year}?" for year in range(QUESTIONS)])
+            session.answer([f"Where was Person {number} in {1900 + year}?" for year in range(QUESTIONS)])
             ended = time.perf_counter()
-        measured.append(Measured(lifted.record.tokens, QUESTIONS, trained - began, ended - trained))
+        measured.append(Measured(session.record.tokens, QUESTIONS, trained - began, ended - trained))
     size = sum(tensor.nbytes for tensor in trainable(lifter.model).values())
     return measured[1:], size / 2**20  # the first document also warmed up
 

@@ -126,12 +126,12 @@ class Trial:
             generator = WorldGenerator(made.article, recipe.auxiliary)
             self.lifter.synthesizer = Synthesizer(recipe.auxiliary, generator, None)
         began = time.perf_counter()
-        with self.lifter.lift(document) as lifted:
+        with self.lifter.lift(document) as session:
             seconds = time.perf_counter() - began
             for name, scores in self.scores.items():
                 closed_book = name.endswith("closed_book")
                 scores.seconds.append(seconds)
-                self._ask(lifted, made, scores, closed_book=closed_book)
+                self._ask(session, made, scores, closed_book=closed_book)
         if recipe.auxiliary.strategy != "none" and self.condition == "lift":
             self._check_pairs(document, made)
 
@@ -148,12 +148,12 @@ class Trial:
         scores.pairs = [before + now for before, now in zip(scores.pairs, counts, strict=True)]
 
     def _ask(
-        self, lifted: LiftedDocument, made: world.Document, scores: Scores, *, closed_book: bool
+        self, session: LiftedDocument, made: world.Document, scores: Scores, *, closed_book: bool
     ) -> None:
         hits = []
         for row in (made.shortqa, made.longqa):
             asked = [(pair["Q"], pair["A"]) for pair in row["qa_pairs"]]
-            right, cut = self._right(lifted, asked, closed_book=closed_book)
+            right, cut = self._right(session, asked, closed_book=closed_book)
             hits.append(sum(right))
             for pair, hit in zip(row["qa_pairs"], right, strict=True):
                 tally = scores.by_type.setdefault(pair["type"], [0, 0])
@@ -161,22 +161,22 @@ class Trial:
                 tally[1] += 1
         scores.right.append((hits[0], hits[1]))
         if not closed_book:
-            right, _ = self._right(lifted, list(_kept(made.article, cut)), closed_book=False)
+            right, _ = self._right(session, list(_kept(made.article, cut)), closed_book=False)
             scores.kept[0] += sum(right)
             scores.kept[1] += len(right)
 
     def _right(
-        self, lifted: LiftedDocument, asked: Sequence[tuple[str, str]], *, closed_book: bool
+        self, session: LiftedDocument, asked: Sequence[tuple[str, str]], *, closed_book: bool
     ) -> tuple[list[bool], tuple[int, int]]:
         """Which questions are answered with their targets; and what is cut out of the document, in characters."""
         decoding = Decoding(self.lifter.recipe.decoding.max_new_tokens, stop=("\n",))
         encoded = [
-            lifted.encode(
-                self.lifter.encoder.render(lifted.document, question, closed_book=closed_book), decoding
+            session.encode(
+                self.lifter.encoder.render(session.document, question, closed_book=closed_book), decoding
             )
             for question, _ in asked
         ]
-        answers = lifted.decode(encoded, decoding)
+        answers = session.decode(encoded, decoding)
         right = [_same(answer.text, target) for answer, (_, target) in zip(answers, asked, strict=True)]
         return right, encoded[0].cut if encoded else (0, 0)
 

@@ -71,9 +71,9 @@ def seconds_to_first_answers(texts: list[Document], way: str) -> list[float]:
             if way == "waiting":
                 seed = document_seed(lifter.recipe.seed, document)
                 lifter.synthesizer.begin(document, seed).result()
-            with lifter.lifting(document) as lifted:
-                lifted.train(following=following if way == "both" else None)
-                lifted.answer(["Who was the first captain?"])
+            with lifter.session(document) as session:
+                session.train(following=following if way == "both" else None)
+                session.answer(["Who was the first captain?"])
             seconds.append(time.perf_counter() - began)
     return seconds
 

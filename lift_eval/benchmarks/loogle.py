@@ -165,7 +165,7 @@ def _old_form(line: Line, subset: str, number: int) -> list[dict[str, Any]]:
             "answer": _answer(pair, pair.get("A"), subset),
             "type": _type_name(pair.fields.get("type") or ""),
             **_evidence(pair, pair.fields.get("S"), document["context"]),
-            **_given_depth(pair),
+            **_read_depth(pair),
         }
         for index, pair in enumerate(_qa_pairs(line))
     ]
@@ -237,7 +237,7 @@ def _evidence(line: Line, value: object, context: str) -> dict[str, Any]:
     return {"evidence": pieces, "depth": evidence_depth(context, pieces)}
 
 
-def _given_depth(pair: Line) -> dict[str, float]:
+def _read_depth(pair: Line) -> dict[str, float]:
     depth = pair.fields.get("depth")
     return {"depth": float(depth)} if isinstance(depth, (int, float)) and not isinstance(depth, bool) else {}
 

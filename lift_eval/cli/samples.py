@@ -224,14 +224,14 @@ def _as_text(tokenizer: Any, what: Mapping[str, Any], read: list[int], learned: 
         f"{name} {what[name][0]}-{what[name][1]}" for name in ("segment", "front", "back") if name in what
     ]
     facts.append(f"{len(read) + len(learned or [])} tokens")
-    text = _shown(tokenizer.decode(read))
+    text = _abbreviate(tokenizer.decode(read))
     if learned is not None:
         facts.append(f"{len(learned)} supervised")
-        text += f"⟦{_shown(tokenizer.decode(learned))}⟧"
+        text += f"⟦{_abbreviate(tokenizer.decode(learned))}⟧"
     return f"{what['kind']} {what['index']}: {', '.join(facts)}\n{indent(text, '    ')}\n"
 
 
-def _shown(text: str) -> str:
+def _abbreviate(text: str) -> str:
     """A text, without its middle where it is long."""
     if len(text) <= SHOWN_CHARACTERS:
         return text

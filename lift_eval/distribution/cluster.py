@@ -234,7 +234,7 @@ class Cluster:
                         if attempts[task.place] < ATTEMPTS:
                             waiting.appendleft(task.place)
                         else:
-                            yield task.place, _given_up(groups[task.place], error)
+                            yield task.place, _give_up(groups[task.place], error)
                     continue
                 self._idle.append(task.worker)
                 if task.place is None:
@@ -316,7 +316,7 @@ def _cause(error: Any) -> BaseException:  # noqa: ANN401 - RayTaskError
     return error.cause if isinstance(error.cause, LiftEvalError) else error
 
 
-def _given_up(group: Group, error: Exception) -> Outcome:
+def _give_up(group: Group, error: Exception) -> Outcome:
     record = DocumentRecord(
         digest=group.document.digest if group.document else "",
         title=group.document.title if group.document else "",

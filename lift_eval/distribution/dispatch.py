@@ -90,7 +90,7 @@ class Dispatcher:
         outcomes: dict[int, Outcome] = {}
         weights = [self._weight(group) for group in groups] if self.workers > 1 else [0] * len(groups)
         if self.cluster is not None:
-            with self._shown(groups, quiet=quiet) as progress:
+            with self._show_progress(groups, quiet=quiet) as progress:
                 try:
                     for place, outcome in self.cluster.outcomes(kind, groups, weights, known):
                         outcomes[place] = outcome
@@ -102,7 +102,7 @@ class Dispatcher:
         else:
             everything = self.processes.count == 1
             share = range(len(groups)) if everything else self.processes.share(fingerprint(groups), weights)
-            with self._shown([groups[place] for place in share], quiet=quiet) as progress:
+            with self._show_progress([groups[place] for place in share], quiet=quiet) as progress:
                 for place, next_place in zip_longest(share, share[1:]):
                     group = groups[place]
                     outcomes[place] = self._work(
@@ -120,8 +120,8 @@ class Dispatcher:
         return [outcomes[place] for place in range(len(groups))]
 
     @contextmanager
-    def _shown(self, groups: Sequence[Group], *, quiet: bool) -> Iterator[Progress]:
-        """Progress over the groups, and what a signal says inside."""
+    def _show_progress(self, groups: Sequence[Group], *, quiet: bool) -> Iterator[Progress]:
+        """Show the progress over the groups; a signal inside says how to resume."""
         label = self.processes.label
         total = sum(group.document is not None for group in groups)
         progress = Progress(total, label("documents"), quiet=quiet or self.processes.rank > 0)

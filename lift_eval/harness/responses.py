@@ -49,19 +49,19 @@ def lift_and_respond(
         The results and the record. A document that cannot be trained or asked is given up: its record says why.
     """
     if group.document is None:
-        with lifter.unlifted() as base:
+        with lifter.base_model() as base:
             return Outcome(tuple(respond(base)), base.record)
-    with lifter.lifting(group.document, earlier) as lifted:
+    with lifter.session(group.document, earlier) as session:
         try:
-            lifted.train(on_step, following)
-            results = tuple(respond(lifted))
+            session.train(on_step, following)
+            results = tuple(respond(session))
         except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
             results = ()
-            lifted.record.give_up(error, len({request.question for request in group.requests}))
-            logger.error("document given up, its questions count as wrong: %s", lifted.record.summary())
+            session.record.give_up(error, len({request.question for request in group.requests}))
+            logger.error("document given up, its questions count as wrong: %s", session.record.summary())
     if not results:
         torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
-    return Outcome(results, lifted.record)
+    return Outcome(results, session.record)
 
 
 def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
@@ -86,13 +86,13 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
         for request, decoding in zip(group.requests, decodings, strict=True)
     ]
 
-    def respond(lifted: LiftedDocument) -> list[str]:
+    def respond(session: LiftedDocument) -> list[str]:
         answers = [""] * len(prompts)
         for decoding, alike in _by_decoding(decodings):
-            decoded = lifted.decode([prompts[index] for index in alike], decoding)
+            decoded = session.decode([prompts[index] for index in alike], decoding)
             for index, answer in zip(alike, decoded, strict=True):
                 answers[index] = answer.text
-        lifted.count(group.per_question([prompt.kept for prompt in prompts]))
+        session.count(group.per_question([prompt.kept for prompt in prompts]))
         return answers
 
     return respond

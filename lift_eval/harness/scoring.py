@@ -40,11 +40,11 @@ class Scoring:
         """
         pairs = [self._encode(request, group.document) for request in group.requests]
 
-        def respond(lifted: LiftedDocument) -> list[tuple[float, bool]]:
-            with lifted.scoring():
+        def respond(session: LiftedDocument) -> list[tuple[float, bool]]:
+            with session.scoring():
                 encoded = [(None, context.ids, ids) for context, ids in pairs]
                 scores = list(self._model._loglikelihood_tokens(encoded, disable_tqdm=True))
-            lifted.count(group.per_question([context.kept for context, _ in pairs]))
+            session.count(group.per_question([context.kept for context, _ in pairs]))
             return scores
 
         return respond
@@ -57,14 +57,14 @@ class Scoring:
         """
         texts = [Prompt.around(request.arguments[0], group.document) for request in group.requests]
 
-        def respond(lifted: LiftedDocument) -> list[float]:
+        def respond(session: LiftedDocument) -> list[float]:
             scores = []
-            with lifted.scoring():
+            with session.scoring():
                 for request in group.requests:
                     encoded = [(None, *window) for window in self._windows(request)]
                     parts = self._model._loglikelihood_tokens(encoded, disable_tqdm=True)
                     scores.append(sum(score for score, _ in parts))
-            lifted.count(group.per_question([text.share for text in texts]))
+            session.count(group.per_question([text.share for text in texts]))
             return scores
 
         return respond

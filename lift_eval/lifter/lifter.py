@@ -25,10 +25,10 @@ class Lifter(AdaptedModel):
     those of `AdaptedModel`.
 
     Attributes:
-        lifted: The document that is lifted; None where none is.
+        current: The session that is open. None means that no document is lifted.
     """
 
-    lifted: LiftedDocument | None = None
+    current: LiftedDocument | None = None
 
     @classmethod
     def from_pretrained(
@@ -80,7 +80,7 @@ class Lifter(AdaptedModel):
 
     @contextmanager
     def lift(self, document: Document, on_step: OnStep | None = None) -> Iterator[LiftedDocument]:
-        """Adapt the model to a document; inside the context it is adapted, after it never was.
+        """Adapt the model to a document inside the context; the adapter is reset when the context ends.
 
         Args:
             document: The document.
@@ -92,51 +92,51 @@ class Lifter(AdaptedModel):
         Raises:
             DocumentError: If another document is lifted already.
         """
-        with self.lifting(document) as lifted:
-            lifted.train(on_step)
-            yield lifted
+        with self.session(document) as session:
+            session.train(on_step)
+            yield session
 
     @contextmanager
-    def lifting(self, document: Document, record: DocumentRecord | None = None) -> Iterator[LiftedDocument]:
-        """The same in two steps: the document is lifted when its ``train`` is called.
+    def session(self, document: Document, record: DocumentRecord | None = None) -> Iterator[LiftedDocument]:
+        """Open a session on a document without training yet: the session's ``train`` lifts the document.
 
         Args:
             document: The document.
-            record: Of the same document earlier in the run, to go on with. None means that one is begun.
+            record: The document's record from earlier in the run, to be continued. None means a new record.
 
         Yields:
-            The document.
+            The session.
 
         Raises:
             DocumentError: If another document is lifted already.
         """
-        with self._only(LiftedDocument(self, document, record)) as lifted:
+        with self._hold(LiftedDocument(self, document, record)) as session:
             try:
-                yield lifted
+                yield session
             finally:
                 self._initial.restore(self.model)
 
     @contextmanager
-    def unlifted(self) -> Iterator[LiftedDocument]:
-        """The base model, for questions about no document.
+    def base_model(self) -> Iterator[LiftedDocument]:
+        """Open a session on the base model, for questions about no document.
 
         Raises:
             DocumentError: If a document is lifted.
         """
         base = LiftedDocument(self, Document("(no document)"))
-        with self._only(base), unadapted(self.model, self._initial, self.recipe.adapter):
+        with self._hold(base), unadapted(self.model, self._initial, self.recipe.adapter):
             yield base
 
     @contextmanager
-    def _only(self, lifted: LiftedDocument) -> Iterator[LiftedDocument]:
-        """Let a document be the one that the model is adapted to, or about to be."""
-        if self.lifted is not None:
+    def _hold(self, session: LiftedDocument) -> Iterator[LiftedDocument]:
+        """Make a session the one open session of the model."""
+        if self.current is not None:
             raise DocumentError(
-                f"a model holds one document at a time, and {self.lifted.document.name!r} is lifted; leave its 'with' "
-                f"block before {lifted.document.name!r} is lifted"
+                f"a model holds one document at a time, and {self.current.document.name!r} is lifted; leave its 'with' "
+                f"block before {session.document.name!r} is lifted"
             )
-        self.lifted, lifted.is_current = lifted, True
+        self.current, session.is_current = session, True
         try:
-            yield lifted
+            yield session
         finally:
-            self.lifted, lifted.is_current = None, False
+            self.current, session.is_current = None, False

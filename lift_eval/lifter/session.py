@@ -72,7 +72,7 @@ class LiftedDocument:
             GeneratorError: If the making of question-answer pairs fails, or gives none and nothing else is trained.
             TrainingError: If the training diverges, and at a tenth of the learning rate too.
         """
-        self._check_lifted()
+        self._check_current()
         if not self._adapted.recipe.trains:
             return
         self._adapted.check(self.document)
@@ -243,7 +243,7 @@ class LiftedDocument:
         Raises:
             DocumentError: If the document is not lifted any more.
         """
-        self._check_lifted()
+        self._check_current()
         began = time.perf_counter()
         record = self.record
         decoding = replace(decoding, thinking=self._adapted.encoder.thinking)
@@ -304,7 +304,7 @@ class LiftedDocument:
         self._entries.save_answers(kept, prompts, decoding, trained=self._trained)
         return kept
 
-    def _check_lifted(self) -> None:
+    def _check_current(self) -> None:
         if not self.is_current:
             raise DocumentError(
                 f"document {self.document.name!r} is not lifted any more, so the base model would answer; ask inside "
@@ -332,7 +332,7 @@ class LiftedDocument:
         Raises:
             DocumentError: If the document is not lifted any more.
         """
-        self._check_lifted()
+        self._check_current()
         began = time.perf_counter()
         model = self._adapted.model
         watched = watch(self.record.memory, "answer")

@@ -98,7 +98,7 @@ def predict(
     free: int,
     generator: Any = None,  # noqa: ANN401
 ) -> Prediction:
-    """Predict the most memory that lifting a document and answering questions about it takes.
+    """Predict the most memory that a session takes: training on a document and answering its questions.
 
     Args:
         config: The model's configuration.
@@ -193,7 +193,9 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
     size = MOST_TOKENS.get(model.device.type, max(MOST_TOKENS.values()))
     chosen = {"micro_batch_tokens": size, "gradient_checkpointing": False}
     given = {key: value for key in chosen if (value := getattr(compute, key)) != "auto"}
-    if _at_most(base, max(size, longest_inlined(steps))) <= SAFE_SHARE * free:  # no need to know better
+    if (
+        _bound_gradient_bytes(base, max(size, longest_inlined(steps))) <= SAFE_SHARE * free
+    ):  # no need to know better
         return compute.model_copy(update=chosen | given)
     try:
         return Workload(fake_model(base.config, recipe, model.device), steps).choose(compute, free)
@@ -208,8 +210,8 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
         return compute.model_copy(update=chosen | given)
 
 
-def _at_most(model: Any, tokens: int) -> int:  # noqa: ANN401 - PreTrainedModel
-    """A bound on the bytes of a gradient that is far too high for most models, but takes no time to tell."""
+def _bound_gradient_bytes(model: Any, tokens: int) -> int:  # noqa: ANN401 - PreTrainedModel
+    """An upper bound on the bytes of a gradient: far too high for most models, but computed in no time."""
     config = model.config.get_text_config()
     eager = config._attn_implementation == "eager"
     heads = getattr(config, "num_attention_heads", 0) if eager else 0  # state-space models have none

@@ -143,7 +143,7 @@ class ChatClient:
         try:
             await asyncio.wait_for(client.models.with_raw_response.list(), KEY_SECONDS)
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            return RefusedError(error.status_code, self._shown(error))
+            return RefusedError(error.status_code, self._describe(error))
         except (openai.OpenAIError, asyncio.TimeoutError):
             pass
         return None
@@ -169,14 +169,14 @@ class ChatClient:
         except (openai.APITimeoutError, asyncio.TimeoutError):
             raise LateReplyError from None
         except openai.APIStatusError as error:
-            raise RefusedError(error.status_code, self._shown(error)) from None
+            raise RefusedError(error.status_code, self._describe(error)) from None
         except openai.APIConnectionError as error:
-            raise UnreachableError(self._shown(error.__cause__ or error)) from None
+            raise UnreachableError(self._describe(error.__cause__ or error)) from None
         except (openai.APIError, ValueError, AttributeError, IndexError, TypeError) as error:
             raise NoCompletionError(type(error).__name__) from None
         return Reply(text if isinstance(text, str) else "", complete)
 
-    def _shown(self, error: BaseException) -> str:
+    def _describe(self, error: BaseException) -> str:
         text = " ".join(str(error).split())
         if self._key:
             text = text.replace(self._key, "***")

@@ -65,7 +65,8 @@ def build_epochs(
     """
     training = recipe.training
     if training.freezes_context:
-        yield from _build_steps(document, recipe, encoder, pairs, generator)
+        ids = document_ids(document, recipe, encoder)
+        yield from _build_steps(ids, recipe, encoder, pairs, generator)
         return
     draw = partial(draw_windows, window_tokens=training.window_tokens, generator=generator)
     drawn: list[Sample] = []
@@ -82,15 +83,14 @@ def build_epochs(
 
 
 def _build_steps(
-    document: Document,
+    ids: torch.Tensor,
     recipe: Recipe,
     encoder: PromptEncoder,
     pairs: PairSamples,
     generator: torch.Generator,
 ) -> Iterator[Iterable[Sample]]:
-    """The same, step by step: all segments of a step stand behind the windows that are drawn for it."""
+    """Build the samples of each step: all segments of a step stand behind the windows drawn for it."""
     training = recipe.training
-    ids = document_ids(document, recipe, encoder)
     ellipsis, instruction = _around(recipe, encoder)
     parts = segments(ids, training.segment_tokens, training.stride_tokens)
     for epoch in range(training.epochs):

@@ -39,8 +39,8 @@ def lifter(kind: str = "lora", *, window: int | None = None, **changes: object) 
 
 
 def answers(tool: Lifter, document: Document) -> list[str]:
-    with tool.lift(document) as lifted:
-        return lifted.answer(QUESTIONS)
+    with tool.lift(document) as session:
+        return session.answer(QUESTIONS)
 
 
 class LostError(Exception):
@@ -63,8 +63,8 @@ def test_the_model_is_reset_bit_for_bit_however_the_document_ends(adapter, endin
     before, state = logits(tool.model, tokens()), AdapterState.capture(tool.model)
     frozen = {name: weight.clone() for name, weight in tool.model.state_dict().items()}
     if ending == "answers":
-        with tool.lift(LAMP) as lifted:
-            lifted.answer(QUESTIONS)
+        with tool.lift(LAMP) as session:
+            session.answer(QUESTIONS)
             assert not torch.equal(logits(tool.model, tokens()), before)
     elif ending == "fails inside":
         with pytest.raises(LostError), tool.lift(LAMP):
@@ -139,8 +139,8 @@ def test_seeds_differ_by_document_and_by_seed():
 def test_training_lowers_the_loss_and_is_on_the_record():
     tool = lifter(training={"context_epochs": 6})
     steps: list[tuple[int, int, float]] = []
-    with tool.lift(LAMP, on_step=lambda *step: steps.append(step)) as lifted:
-        record = lifted.record
+    with tool.lift(LAMP, on_step=lambda *step: steps.append(step)) as session:
+        record = session.record
     assert record.losses[-1] < record.losses[0]
     assert steps == [(number, 6, loss) for number, loss in enumerate(record.losses, start=1)]
     assert record.tokens == len("Lamp\n") + len(LAMP.text)  # one token is one byte here
@@ -155,9 +155,9 @@ def test_training_lowers_the_loss_and_is_on_the_record():
 def test_a_document_shorter_than_a_segment_is_legal():
     short = Document("A short one.")
     for changes in ({}, {"training": {"contextualized": True, "window_tokens": 512}}):
-        with lifter(**changes).lift(short) as lifted:
-            assert len(lifted.record.losses) == 2
-            assert len(lifted.answer(["Why?"])) == 1
+        with lifter(**changes).lift(short) as session:
+            assert len(session.record.losses) == 2
+            assert len(session.answer(["Why?"])) == 1
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
@@ -183,8 +183,8 @@ def test_icl_is_the_same_line_with_the_model_as_it_is():
     prompts = [tokenizer(tool.encoder.render(LAMP, question).text)["input_ids"] for question in QUESTIONS]
     expected = [each.text for each in answer(untouched, tokenizer, prompts, Decoding(8), batch=16)]
     assert answers(tool, LAMP) == expected
-    with tool.lift(LAMP) as lifted:
-        assert (lifted.record.losses, lifted.record.trained_tokens) == ([], 0)
+    with tool.lift(LAMP) as session:
+        assert (session.record.losses, session.record.trained_tokens) == ([], 0)
 
 
 def test_decoding_as_the_checkpoint_says():
@@ -204,7 +204,7 @@ def test_unlifted_is_the_base_model(adapter):
     tool = lifter(adapter)
     answers(tool, LAMP)
     base = logits(tiny_model(), tokens())
-    with tool.unlifted():
+    with tool.base_model():
         torch.testing.assert_close(logits(tool.model, tokens()), base, rtol=1e-4, atol=1e-4)
 
 
@@ -226,7 +226,7 @@ def test_a_model_holds_one_document_at_a_time():
     with tool.lift(LAMP) as lamp:
         with pytest.raises(DocumentError, match="'Lamp' is lifted; leave its 'with' block before 'Boat' is"):
             answers(tool, BOAT)
-        with pytest.raises(DocumentError, match="leave its 'with' block"), tool.unlifted():
+        with pytest.raises(DocumentError, match="leave its 'with' block"), tool.base_model():
             pass
         assert lamp.answer(QUESTIONS) == alone
 
@@ -241,15 +241,19 @@ def test_one_text_is_no_list_of_questions():
 
 def test_the_document_may_be_left_out_of_the_prompt():
     tool = lifter(prompt={"document": "none"})
-    with tool.lift(LAMP) as lifted:
-        lifted.answer(QUESTIONS)
-        assert lifted.record.kept == 0.0
-    with lifter().lift(LAMP) as lifted:
-        lifted.answer(QUESTIONS)
-        assert (lifted.record.kept, lifted.record.questions, lifted.record.incomplete_answers) == (1.0, 3, 3)
-    with lifter(prompt={"max_tokens": 300}).lift(LAMP) as lifted:
-        lifted.answer(QUESTIONS)
-        assert 0 < lifted.record.kept < 1
+    with tool.lift(LAMP) as session:
+        session.answer(QUESTIONS)
+        assert session.record.kept == 0.0
+    with lifter().lift(LAMP) as session:
+        session.answer(QUESTIONS)
+        assert (session.record.kept, session.record.questions, session.record.incomplete_answers) == (
+            1.0,
+            3,
+            3,
+        )
+    with lifter(prompt={"max_tokens": 300}).lift(LAMP) as session:
+        session.answer(QUESTIONS)
+        assert 0 < session.record.kept < 1
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -281,8 +285,8 @@ def test_samples_longer_than_the_window_are_refused_before_anything_is_done():
 def test_a_question_that_does_not_fit_is_refused_and_the_model_is_reset():
     tool = lifter(window=100)
     before = logits(tool.model, tokens())
-    with pytest.raises(DocumentError, match="but only 92 fit"), tool.lift(LAMP) as lifted:
-        lifted.answer(["Why?" * 50])
+    with pytest.raises(DocumentError, match="but only 92 fit"), tool.lift(LAMP) as session:
+        session.answer(["Why?" * 50])
     assert torch.equal(logits(tool.model, tokens()), before)
 
 
@@ -311,11 +315,11 @@ def test_from_pretrained_says_what_is_missing(tmp_path):
 
 def test_the_record_holds_the_mean_gate_of_each_layer_over_all_answers() -> None:
     lifter = Lifter(tiny_model(), tiny_tokenizer(), recipe("gated_memory"))
-    with lifter.lift(LAMP) as lifted:
-        lifted.answer(QUESTIONS[:1])
-        first = list(lifted.record.gates)
-        lifted.answer(QUESTIONS[:1])
-        assert lifted.record.gates == pytest.approx(first)
+    with lifter.lift(LAMP) as session:
+        session.answer(QUESTIONS[:1])
+        first = list(session.record.gates)
+        session.answer(QUESTIONS[:1])
+        assert session.record.gates == pytest.approx(first)
     assert len(first) == 2
     assert all(0 < gate < 0.5 for gate in first)
 
@@ -334,5 +338,5 @@ def test_a_store_that_is_no_path_is_told_before_anything_is_loaded():
     ],
 )
 def test_a_question_that_is_no_text_is_refused_by_its_number(question, rule):
-    with lifter("none").lift(LAMP) as lifted, pytest.raises(DocumentError, match=f"question 1 {rule}"):
-        lifted.answer(["Who lit the lamp?", question])
+    with lifter("none").lift(LAMP) as session, pytest.raises(DocumentError, match=f"question 1 {rule}"):
+        session.answer(["Who lit the lamp?", question])

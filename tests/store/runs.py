@@ -41,11 +41,11 @@ def lifter(store: Store | None, seed: int = 0, **overrides: Any) -> Lifter:
 def run(store: Store | None, **overrides: Any) -> dict[str, dict[str, Any]]:
     """Answers and records of all documents, by title."""
     results = {}
-    lifting = lifter(store, **overrides)
+    tool = lifter(store, **overrides)
     for document in DOCUMENTS:
-        with lifting.lift(document) as lifted:
-            answers = lifted.answer(QUESTIONS)
-            record = lifted.record
+        with tool.lift(document) as session:
+            answers = session.answer(QUESTIONS)
+            record = session.record
             results[document.title] = {
                 "answers": answers,
                 "losses": record.losses,

@@ -39,8 +39,8 @@ def store(tmp_path: Any) -> Store:
 
 def keys(tool: Lifter, document: Document = DOCUMENTS[0]) -> dict[str, str]:
     """The keys of a document's adapter and of its pairs."""
-    with tool.lifting(document) as lifted:
-        return {"adapters": lifted._entries.key, "pairs": tool.synthesizer._key(document, tool.recipe.seed)}
+    with tool.session(document) as session:
+        return {"adapters": session._entries.key, "pairs": tool.synthesizer._key(document, tool.recipe.seed)}
 
 
 # --- the recipe ----------------------------------------------------------------------------------------------------

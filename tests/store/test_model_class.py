@@ -93,5 +93,5 @@ def test_the_library_and_the_model_class_share_their_adapters(checkpoint, tmp_pa
     lift = model(checkpoint, tmp_path / "store")
     lift.generate_until(requests("generate_until"), disable_tqdm=True)
     library = Lifter.from_pretrained(checkpoint, lift.recipe, device="cpu", store=str(tmp_path / "store"))
-    with library.lift(DOCUMENTS[0]) as lifted:
-        assert lifted.record.reused == ["adapter"]
+    with library.lift(DOCUMENTS[0]) as session:
+        assert session.record.reused == ["adapter"]

@@ -55,7 +55,7 @@ def test_an_adapter_from_the_store_answers_as_the_trained_one(kind, store, monke
 
 
 def test_documents_change_the_answers_so_that_the_tests_above_can_fail():
-    with lifter(None).unlifted() as base:
+    with lifter(None).base_model() as base:
         untrained = base.answer(QUESTIONS)
     assert any(result["answers"] != untrained for result in run(None).values())
 
@@ -84,9 +84,9 @@ def test_a_closed_book_run_takes_up_the_adapters_of_the_run_that_read_the_docume
 
 def test_another_base_model_reuses_nothing(store):
     run(store)
-    with lifter(store, seed=1).lift(DOCUMENTS[0]) as lifted:
-        lifted.answer(QUESTIONS)
-    assert lifted.record.reused == []
+    with lifter(store, seed=1).lift(DOCUMENTS[0]) as session:
+        session.answer(QUESTIONS)
+    assert session.record.reused == []
 
 
 def test_how_work_is_laid_out_does_not_matter(store):
@@ -96,14 +96,14 @@ def test_how_work_is_laid_out_does_not_matter(store):
 
 
 def test_the_base_model_and_the_untrained_adapter_are_not_given_the_trained_ones_answers(store):
-    with lifter(None).unlifted() as base:
+    with lifter(None).base_model() as base:
         expected = base.answer(QUESTIONS)
-    lifting = lifter(store)
-    with lifting.lift(DOCUMENTS[0]) as lifted:
-        lifted.answer(QUESTIONS)
-    with lifting.unlifted() as base:
+    tool = lifter(store)
+    with tool.lift(DOCUMENTS[0]) as session:
+        session.answer(QUESTIONS)
+    with tool.base_model() as base:
         assert base.answer(QUESTIONS) == expected
-    with lifting.lifting(DOCUMENTS[0]) as untrained:
+    with tool.session(DOCUMENTS[0]) as untrained:
         untrained.answer(QUESTIONS)
     assert untrained.record.reused == []
 
@@ -125,18 +125,18 @@ def test_the_model_is_reset_after_an_adapter_from_the_store(store):
     from lift_eval.adapters.state import AdapterState
 
     run(store)
-    lifting = lifter(store)
-    before = AdapterState.capture(lifting.model)
-    with lifting.lift(DOCUMENTS[0]):
+    tool = lifter(store)
+    before = AdapterState.capture(tool.model)
+    with tool.lift(DOCUMENTS[0]):
         pass
-    after = AdapterState.capture(lifting.model)
+    after = AdapterState.capture(tool.model)
     assert all(before.tensors[name].equal(after.tensors[name]) for name in before.tensors)
 
 
 def test_a_model_that_is_not_in_memory_is_worked_with_but_not_kept(store, monkeypatch, caplog):
     monkeypatch.setattr("lift_eval.lifter.adapted_model.base_identity", lambda model: None)
-    lifting: Lifter = lifter(store)
-    assert lifting.store is None
+    tool: Lifter = lifter(store)
+    assert tool.store is None
     assert "nothing is kept" in caplog.text
 
 

@@ -57,9 +57,9 @@ def model(seed: int = 0) -> PreTrainedModel:
 
 
 def trained(made: Lifter, document: Document = FIRST, following: Document | None = None) -> DocumentRecord:
-    with made.lifting(document) as lifted:
-        lifted.train(following=following)
-        return lifted.record
+    with made.session(document) as session:
+        session.train(following=following)
+        return session.record
 
 
 def pair_about(sentence: str) -> str:
@@ -140,10 +140,10 @@ def test_training_starts_on_the_first_pairs(monkeypatch: pytest.MonkeyPatch) -> 
     with chat_server(hold_last) as log:
         connect(log, monkeypatch)
         made = lifter(SERVER)
-        with made.lifting(FIRST) as lifted:
-            lifted.train(on_step=lambda *_: stepped.set())
-    assert lifted.record.pairs["kept"] == 6
-    assert len(lifted.record.losses) == 6
+        with made.session(FIRST) as session:
+            session.train(on_step=lambda *_: stepped.set())
+    assert session.record.pairs["kept"] == 6
+    assert len(session.record.losses) == 6
 
 
 def test_when_pairs_arrive_changes_nothing_about_the_training(
@@ -171,8 +171,8 @@ def test_when_pairs_arrive_changes_nothing_about_the_training(
 
 def test_the_next_documents_pairs_are_made_while_one_trains(server: Log) -> None:
     made = lifter(SERVER)
-    with made.lifting(FIRST) as lifted:
-        lifted.train(on_step=lambda *_: wait_until(lambda: len(server.requests) == 12), following=SECOND)
+    with made.session(FIRST) as session:
+        session.train(on_step=lambda *_: wait_until(lambda: len(server.requests) == 12), following=SECOND)
     record = trained(made, SECOND)
     assert record.pairs["kept"] == 6
     assert len(server.requests) == 12
@@ -234,10 +234,10 @@ def test_the_second_implementation_from_its_own_form_of_reply_to_its_answers(
             )
             made = Lifter(model(), tiny_tokenizer(chat_template=True), recipe)
             made.model.generation_config.update(do_sample=samples, temperature=2.0)
-            with made.lift(FIRST) as lifted:
-                answers[samples] = lifted.answer(["When was mill 3 built?"] * 3)
-            assert lifted.record.pairs["kept"] == 12
-            assert len(lifted.record.losses) == 15
+            with made.lift(FIRST) as session:
+                answers[samples] = session.answer(["When was mill 3 built?"] * 3)
+            assert session.record.pairs["kept"] == 12
+            assert len(session.record.losses) == 15
     assert len(set(answers[False])) == 1 < len(set(answers[True]))
 
 
@@ -251,8 +251,8 @@ def test_a_server_that_fails_midway_leaves_the_model_as_it_was(monkeypatch: pyte
         made = lifter(SERVER)
         before = {name: tensor.clone() for name, tensor in made.model.state_dict().items()}
         steps: list[int] = []
-        with pytest.raises(GeneratorError, match="status 500"), made.lifting(FIRST) as lifted:
-            lifted.train(on_step=lambda step, *_: steps.append(step))
+        with pytest.raises(GeneratorError, match="status 500"), made.session(FIRST) as session:
+            session.train(on_step=lambda step, *_: steps.append(step))
     assert steps
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.model.state_dict().items())
 
@@ -260,8 +260,8 @@ def test_a_server_that_fails_midway_leaves_the_model_as_it_was(monkeypatch: pyte
 def test_a_schedule_that_must_know_its_length_waits_for_all_pairs(server: Log) -> None:
     totals: list[int] = []
     made = lifter({**SERVER, "training.schedule": "linear"})
-    with made.lifting(FIRST) as lifted:
-        lifted.train(on_step=lambda _, total, __: totals.append(total))
+    with made.session(FIRST) as session:
+        session.train(on_step=lambda _, total, __: totals.append(total))
     assert totals == [6] * 6
 
 
