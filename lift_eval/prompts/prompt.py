@@ -1,4 +1,4 @@
-"""From a question to token ids: templates, the chat template, and truncation in the middle.
+"""From a question to token ids: templates, the chat template, and what is cut where.
 
 ICL and LIFT share this path, so that a comparison differs in the adapter alone.
 """
@@ -18,6 +18,7 @@ from lift_eval.answering.thinking import Thinking
 from lift_eval.document import Document, Span, holds_part_of, occurrences
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.prompts.encoding import TextEncoder
+from lift_eval.prompts.truncation import truncate_middle, truncate_parts
 from lift_eval.recipe import PromptSettings
 
 # Stands for the document while templates are rendered, so that its place in the prompt is known exactly.
@@ -94,61 +95,6 @@ class EncodedPrompt:
     def untruncated(self) -> int:
         """How many ids there were before truncation."""
         return len(self.ids) + self.shortened
-
-
-def truncate_middle(ids: list[int], limit: int, ellipsis: list[int]) -> tuple[list[int], Span]:
-    """Cut the middle out of token ids that exceed a limit.
-
-    Over L tokens, the first L // 2 - len(ellipsis) stay, then the ellipsis, then the last L - L // 2, as published.
-
-    Args:
-        ids: Token ids.
-        limit: Most tokens of the result.
-        ellipsis: Token ids put where something was cut.
-
-    Returns:
-        The ids, at most ``limit`` of them, and the range of the input that was cut (empty where nothing was).
-
-    Raises:
-        ValueError: If the limit leaves no room for the ellipsis.
-    """
-    if len(ids) <= limit:
-        return ids, (len(ids), len(ids))
-    head, tail = limit // 2 - len(ellipsis), limit - limit // 2
-    if head < 0:
-        raise ValueError(f"limit {limit} leaves no room for the ellipsis")
-    cut = (head, len(ids) - tail)
-    return [*ids[: cut[0]], *ellipsis, *ids[cut[1] :]], cut
-
-
-def truncate_parts(
-    ids: list[int], limit: int, ellipsis: list[int], parts: Sequence[Span]
-) -> tuple[list[int], list[Span]]:
-    """Cut the middle out of each of several parts of token ids, which share the room that the rest leaves.
-
-    Args:
-        ids: Token ids.
-        limit: Most tokens of the result.
-        ellipsis: Token ids put where something was cut.
-        parts: Ranges of ids that may be cut, ascending and apart.
-
-    Returns:
-        The ids, at most ``limit`` of them, and the range of the input that was cut out of each part.
-
-    Raises:
-        ValueError: If the limit leaves no room for the ellipses beside what must not be cut.
-    """
-    room = limit - len(ids) + sum(last - first for first, last in parts)
-    result: list[int] = []
-    cuts: list[Span] = []
-    end = 0
-    for number, (first, last) in enumerate(parts):
-        kept, (start, stop) = truncate_middle(ids[first:last], room // (len(parts) - number), ellipsis)
-        room -= len(kept)
-        result += ids[end:first] + kept
-        cuts.append((first + start, first + stop))
-        end = last
-    return result + ids[end:], cuts
 
 
 class PromptEncoder:
