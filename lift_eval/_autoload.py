@@ -244,7 +244,7 @@ class _ExtendingLoader:
         return getattr(self._loader, name)
 
     def exec_module(self, module: ModuleType) -> None:
-        # The module gets its own loader back first, so that nothing of ours stays behind in it.
+        # The module gets its own loader back first, so that nothing of this package stays in it.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

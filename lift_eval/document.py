@@ -1,4 +1,4 @@
-"""The document: what LIFT fine-tunes on, and where it stands in a benchmark's row."""
+"""The document that LIFT fine-tunes on, and its place in a benchmark's row."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ class Document:
 
     @property
     def name(self) -> str:
-        """What people call it: its title, or the beginning of its digest."""
+        """Its title, or the beginning of its digest where it has none."""
         return self.title or self.digest[:12]
 
     @property
     def mark(self) -> str:
-        """What stands for its text in the prompts that lm-eval logs."""
+        """The replacement of its text in the prompts that lm-eval logs."""
         return f"[document sha256:{self.digest}]"
 
     @property
     def training_text(self) -> str:
-        """What is fine-tuned: title, newline, text (METHOD: as published for LooGLE)."""
+        """The text to fine-tune on: title, newline, text (as published for LooGLE)."""
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
@@ -109,7 +109,7 @@ def find_field(row: Mapping[str, Any], prompt: str, field: str | None = None) ->
         field: The field asked for.
 
     Returns:
-        Its name, or None where the row has no document.
+        The name of the field. None means that the row has no document.
 
     Raises:
         DocumentError: If the field asked for is missing or no string.
@@ -134,7 +134,7 @@ def find_document(row: Mapping[str, Any], prompt: str, field: str | None = None)
     """Find the document of a request in its data set row; see `find_field`.
 
     Returns:
-        The document, or None where the request has none.
+        The document. None means that the request has none.
 
     Raises:
         DocumentError: If the field asked for is missing, no string or empty.

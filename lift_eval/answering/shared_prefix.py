@@ -21,7 +21,7 @@ from lift_eval.answering.grouped_attention import grouped
 from lift_eval.answering.key_values import SPARE, KeyValues, rows_that_fit
 
 CHUNK = 512
-"""Most tokens read at once behind others: they look at all columns, and those of later tokens are for nothing."""
+"""Most tokens read at once behind others: they look at all columns, and those of later tokens are wasted."""
 
 _PLAIN = {
     "_from_model_config", "bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens",
@@ -276,7 +276,7 @@ class _Decoder:
 
 
 def _mask(model: Any, owners: Tensor, new: int) -> Tensor:  # noqa: ANN401
-    """What is added to the scores of the newest columns, shape (rows, 1, new, columns): 0 where they may look."""
+    """The mask added to the scores of the newest columns, shape (rows, 1, new, columns): 0 where they may look."""
     seeing, seen = owners[:, -new:, None], owners[:, None, :]
     visible = ((seen == _COMMON) & (seeing != _PADDING)) | (seen == seeing)
     visible[..., -new:].logical_and_(torch.ones(new, new, dtype=torch.bool, device=owners.device).tril())

@@ -69,7 +69,7 @@ class FetchedFile:
 def fetch(benchmarks: Sequence[str], folder: Path, endpoint: str | None = None) -> list[FetchedFile]:
     """Download benchmarks into ``folder/<benchmark>`` and check size and hash of every file against the Hub's.
 
-    What is there and right is not downloaded again; what was broken off goes on where it stopped. The files and
+    A whole file is not downloaded again; an interrupted download continues where it stopped. The files and
     hashes are written to ``folder/fetched.json``.
 
     Args:

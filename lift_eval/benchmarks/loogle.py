@@ -192,7 +192,7 @@ def _qa_pairs(line: Line) -> list[Line]:
 
 
 def _parse_literal(text: str) -> object | None:
-    """A value written as JSON or as a Python literal, or None where it is neither."""
+    """A value written as JSON or as a Python literal, or None if it is neither."""
     for parse in (json.loads, ast.literal_eval):
         try:
             value: object = parse(text)

@@ -86,7 +86,7 @@ def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[
 
     Args:
         name: Folder or Hub name of the checkpoint.
-        recipe: What is done.
+        recipe: The recipe.
         document_tokens: Tokens of the longest document.
 
     Raises:

@@ -45,7 +45,7 @@ def add(commands: Commands) -> None:
         description="Prints every training sample and test prompt of a document of a task. What is learned stands "
         "between ⟦ and ⟧. No weights are loaded, unless the store may hold the document's pairs.",
     )
-    samples.add_argument("task", metavar="TASK", help="a task of lm-eval or of ours")
+    samples.add_argument("task", metavar="TASK", help="a task of lm-eval or of lift_eval")
     samples.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
     samples.add_argument(
         "--model", help="folder or Hub name; a tokenizer alone will do; default: the bundled one"
@@ -134,7 +134,7 @@ def _is_tokenizer_alone(model: str | None) -> bool:
 def _ask(
     parsed: argparse.Namespace, metadata: Mapping[str, Any], recipe: Recipe, encoder: PromptEncoder
 ) -> tuple[Document, list[Question]]:
-    """The document and its questions; where pairs are trained closed-book, each question is put closed-book too."""
+    """The document and its questions; where pairs are trained closed-book, each question is also asked closed-book."""
     from lm_eval.tasks import TaskManager
 
     from lift_eval._autoload import task_names, tasks_folder

@@ -1,1 +1,1 @@
-"""The documents of a run, spread over processes and machines. What is done with a document is in `lifter`."""
+"""Spreads the documents of a run over processes and machines. The work on one document is in `lifter`."""

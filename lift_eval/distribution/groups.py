@@ -27,7 +27,7 @@ class Request:
 
     @property
     def question(self) -> tuple[str, int]:
-        """What is asked: a multiple-choice row is one question, though each of its choices is a request."""
+        """The question: a multiple-choice row is one, though each of its choices is a request."""
         return self.task, self.row
 
 
@@ -49,7 +49,7 @@ class Group:
         """What the prompts of each question keep of the document.
 
         Args:
-            kept: What the prompt of each request keeps, 0 to 1; None where it is not known.
+            kept: Share of the document in the prompt of each request, 0 to 1. None means that it is not known.
 
         Returns:
             The most that a prompt of each question keeps: choices may be scored without their question too. None where

@@ -49,7 +49,7 @@ class Documents:
             request: The request.
 
         Returns:
-            The document, None where the request has none, and the prompt.
+            The document and the prompt. A document of None means that the request has none.
 
         Raises:
             DocumentError: If the field asked for is missing, no string or empty.

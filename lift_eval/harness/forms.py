@@ -1,4 +1,4 @@
-"""The form of questions is lm-eval's, the form of pairs is the recipe's: what is said where they differ."""
+"""The message where the form of questions (lm-eval's) and the form of pairs (the recipe's) differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def describe_difference(recipe: Recipe, *, chat_template: bool, system: str | No
         system: lm-eval's system message, if any.
 
     Returns:
-        One line; None where the forms are the same, or where the recipe neither trains pairs nor asks for a form.
+        One line. None means that the forms are equal, or that the recipe neither trains pairs nor asks for a form.
     """
     ours, theirs = (recipe.prompt.chat_template, recipe.prompt.system), (chat_template, system)
     trains_pairs = recipe.trains and recipe.auxiliary.strategy != "none"

@@ -71,7 +71,7 @@ class _Settings(BaseModel):
 
 
 def faults_of(settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with settings of generation, one sentence for each."""
+    """The faults of settings of generation, one sentence each."""
     faults = [f"'{key}' cannot be set: {INSTEAD[key]}" for key in settings if key in INSTEAD]
     try:
         _Settings.model_validate({key: value for key, value in settings.items() if key not in INSTEAD})

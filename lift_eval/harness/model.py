@@ -60,16 +60,16 @@ class LiftLM(HFLM):  # type: ignore[misc]
     """Any causal language model, fine-tuned on each document before it answers.
 
     Args:
-        pretrained: Folder or Hub name of the base model; none for the bundled one.
-        recipe: A shipped recipe's name or a recipe file; none for ``tiny`` with the bundled model, else ``lora``.
+        pretrained: Folder or Hub name of the base model. None means the bundled one.
+        recipe: A shipped recipe's name or a recipe file. None means ``tiny`` with the bundled model, else ``lora``.
         document_field: Field of the data set's rows that holds the document; ``auto`` to find it, None for no
             documents, so that the base model answers.
-        device: E.g. ``cuda``; none for a GPU where there is one, else the CPU. lm-eval's command line says
+        device: E.g. ``cuda``. None means a GPU where there is one, else the CPU. lm-eval's command line says
             ``cuda:0`` where the user says nothing, so that is taken for nothing said.
         device_map: transformers' own, for models larger than one device.
         attn_implementation: transformers' own.
-        store: Folder of what is kept between runs; none for the user's cache folder, ``off`` to keep nothing.
-        workers: How many workers of a Ray cluster do the work, each with a model of its own; none for this process
+        store: Folder of the store. None means the user's cache folder; ``off`` keeps nothing.
+        workers: How many workers of a Ray cluster do the work, each with a model of its own. None means this process
             and those launched with it.
         judge: Name of the judging model; lm-eval hands it on to our tasks.
         model_args: Dotted keys of the recipe, ``seed``, those of `HfArguments`, and with ``workers`` those of

@@ -20,7 +20,7 @@ NEW_TOKENS = 256
 
 @dataclass(frozen=True)
 class Question:
-    """A question as it is put.
+    """A question and its prompt.
 
     Attributes:
         prompt: The prompt, not yet truncated.

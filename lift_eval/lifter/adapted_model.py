@@ -103,7 +103,7 @@ class AdaptedModel:
             )
 
     def kept_pairs(self, document: Document) -> tuple[Pair, ...] | None:
-        """A document's question-answer pairs in the store; None where it has none."""
+        """A document's question-answer pairs in the store. None means that it has none."""
         found = self.synthesizer.find(document, document_seed(self.recipe.seed, document))
         return None if found is None else found.pairs
 

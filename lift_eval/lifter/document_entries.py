@@ -33,7 +33,7 @@ class DocumentEntries:
         return entry_key("adapters", run=self._adapted.identity, document=self._document.digest)
 
     def load_adapter(self, like: Mapping[str, Tensor]) -> tuple[Training, dict[str, Tensor]] | None:
-        """How the adapter was trained, and its tensors; None where it is not kept.
+        """How the adapter was trained, and its tensors. None means that it is not kept.
 
         Args:
             like: Tensors of the same names, shapes and number formats.
@@ -48,7 +48,7 @@ class DocumentEntries:
     def load_answers(
         self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
     ) -> Answers | None:
-        """Answers to the same prompts, all decoded together; None where they are not kept.
+        """Answers to the same prompts, all decoded together. None means that they are not kept.
 
         Args:
             prompts: The prompts.

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 OnStep = Callable[[int, int, float], None]
 
 RETRY_FACTOR = 0.1
-"""On the learning rate, where fine-tuning a document has diverged."""
+"""Factor on the learning rate after fine-tuning a document has diverged."""
 
 
 class LiftedDocument:
@@ -275,7 +275,7 @@ class LiftedDocument:
             )
 
     def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers | None:
-        """Answers that were given to the same prompts before; None where there are none."""
+        """Answers that were given to the same prompts before. None means that there are none."""
         found = self._entries.load_answers(prompts, decoding, trained=self._trained)
         if found is not None:
             self.record.reuse("answers", {"answer": found.seconds})
@@ -315,7 +315,7 @@ class LiftedDocument:
         """Put questions on the record.
 
         Args:
-            kept: For each question, the share of the document that its prompt holds; None where it is not known.
+            kept: For each question, the share of the document that its prompt holds. None means that it is not known.
         """
         record = self.record
         known = [share for share in kept if share is not None]
@@ -327,7 +327,7 @@ class LiftedDocument:
 
     @contextmanager
     def scoring(self) -> Iterator[None]:
-        """Computation by another's hand, lm-eval's log-likelihoods: in our number formats and on our record.
+        """Let lm-eval compute log-likelihoods inside, in the recipe's number formats; the costs go on the record.
 
         Raises:
             DocumentError: If the document is not lifted any more.

@@ -102,7 +102,7 @@ def predict(
 
     Args:
         config: The model's configuration.
-        recipe: What is done.
+        recipe: The recipe.
         device: Where.
         document_tokens: Tokens of the document.
         window: Most tokens of a prompt with its answer.
@@ -180,7 +180,7 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
 
     Args:
         compute: The group as it is.
-        recipe: What is trained.
+        recipe: The recipe.
         model: With its adapter. Where it is spread over several devices, nothing is chosen.
         window: Most tokens of a prompt with its answer.
     """

@@ -53,7 +53,7 @@ class Workload:
         """What a recipe makes of a document, as far as it is known without its text.
 
         Args:
-            recipe: What is done.
+            recipe: The recipe.
             model: From `fake_model`.
             document_tokens: Tokens of the document.
             window: Most tokens of a prompt with its answer.

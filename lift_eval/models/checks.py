@@ -63,7 +63,7 @@ def _check_vocabulary(model: Any, tokenizer: Any) -> None:  # noqa: ANN401
     special = {added.content for added in tokenizer.added_tokens_decoder.values() if added.special}
     used = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token}
     template = str(tokenizer.chat_template or "")
-    # A tokenizer may have special tokens for other models of its family; no text of ours holds them.
+    # A tokenizer may have special tokens for other models of its family; none of the texts here holds them.
     needed = [token for token in unknown if token not in special or token in used or token in template]
     if needed:
         rows = model.get_input_embeddings().weight.shape[0]

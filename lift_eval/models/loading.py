@@ -114,8 +114,8 @@ def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
     A checkpoint's files decide what transformers does, so that a faulty one may raise anything.
 
     Args:
-        what: What is wrong.
-        way_out: What to do about it.
+        what: The fault.
+        way_out: The way to fix it.
 
     Raises:
         CheckpointError: Where transformers finds the checkpoint missing, broken or not supported.

@@ -67,7 +67,7 @@ class Prompt:
 
     @property
     def share(self) -> float | None:
-        """Share of the document that the whole prompt holds: 1, 0, or None where that is not known."""
+        """Share of the document that the whole prompt holds: 1 or 0. None means that it is not known."""
         return float(bool(self.places)) if self.located else None
 
 
@@ -344,7 +344,7 @@ def _characters(spans: Sequence[Span], cut: Span) -> Span:
 def _kept(places: Sequence[Span], cuts: Sequence[Span]) -> tuple[float | None, Span]:
     """Share of the document that stands in one place or another beside its cut, and what stands in none.
 
-    The share is None where no place is known.
+    A share of None means that no place is known.
     """
     if not places:
         return None, (0, 0)

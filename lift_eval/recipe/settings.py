@@ -90,18 +90,18 @@ class TrainingSettings(Settings):
 
 
 class PromptSettings(Settings):
-    """How a question is put (paper, section 4; published prompt of LooGLE)."""
+    """The prompt of a question (paper, section 4; published prompt of LooGLE)."""
 
     max_tokens: PositiveInt = 7800
     """Most tokens of a prompt, special tokens included."""
     max_tokens_with_answer: bool = False
     """Whether ``max_tokens`` holds the new tokens of the answer too."""
     ellipsis: str = "..."
-    """What stands where the middle was cut out; may be empty."""
+    """Text in the place of the middle that was cut out; may be empty."""
     document: Literal["truncated", "none"] = "truncated"
     """Whether the prompt holds the document; ``none`` asks closed-book."""
     truncate: Literal["prompt", "document"] = "prompt"
-    """What is cut in the middle where the prompt is too long: all of it, as published, or the document alone."""
+    """Where a prompt that is too long is cut: in the middle of all of it, as published, or of the document alone."""
     question_tokens: PositiveInt = 256
     """Room kept for all but the document with ``truncate: document``. Questions that fit it share one cut of the
     document, so that it is read once for all of them."""
@@ -149,7 +149,7 @@ class PromptSettings(Settings):
 
     @property
     def template_variables(self) -> dict[str, Any]:
-        """What the chat template is given besides the messages."""
+        """Variables of the chat template besides the messages."""
         thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
         return {**self.chat_template_args, **thinking}
 

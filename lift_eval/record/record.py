@@ -35,7 +35,7 @@ class DocumentRecord(Recorded):
         title: Its title.
         tokens: Tokens of what is fine-tuned.
         questions: Questions asked about it.
-        kept: Mean share of its characters that the prompts kept, 0 to 1; None where it is not known of any.
+        kept: Mean share of its characters that the prompts kept, 0 to 1. None means that it is known of no prompt.
         not_located: Questions whose prompts hold its text changed or in part, so that ``kept`` says nothing of them.
         incomplete_answers: Answers that were cut off at the most tokens allowed.
         thinking_tokens: Tokens of a reasoning model's thinking before its answers, of which they are no part.
@@ -119,7 +119,7 @@ class DocumentRecord(Recorded):
 
     @property
     def _in_the_prompt(self) -> str:
-        """What is known of the document in the prompts, in words behind the number of questions."""
+        """How much of the document the prompts held, in words that follow the number of questions."""
         kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
         return kept + (f", the document not found in {self.not_located} prompts" if self.not_located else "")
 

@@ -32,7 +32,7 @@ class Condition:
 
     Attributes:
         name: What notes call it.
-        value: Its value in words, or None where the run does not say.
+        value: Its value in words. None means that the run does not say.
         settings: What decides it: keys of a recipe (``prompt.bos``), flags of lm-eval (``--limit``), model arguments
             (``tokenizer=``).
     """

@@ -29,7 +29,7 @@ def notes_of_cell(
     """How a cell was made otherwise than the baseline's cell, and what went wrong in its runs.
 
     Args:
-        experiment: What is compared.
+        experiment: The experiment.
         row: The cell's row.
         column: Its column.
         sources: The parts of all cells, by row and column.

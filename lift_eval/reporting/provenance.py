@@ -26,7 +26,7 @@ NOT_SETTINGS = ("name", "description", "reproduces", "seed")
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is known of one run.
+    """The facts about one run.
 
     Attributes:
         row: Its row.

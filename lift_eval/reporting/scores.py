@@ -128,7 +128,7 @@ class Scores:
 
 
 def pool(column: Column, sources: Sources) -> Scores | None:
-    """Pool the seeds of a cell; None where a task of the column has no samples."""
+    """Pool the seeds of a cell. None means that a task of the column has no samples."""
     by_task: dict[str, list[Source]] = {}
     for source in sources:
         by_task.setdefault(source.task.name, []).append(source)

@@ -14,8 +14,8 @@ class FullSize:
     """The full size of a task.
 
     Attributes:
-        questions: Number of questions, or None where the source does not say.
-        documents: Number of documents, or None where the source does not say.
+        questions: Number of questions. None means that the source does not say.
+        documents: Number of documents. None means that the source does not say.
         types: Number of questions by type, where the task has types.
     """
 
@@ -62,7 +62,7 @@ def shortfall(task: str, questions: int, documents: int | None = None) -> str | 
         documents: Documents that the run used, where known.
 
     Returns:
-        A sentence such as ``"39 of 1951 questions, 3 of 105 documents"``, or None where the counts are the full ones
+        A sentence such as ``"39 of 1951 questions, 3 of 105 documents"``, or None if the counts are the full ones
         or the full ones are not known.
     """
     full = FULL_SIZES.get(task)

@@ -118,7 +118,7 @@ def check_results(data: Mapping[str, Any]) -> Results:
         data: The content of a results file.
 
     Returns:
-        What is read of it.
+        The parts that are read.
 
     Raises:
         ResultsError: With the first place that has another form.
@@ -132,7 +132,7 @@ def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedL
     Args:
         data: The content of a line.
         where: File and line.
-        form: What is read of it.
+        form: The model of the parts that are read.
 
     Raises:
         ResultsError: With the first place that has another form.

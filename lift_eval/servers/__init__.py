@@ -1,4 +1,4 @@
 """How servers with OpenAI's chat completions interface are asked, by generators of pairs and by judges alike.
 
-What is asked, and what a reply means, is theirs to know.
+They alone know the requests and how to read a reply.
 """

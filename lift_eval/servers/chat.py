@@ -96,7 +96,7 @@ class ChatClient:
         concurrency: Most requests at once, as far as callers hold one of `slots` for each.
         timeout: Seconds that one try may take.
         retries: How often a request is sent again after a fault that may pass, with growing pauses.
-        error: What is raised for an address that cannot be used.
+        error: Class of the error for an address that cannot be used.
 
     Raises:
         LiftEvalError: If the address is not an address, or holds a password.

@@ -1,4 +1,4 @@
-"""What is kept between runs: adapters, question-answer pairs and answers, so that no document is trained twice.
+"""The store keeps adapters, question-answer pairs and answers between runs, so that no document is trained twice.
 
 A cache in every sense: it may be deleted, shared or damaged at any time, and a run only takes longer for it.
 """

@@ -128,7 +128,7 @@ def read_adapter_entry(data: bytes, key: str) -> tuple[Training, dict[str, Tenso
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
         header, body = metadata[METADATA].encode(), metadata["payload"].encode()
     except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise CorruptEntryError(f"it is no adapter of ours ({type(error).__name__})") from error
+        raise CorruptEntryError(f"it is no adapter that lift_eval wrote ({type(error).__name__})") from error
     return _checked(header, body, key, Training, tensors), tensors
 
 
@@ -178,7 +178,7 @@ def _metadata(data: bytes) -> dict[str, Any]:
         raise CorruptEntryError("its header is too long")
     metadata = _json(data[8 : 8 + size]).get("__metadata__")
     if not isinstance(metadata, dict):
-        raise CorruptEntryError("it is no adapter of ours")
+        raise CorruptEntryError("it is no adapter that lift_eval wrote")
     return metadata
 
 

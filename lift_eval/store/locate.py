@@ -22,7 +22,7 @@ def open_store(where: Store | str | Path | bool | None = None) -> Store | None:
             it); None for the folder in the environment variable LIFT_EVAL_STORE, else for the default one.
 
     Returns:
-        The store. None where there shall be none, or where the default one cannot be made.
+        The store. None means that nothing is kept, or that the default store cannot be made.
 
     Raises:
         StoreError: If something else is named, or a folder that cannot be made.

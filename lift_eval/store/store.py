@@ -38,7 +38,7 @@ SUFFIXES = {Training.kind: ".safetensors", Pairs.kind: ".jsonl", Answers.kind: "
 QUARANTINE = "quarantine"
 MAX_ADAPTER_BYTES = 64 * 1024**3
 ABANDONED_SECONDS = 24 * 3600
-"""Age from which a temporary file is what a killed process left."""
+"""Age in seconds from which a temporary file counts as left by a killed process."""
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -68,7 +68,7 @@ class Fault:
 
     Attributes:
         entry: The entry.
-        reason: What is wrong with it.
+        reason: The fault.
     """
 
     entry: Entry

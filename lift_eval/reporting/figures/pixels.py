@@ -17,7 +17,7 @@ FONT = "Source Sans Pro"
 
 def png(picture: str) -> bytes:
     """A PNG of an SVG."""
-    # Nothing of ours reaches beyond its panel, and clipping takes resvg as long as all the rest.
+    # No figure here reaches beyond its panel, and clipping takes resvg as long as all the rest.
     pixels: bytes = resvg_py.svg_to_bytes(
         svg_string=re.sub(r' clip-path="[^"]*"', "", picture),
         zoom=ZOOM,
