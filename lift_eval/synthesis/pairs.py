@@ -173,13 +173,13 @@ class _Check:
 
 def _stands_in(evidence: str, passage: str) -> bool:
     """Whether evidence is verbatim, white space and quotation marks around it aside."""
-    for words in (_spaced(evidence), _spaced(evidence.strip().strip("\"'“”‘’"))):
-        if words and words in _spaced(passage):
+    for words in (_collapse_spaces(evidence), _collapse_spaces(evidence.strip().strip("\"'“”‘’"))):
+        if words and words in _collapse_spaces(passage):
             return True
     return False
 
 
-def _spaced(text: str) -> str:
+def _collapse_spaces(text: str) -> str:
     return " ".join(text.split())
 
 

@@ -199,7 +199,7 @@ def test_decoding_as_the_checkpoint_says():
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_unlifted_is_the_base_model(adapter):
+def test_base_model_answers_without_the_adapter(adapter):
     """Gated Memory changes the output from the start, and PiSSA moves weights: neither may show."""
     tool = lifter(adapter)
     answers(tool, LAMP)
