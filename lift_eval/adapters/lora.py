@@ -13,6 +13,7 @@ from lift_eval.settings import PositiveInt
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+    from torch import nn
     from transformers import PreTrainedModel
 
 INITS = ("gaussian", "mica", "olora", "orthogonal", "pissa")
@@ -117,19 +118,29 @@ def _named(target: str, layers: set[str]) -> bool:
 def _untrainable(model: PreTrainedModel) -> list[str]:
     """Full names of the linear layers that ``all-linear`` must leave out.
 
-    A state-space mixer, told by its convolution, uses the weights of its output projection past the layer, and a
-    router's class returns more than a linear layer does.
+    A state-space mixer, told by its convolution, uses the weights of its output projection past the layer. Classes
+    of an architecture's own, such as routers, may take or return something else than a linear layer does.
     """
     from torch import nn
 
-    names = [
-        f"{name}.out_proj"
-        for name, module in model.named_modules()
-        if hasattr(module, "conv1d") and isinstance(getattr(module, "out_proj", None), nn.Linear)
-    ]
-    routers = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and type(module).__name__.endswith("Router")
-    ]
-    return names + routers
+    names = []
+    for name, module in model.named_modules():
+        if hasattr(module, "conv1d") and isinstance(getattr(module, "out_proj", None), nn.Linear):
+            names.append(f"{name}.out_proj")
+        if isinstance(module, nn.Linear) and not _maps_vectors(module):
+            names.append(name)
+    return names
+
+
+def _maps_vectors(layer: nn.Linear) -> bool:
+    """Whether a layer makes one vector of one vector; tried out where its class belongs to an architecture."""
+    import torch
+
+    if not type(layer).__module__.startswith("transformers.models."):
+        return True
+    try:
+        with torch.no_grad():
+            made = layer(layer.weight.new_zeros(1, layer.in_features))
+    except Exception:  # it was made for something else
+        return False
+    return isinstance(made, torch.Tensor) and made.shape == (1, layer.out_features)

@@ -363,5 +363,5 @@ def first_line(error: Exception) -> str:
     """What an error says in one line; errors of Python itself say little without their names."""
     first, *more = str(error).strip().splitlines() or [""]
     line = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
-    plain = isinstance(error, (OSError, ValueError, ImportError, SafetensorError)) and line
-    return line if plain else f"{type(error).__name__}: {line}"
+    plain = isinstance(error, (OSError, ValueError, ImportError, SafetensorError))
+    return line if plain and line else f"{type(error).__name__}{': ' if line else ''}{line}"

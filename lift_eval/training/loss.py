@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lift_eval.models.loading import autocast, base_of
 from lift_eval.training.batching import MicroBatch, prefix_row
@@ -154,7 +155,7 @@ def _body(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
     if not type(base).__module__.startswith("transformers.models."):
         return None
     body = base.get_decoder()  # type: ignore[operator]  # of PreTrainedModel
-    return None if body is base else body
+    return body if isinstance(body, PreTrainedModel) and body is not base else None
 
 
 @contextmanager

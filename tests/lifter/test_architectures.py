@@ -45,6 +45,8 @@ LAYERS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_hidden_layers": 2, "head_dim": 8, **EXPERTS},
     "phimoe": {"num_hidden_layers": 2, **EXPERTS},
     "llama4_text": {"num_hidden_layers": 2, "intermediate_size_mlp": 64, "head_dim": 8, **EXPERTS},
+    # A body that is not called by its usual name.
+    "modernbert-decoder": {"num_hidden_layers": 3, "global_attn_every_n_layers": 3},
     # Layers of several widths.
     "gemma4_text": {
         "num_hidden_layers": 2, "head_dim": 8, "layer_types": ["sliding_attention", "full_attention"],
