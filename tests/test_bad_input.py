@@ -225,7 +225,7 @@ def test_a_limit_of_no_rows(evaluate, limit):
     assert (status, "--limit must be more than 0" in line) == (2, True), line
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:3", "mps", "warp"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "mps", "meta", "hpu", "warp"])
 def test_a_device_that_is_not_there(evaluate, device, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)

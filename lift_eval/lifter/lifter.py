@@ -108,8 +108,10 @@ class Lifter(AdaptedModel):
             The session.
 
         Raises:
-            DocumentError: If another document is lifted already.
+            DocumentError: If another document is lifted already, or if this is none, but its text alone.
         """
+        if not isinstance(document, Document):
+            raise DocumentError(f"a Document must be lifted, got {document!r:.60}; write Document(text)")
         with self._hold(LiftedDocument(self, document, record)) as session:
             try:
                 yield session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 
@@ -213,10 +213,11 @@ class LiftedDocument:
             DocumentError: If a question is no text or leaves no room in the model's window, if one text stands for the
                 list of questions, or if the document is not lifted any more.
         """
-        if isinstance(questions, str):
+        if isinstance(questions, str) or not isinstance(questions, Iterable):
             raise DocumentError(
-                f"questions must be a list, got the text {questions!r}; for one question write answer([question])"
+                f"questions must be a list of texts, got {questions!r}; for one question write answer([question])"
             )
+        questions = list(questions)
         for number, question in enumerate(questions):
             check_text(question, f"question {number}")
         recipe = self._adapted.recipe

@@ -22,6 +22,12 @@ from lift_eval.models.settings import PrecisionSettings
 
 logger = logging.getLogger(__name__)
 
+CURES = {
+    "trust_remote_code": "set trust_remote_code=True if you trust that code",
+    "no file named model.safetensors": "weights must be in *.safetensors; convert the checkpoint, or use another",
+}
+"""What transformers says of a checkpoint in part, and what to do about it."""
+
 BUNDLED = Path(__file__).parents[1] / "tiny" / "checkpoint"
 """The model that comes with the package."""
 
@@ -50,13 +56,23 @@ def resolve_device(device: str | None) -> torch.device:
         "cpu": True,
         "cuda": torch.cuda.is_available() and (resolved.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
+        "meta": False,
     }
-    if not there.get(resolved.type, True):
+    if not (there[resolved.type] if resolved.type in there else _answers(resolved)):
         raise CheckpointError(
             f"device='{device}' is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
             "use device=cpu, or install a torch build for your GPU"
         )
     return resolved
+
+
+def _answers(device: torch.device) -> bool:
+    """Whether torch can make a tensor on a device of a kind that has no test of its own."""
+    try:
+        torch.empty(1, device=device)
+    except Exception:
+        return False
+    return True
 
 
 def resolve_dtype(settings: PrecisionSettings, device: torch.device) -> torch.dtype:
@@ -128,8 +144,7 @@ def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
         logger.debug("%s", what, exc_info=True)
         if isinstance(error, SafetensorError):
             way_out = "a file of weights is cut off or damaged: download it again"
-        elif "trust_remote_code" in str(error):
-            way_out = "set trust_remote_code=True if you trust that code"
+        way_out = next((cure for part, cure in CURES.items() if part in str(error)), way_out)
         raise CheckpointError(f"{what}: {first_line(error)}; {way_out}") from error
 
 
@@ -173,7 +188,7 @@ def load_model(
     quantized = quantization_config(precision, dtype) if quantize else None
     with checkpoint_errors(
         f"pretrained='{name}' cannot be loaded",
-        "it needs weights in *.safetensors and a config.json that fits them; 'lift-eval doctor' shows what is missing",
+        "check the checkpoint and the arguments; 'lift-eval doctor' shows what is missing",
     ):
         model, report = AutoModelForCausalLM.from_pretrained(
             name,

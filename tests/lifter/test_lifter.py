@@ -231,12 +231,24 @@ def test_a_model_holds_one_document_at_a_time():
         assert lamp.answer(QUESTIONS) == alone
 
 
-def test_one_text_is_no_list_of_questions():
+@pytest.mark.parametrize("questions", ["Who?", None, 5])
+def test_what_is_no_list_of_questions_is_refused(questions):
     with (
         lifter("none").lift(LAMP) as lamp,
         pytest.raises(DocumentError, match=r"write answer\(\[question\]\)"),
     ):
-        lamp.answer("Who?")
+        lamp.answer(questions)
+
+
+def test_questions_may_come_one_after_the_other():
+    with lifter("none").lift(LAMP) as lamp:
+        assert lamp.answer(iter(QUESTIONS)) == lamp.answer(QUESTIONS)
+
+
+@pytest.mark.parametrize("document", ["The lamp was lit by Ann at nine.", None])
+def test_a_text_alone_is_no_document(document):
+    with pytest.raises(DocumentError, match=r"a Document must be lifted, got .*; write Document\(text\)"):
+        lifter().lift(document).__enter__()
 
 
 def test_the_document_may_be_left_out_of_the_prompt():

@@ -56,7 +56,7 @@ def weights_of_torch(folder: Path) -> None:
         (cut("model.safetensors", 0), "cut off or damaged: download it again"),
         (write("model.safetensors", b"not weights at all"), "cut off or damaged: download it again"),
         (cut_shard, "cut off or damaged: download it again"),
-        (weights_of_torch, "it needs weights in *.safetensors"),
+        (weights_of_torch, "weights must be in *.safetensors; convert the checkpoint"),
         (set_config(hidden_size=64), "but lm_head.weight is (264, 32) and not (264, 64)"),
         (set_config(num_hidden_layers=3), "9 are missing (such as model.layers.2.input_layernorm.weight)"),
         (set_config(num_attention_heads=5), "not a multiple of the number of attention heads (5)"),
