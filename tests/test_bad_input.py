@@ -16,17 +16,20 @@ from typing import Any
 import lm_eval.tasks
 import lm_eval.utils
 import pytest
+import torch
 from lm_eval.__main__ import cli_evaluate
 from transformers import (
     BertConfig,
     BertForMaskedLM,
     LlamaForSequenceClassification,
+    RwkvConfig,
+    RwkvForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
 
 from lift_eval import _autoload
-from tests.tiny_models import save_checkpoint, tiny_config, tiny_tokenizer
+from tests.tiny_models import save_checkpoint, tiny_config, tiny_model, tiny_tokenizer
 
 ROW = {
     "doc_id": "d1", "id": "q1", "title": "Lamp", "context": "The lamp was lit by Ann at nine. " * 6,
@@ -150,9 +153,31 @@ def _classifier(folder: Path) -> None:
     LlamaForSequenceClassification(tiny_config("llama")).save_pretrained(folder)
 
 
+def _cut_off(folder: Path) -> None:
+    weights = save_checkpoint(folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+
+def _damaged(folder: Path) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.lm_head.weight[5, 5] = float("nan")
+    model.save_pretrained(folder)
+
+
+def _recurrent(folder: Path) -> None:
+    RwkvForCausalLM(RwkvConfig(vocab_size=264, hidden_size=16, num_hidden_layers=2)).save_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     ("save", "told"),
     [
+        (_cut_off, "a file of weights is cut off or damaged: download it again"),
+        (
+            _damaged,
+            "every weight of LlamaForCausalLM must be finite, but lm_head.weight holds NaN or infinity",
+        ),
+        (_recurrent, "the model must take an attention mask, or padding would change its answers"),
         (_bert, "must be a causal language model, its config.json says 'bert' (BertForMaskedLM)"),
         (_t5, "must be a causal language model, its config.json says 't5'"),
         (
@@ -161,9 +186,9 @@ def _classifier(folder: Path) -> None:
         ),
         (lambda _: None, "has no readable config.json"),
     ],
-    ids=["encoder", "encoder and decoder", "classifier", "no checkpoint"],
+    ids=["cut off", "NaN", "recurrent", "encoder", "encoder and decoder", "classifier", "no checkpoint"],
 )
-def test_a_checkpoint_that_is_no_causal_language_model(evaluate, tmp_path, save, told):
+def test_a_checkpoint_that_cannot_be_used(evaluate, tmp_path, save, told):
     save(tmp_path / "other")
     (tmp_path / "other").mkdir(exist_ok=True)
     tiny_tokenizer().save_pretrained(tmp_path / "other")
