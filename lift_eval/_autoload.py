@@ -145,16 +145,26 @@ def _prepare_command_line(harness: ModuleType) -> None:
     command_line = harness.HarnessCLI
     if hasattr(command_line, "_ends_as_lift_eval"):
         return
-    original = command_line.execute
+    parse, original = command_line.parse_args, command_line.execute
+
+    @functools.wraps(parse)
+    def parse_args(self: object) -> Namespace:
+        from lift_eval.harness.exit_status import set_exit_status
+
+        with set_exit_status(foreign=MODEL_NAME in re.split(r"[\s=]", " ".join(sys.argv))):
+            arguments: Namespace = parse(self)
+            return arguments
 
     @functools.wraps(original)
     def execute(self: object, args: Namespace) -> None:
         from lift_eval.harness.exit_status import set_exit_status
 
-        with set_exit_status(), _tasks_of(args):
+        given = vars(args)
+        model = given.get("model") or (MODEL_NAME if given.get("config") else None)
+        with set_exit_status(foreign=model == MODEL_NAME), _tasks_of(args):
             original(self, args)
 
-    command_line.execute = execute
+    command_line.parse_args, command_line.execute = parse_args, execute
     command_line._ends_as_lift_eval = True
 
 

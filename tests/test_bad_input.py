@@ -130,6 +130,14 @@ def test_a_wrong_argument_is_told_in_one_line(evaluate, arguments, told):
         (["--gen_kwargs", "do_sample=true,temperature=0"], "'do_sample: true' needs a 'temperature' above 0"),
         (["--apply_chat_template"], "--apply_chat_template needs a chat template, and the tokenizer of"),
         (["--cache_requests"], "--cache_requests knows prompts by the name of their task"),
+        (["--limit", "-3"], "--limit must be more than 0, got -3"),
+        (["--tasks", "nosuch"], "Tasks not found: nosuch"),
+        (["--log_samples"], "Specify --output_path"),
+        (["--samples", "nofile.json"], "--samples must be a JSON object of task names and rows"),
+        (["--samples", '{"loogle_shortqa": [99]}'], "Elements of --samples should be in the interval"),
+        (["--metadata", "{bad"], "Invalid JSON: {bad"),
+        (["--config", "/no/such.yaml"], "Config file not found: /no/such.yaml"),
+        (["--output_path", f"{__file__}/x"], "cannot be written to (Not a directory); name another folder"),
     ],
     ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
 )
@@ -224,9 +232,19 @@ def test_a_data_folder_without_the_file_says_what_it_holds(evaluate, tmp_path):
     assert "it holds other.jsonl" in line
 
 
-def test_a_document_of_one_token(evaluate, tmp_path):
-    """Of a task of the user's own: LooGLE's documents have a title."""
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"context": "x", "title": "", "question": "Why?"}) + "\n")
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (json.dumps({"context": "x", "title": "", "question": "Why?"}) + "\n",
+         "task 'mine', row 0: document 'x' has less than two tokens"),
+        ("", "the data of task 'mine' cannot be read ("),
+        ('{"context": \n', "the data of task 'mine' cannot be read ("),
+    ],
+    ids=["one token", "empty", "not JSON"],
+)  # fmt: skip
+def test_rows_of_a_task_of_the_user_s_own(evaluate, tmp_path, rows, told):
+    """LooGLE's documents have a title, and its files a reader of ours."""
+    (tmp_path / "rows.jsonl").write_text(rows)
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "mine.yaml").write_text(
         json.dumps(
@@ -240,8 +258,7 @@ def test_a_document_of_one_token(evaluate, tmp_path):
         )
     )  # fmt: skip
     status, line = evaluate("--device", "cpu", "--tasks", "mine", "--include_path", str(tmp_path / "tasks"))
-    assert status == 2
-    assert "task 'mine', row 0: document 'x' has less than two tokens" in line
+    assert (status, told in line) == (2, True), line
 
 
 @pytest.mark.parametrize("limit", ["0", "0.0"])
@@ -256,6 +273,14 @@ def test_a_device_that_is_not_there(evaluate, device, monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     status, line = evaluate("--device", device)
     assert (status, f"device='{device}' is " in line) == (2, True), line
+
+
+@pytest.mark.parametrize("options", [["--tasks", "nosuch"], ["--tasks", "x", "--metadata", "{bad"]])
+def test_errors_of_lm_eval_with_another_model_are_left_alone(monkeypatch, options):
+    _autoload.register()
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--model", "dummy", *options])
+    with pytest.raises(ValueError, match=r"Tasks not found|Invalid JSON"):
+        cli_evaluate()
 
 
 def test_several_mistakes_are_told_together(evaluate):

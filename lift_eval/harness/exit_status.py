@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from lift_eval.errors import Interrupted, LiftEvalError
+from lift_eval.harness.foreign_faults import describe_fault
 
 USER_FAULT = 2
 """A fault that the user can fix; nothing was finished."""
@@ -30,12 +31,15 @@ def note_given_up(documents: Sequence[str]) -> None:
 
 
 @contextmanager
-def set_exit_status() -> Iterator[None]:
+def set_exit_status(*, foreign: bool = True) -> Iterator[None]:
     """Run a command inside: an error that a user can fix becomes one line, every other one keeps its traceback.
 
+    Args:
+        foreign: Whether errors of lm-eval itself count too; not where it runs a model of its own.
+
     Raises:
-        SystemExit: With `USER_FAULT` for errors of this package, with `GIVEN_UP` after a run that gave documents up,
-            with 128 and the signal's number after a signal.
+        SystemExit: With `USER_FAULT` for errors that a user can fix, with `GIVEN_UP` after a run that gave documents
+            up, with 128 and the signal's number after a signal.
     """
     noted: list[str] = []
     before = _given_up.set(noted)
@@ -47,14 +51,11 @@ def set_exit_status() -> Iterator[None]:
         _exit(f"lift_eval: {interrupt}", interrupt.status)
     except KeyboardInterrupt:  # while the model or the data are loaded
         _exit("lift_eval: interrupted; run the same command again", 128 + signal.SIGINT)
-    except ValueError as error:
-        if "did not find any docs" not in str(error):
+    except Exception as error:
+        fault = describe_fault(error) if foreign else None
+        if fault is None:
             raise
-        _exit(
-            "lift_eval: error: a task has no row to ask about: its data must have rows, and --limit must be more "
-            "than 0",
-            USER_FAULT,
-        )
+        _exit(f"lift_eval: error: {fault}", USER_FAULT)
     finally:
         _given_up.reset(before)
     if noted:

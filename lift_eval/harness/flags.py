@@ -7,10 +7,12 @@ lm-eval hands its model class the model arguments, the batch size and the device
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
@@ -37,6 +39,12 @@ class Flags:
         chat_template: Of ``--apply_chat_template``: whether questions pass through it, or a template's name.
         gen_kwargs: Settings of ``--gen_kwargs``.
         cache_requests: Whether ``--cache_requests`` is set.
+        check_integrity: Whether ``--check_integrity`` is set.
+        limit: Of ``--limit``; None means all questions.
+        samples: Of ``--samples``; None means all questions.
+        num_fewshot: Of ``--num_fewshot``; None means as the tasks say.
+        verbosity: Of ``--verbosity``; None means lm-eval's own.
+        output_path: Where lm-eval writes its results; None means nowhere.
     """
 
     seeds: tuple[int | None, ...] = ()
@@ -44,6 +52,12 @@ class Flags:
     chat_template: bool | str = False
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     cache_requests: bool = False
+    check_integrity: bool = False
+    limit: float | None = None
+    samples: Any = None
+    num_fewshot: int | None = None
+    verbosity: str | None = None
+    output_path: str | None = None
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Flags:
@@ -53,9 +67,12 @@ class Flags:
         return cls(
             seeds=tuple(arguments.get(name) for name in seeds),
             system_instruction=arguments.get("system_instruction") or None,
-            chat_template=arguments.get("apply_chat_template") or False,
+            chat_template=_truth(arguments.get("apply_chat_template") or False),
             gen_kwargs=simple_parse_args_string(generation) if isinstance(generation, str) else generation,
             cache_requests=bool(arguments.get("cache_requests")),
+            check_integrity=bool(arguments.get("check_integrity")),
+            output_path=getattr(arguments.get("evaluation_tracker"), "output_path", None),
+            **{name: arguments.get(name) for name in ("limit", "samples", "num_fewshot", "verbosity")},
         )
 
     @property
@@ -96,11 +113,9 @@ class Flags:
             RecipeError: With all faults.
         """
         faults = [
-            f"--seed must be from 0 to {LARGEST_SEED}, got {seed}"
-            for seed in dict.fromkeys(self.seeds)
-            if seed is not None and not 0 <= seed <= LARGEST_SEED
+            *self._faults_of_numbers(),
+            *(f"--gen_kwargs: {fault}" for fault in faults_of(self.gen_kwargs)),
         ]
-        faults += [f"--gen_kwargs: {fault}" for fault in faults_of(self.gen_kwargs)]
         if isinstance(self.chat_template, str):
             faults.append(
                 f"--apply_chat_template takes no name, got '{self.chat_template}'; name a template with "
@@ -111,8 +126,51 @@ class Flags:
                 "--cache_requests knows prompts by the name of their task, whatever its data and its prompt are; leave "
                 "it out"
             )
+        if self.check_integrity:
+            faults.append("--check_integrity runs tests that lm-eval's package does not hold; leave it out")
+        if not isinstance(self.samples, (Mapping, type(None))):
+            faults.append(
+                f"--samples must be a JSON object of task names and rows, or a file with one, got {self.samples!r}"
+            )
+        if self.verbosity is not None and not isinstance(logging.getLevelName(self.verbosity), int):
+            faults.append(
+                f"--verbosity must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got '{self.verbosity}'"
+            )
+        if (refusal := self._refusal_of_output()) is not None:
+            faults.append(
+                f"--output_path '{self.output_path}' cannot be written to ({refusal}); name another folder"
+            )
         if faults:
             raise RecipeError(FLAGS, faults)
+
+    def _faults_of_numbers(self) -> Iterator[str]:
+        for seed in dict.fromkeys(self.seeds):
+            if seed is not None and not 0 <= seed <= LARGEST_SEED:
+                yield f"--seed must be from 0 to {LARGEST_SEED}, got {seed}"
+        if self.limit is not None and not self.limit > 0:
+            yield f"--limit must be more than 0, got {self.limit:g}"
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            yield f"--num_fewshot must be 0 or more, got {self.num_fewshot}"
+
+    def _refusal_of_output(self) -> str | None:
+        """Why results cannot be written: lm-eval would find out at the end of the run, and go on."""
+        if not self.output_path:
+            return None
+        path = Path(self.output_path)
+        try:
+            with tempfile.TemporaryFile(dir=_made(path.parent if path.suffix == ".json" else path)):
+                return None
+        except OSError as error:
+            return error.strerror or type(error).__name__
+
+
+def _truth(word: bool | str) -> bool | str:
+    return True if isinstance(word, str) and word.lower() == "true" else word
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 NONE_SET = Flags()

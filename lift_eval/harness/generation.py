@@ -24,6 +24,9 @@ INSTEAD = {
 }
 """Settings of other model classes, and what to use instead."""
 
+OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
+"""Settings that mean nothing where the most probable token is taken."""
+
 TRUNCATE, HALVES = "truncate", "halves"
 """The setting by which a task asks for another cut of its prompts than the recipe's, and its one value."""
 
@@ -117,5 +120,6 @@ def _read(settings: str, most_tokens: int, task: str) -> Decoding:
     longest = options.pop("max_gen_toks")
     options.pop(TRUNCATE, None)  # of the prompt
     if not options["do_sample"]:
-        options.pop("temperature", None)
+        for name in OF_SAMPLING:
+            options.pop(name, None)
     return Decoding(longest, stop, options)

@@ -53,6 +53,10 @@ def test_the_system_message_of_the_questions_is_that_of_the_pairs_too():
         ({"gen_kwargs": {"stop": ["a"]}}, "--gen_kwargs: 'stop' cannot be set: use until"),
         ({"gen_kwargs": "max_gen_toks=0"}, "--gen_kwargs: 'max_gen_toks' must be greater than or equal to 1, got 0"),
         ({"apply_chat_template": "rag"}, "--apply_chat_template takes no name, got 'rag'"),
+        ({"check_integrity": True}, "--check_integrity runs tests that lm-eval's package does not hold"),
+        ({"num_fewshot": -1}, "--num_fewshot must be 0 or more, got -1"),
+        ({"limit": -0.5}, "--limit must be more than 0, got -0.5"),
+        ({"verbosity": "LOUD"}, "--verbosity must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
         ({"cache_requests": True}, "--cache_requests knows prompts by the name of their task"),
     ],
 )  # fmt: skip
@@ -74,6 +78,11 @@ def test_flags_are_noted_while_lm_eval_runs_and_not_for_other_models(monkeypatch
             lm_eval.evaluator.simple_evaluate(model=model, tasks=[], gen_kwargs={"top_k": 3})
     assert seen == [{"top_k": 3}, {}]
     assert noted_flags() == Flags()
+
+
+@pytest.mark.parametrize("given", ["true", "True", True])
+def test_a_chat_template_may_be_asked_for_by_the_word_true(given):
+    assert Flags.of({"apply_chat_template": given}).chat_template is True
 
 
 def test_a_chat_template_that_is_not_there_is_told_before_the_weights_are_loaded(monkeypatch):

@@ -17,6 +17,7 @@ from lift_eval.harness.generation import read_decoding
         ({"until": ["a", "", None], "max_new_tokens": 3}, Decoding(3, ("a",), {"do_sample": False})),
         ({"until": None, "temperature": None}, Decoding(256, (), {"do_sample": False})),
         ({"do_sample": False, "temperature": 1.0}, Decoding(256, (), {"do_sample": False})),
+        ({"do_sample": False, "top_p": 0.9, "top_k": 5}, Decoding(256, (), {"do_sample": False})),
         ({"temperature": 0.5}, Decoding(256, (), {"temperature": 0.5, "do_sample": True})),
         (
             {"do_sample": True, "temperature": 0.2, "top_p": 0.95, "num_beams": 2},
