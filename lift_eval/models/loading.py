@@ -92,7 +92,11 @@ def quantization_config(settings: PrecisionSettings, dtype: torch.dtype) -> Bits
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    return BitsAndBytesConfig(load_in_8bit=True) if settings.quantization == "int8" else None
+    if settings.quantization == "int8":
+        # It says at every product of every layer that it casts its input to float16, as LLM.int8 does.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
 
 
 def keep_quantized_weights(model: nn.Module) -> None:

@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, XLNetConf
 
 from lift_eval.errors import CheckpointError
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.models.loading import context_window
+from lift_eval.models.loading import context_window, load_model
+from lift_eval.models.settings import PrecisionSettings
 from tests.tiny_models import save_checkpoint, tiny_tokenizer
 
 Break = Callable[[Path], None]
@@ -104,3 +105,12 @@ def test_a_tokenizer_of_its_own_is_blamed_by_its_own_name(tmp_path: Path) -> Non
 )
 def test_the_window_is_the_models_or_else_the_tokenizers(config: Any, window: int) -> None:
     assert context_window(config, tiny_tokenizer()) == window
+
+
+def test_an_8_bit_model_does_not_log_each_of_its_products(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    precision = PrecisionSettings(quantization="int8", dtype="float32")
+    model = load_model(str(save_checkpoint(tmp_path)), precision, device=torch.device("cpu"))
+    model(torch.tensor([[1, 2, 3]]))
+    assert "inputs will be cast" not in caplog.text
