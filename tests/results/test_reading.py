@@ -30,6 +30,16 @@ def test_reads_a_run(tmp_path: Path) -> None:
     assert samples[0].document != samples[3].document
 
 
+def test_a_row_without_a_score_of_its_own_is_not_counted(tmp_path: Path) -> None:
+    """Our tasks write null for the scores of other types of question."""
+    path = write_run(tmp_path, {"task": [0, 1]}, rows(1, 2))
+    samples = path.with_name(path.name.replace("results", "samples_task") + "l")
+    first, second = samples.read_text().splitlines()
+    samples.write_text(first.replace('"exact_match": 0', '"exact_match": null') + "\n" + second + "\n")
+    scores = [sample.scores for sample in read_run(path).tasks["task"].samples["none"]]
+    assert scores == [{}, {"exact_match": (1, 1)}]
+
+
 def test_reads_what_the_run_recorded_of_its_documents(tmp_path: Path) -> None:
     lost = document_record("doc0", failure="OutOfMemoryError", lost_questions=3)
     (run, other) = (
