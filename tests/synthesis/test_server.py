@@ -83,8 +83,14 @@ def test_thinking_that_a_server_leaves_in_a_reply_is_no_part_of_it(monkeypatch: 
 
 
 def test_no_more_requests_at_once_than_the_recipe_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    with chat_server(lambda *_: Reply("x", delay=0.02)) as server:
-        generate(server.url, ["a"] * 20, monkeypatch, batch=3)
+    together = threading.Barrier(3, timeout=30)
+
+    def reply(*_: object) -> str:
+        together.wait()  # for two others that are under way
+        return "x"
+
+    with chat_server(reply) as server:
+        generate(server.url, ["a"] * 21, monkeypatch, batch=3)
     assert server.at_once == 3
 
 

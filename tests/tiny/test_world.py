@@ -116,7 +116,7 @@ def test_the_answer_of_a_long_question_follows_from_its_two_sentences(test_docum
             types.add(pair["type"])
             one, two = (re.findall(r"\w+", sentence) for sentence in pair["S"])
             if pair["type"] == "computation":
-                addends = [next(word for word in words if word in w.FULL_SIZES) for words in (one, two)]
+                addends = [next(word for word in words if word in w.COUNTS) for words in (one, two)]
                 assert pair["A"] == w.NUMBERS[sum(w.NUMBERS.index(word) for word in addends)]
             elif pair["type"] == "multiple_information_retrieval":
                 first, last = pair["A"].split(" and ")
