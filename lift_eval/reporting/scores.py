@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,13 @@ SCORES_COLUMNS = (
     "document",
     "type",
     "depth",
+    "pieces",
     "length",
     "numerator",
     "denominator",
 )
+BIN_RESAMPLES = 2_000
+"""For the interval of a part of the questions; figures and tables have many of those."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +189,43 @@ def _frame(source: Source, column: Column) -> pd.DataFrame:
             "document": [sample.document for sample in samples],
             "type": [sample.type for sample in samples],
             "depth": np.array([sample.depth for sample in samples], dtype=float),
+            "pieces": [len(sample.evidence) for sample in samples],
             "length": np.array([sample.length for sample in samples], dtype=float),
             "numerator": scores[:, 0],
             "denominator": scores[:, 1],
         },
         index=pd.Index([f"{source.task.name} {sample.key}" for sample in samples], name="index"),
     )
+
+
+@dataclass(frozen=True)
+class BinnedScore:
+    """The score of some of a cell's questions, scaled as shown, with its 95 % interval (NaN for one document)."""
+
+    value: float
+    low: float
+    high: float
+    questions: int
+
+
+def binned_scores(frame: pd.DataFrame, bins: np.ndarray[Any, Any], scale: float) -> dict[int, BinnedScore]:
+    """Score the questions of each bin that has any.
+
+    Args:
+        frame: Questions of one row and column, as in `Comparison.scores`.
+        bins: The number of each question's bin, shape (questions,).
+        scale: Factor on the scores.
+    """
+    found = {}
+    codes, _ = pd.factorize(frame.document)
+    tops, bottoms = (frame[name].to_numpy() for name in ("numerator", "denominator"))
+    for place in np.unique(bins):
+        inside = bins == place
+        _, documents = np.unique(codes[inside], return_inverse=True)
+        numerators, denominators = (
+            np.bincount(documents, values[inside])[None, :].astype(np.float64) for values in (tops, bottoms)
+        )
+        value = scale * statistics.mean_of_ratios(numerators, denominators)
+        span = statistics.bootstrap_interval(numerators, denominators, resamples=BIN_RESAMPLES)
+        found[int(place)] = BinnedScore(value, scale * span.low, scale * span.high, int(inside.sum()))
+    return found

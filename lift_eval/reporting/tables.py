@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from lift_eval.reporting.comparison import FEW_DOCUMENTS, Cell, Comparison
 from lift_eval.reporting.experiment import Column
+from lift_eval.reporting.places import places_table
 from lift_eval.reporting.published import PublishedRow
 from lift_eval.reporting.run_tables import break_even_table, costs_table, pairs_table, runs_table
 from lift_eval.reporting.table import NOTHING, Table, TableCell, number, p_value, signed, span
@@ -20,6 +21,7 @@ def all_tables(comparison: Comparison) -> list[Table]:
         scores_table(comparison),
         published_table(comparison),
         tests_table(comparison),
+        places_table(comparison),
         runs_table(comparison),
         pairs_table(comparison),
         costs_table(comparison),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 from typing import Any
 
@@ -25,10 +26,15 @@ def answer(question: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Answer until there are no more questions."""
-    for line in sys.stdin.buffer:
-        sys.stdout.write(json.dumps(answer(json.loads(line))) + "\n")
-        sys.stdout.flush()
+    """Answer until there are no more questions.
+
+    Nothing but answers may stand in the output, and lets-plot remarks there on lines of one point.
+    """
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as output:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for line in sys.stdin.buffer:
+            output.write(json.dumps(answer(json.loads(line))) + "\n")
+            output.flush()
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from lift_eval.record.record import STAGES
-from lift_eval.reporting import statistics
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.figures.figure import Figure, Look, Marks
+from lift_eval.reporting.places import SEVERAL, THIRDS, place_scores, whole_columns
 from lift_eval.reporting.run_tables import break_evens, peak_memory
+from lift_eval.reporting.scores import BinnedScore, binned_scores
 
 BASELINE_COLOUR = "#7d8590"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -27,8 +27,10 @@ STAGE_LOOKS: dict[str, Look] = {
     "answering": ("#0072b2", CIRCLE),
 }
 STAGE_NAMES = dict(zip(STAGES, STAGE_LOOKS, strict=True))
-RESAMPLES = 2_000
-DEPTH_EDGES = np.linspace(0, 1, 6)
+PLACE_MIDDLES = {**{third: (2 * i + 1) / 6 for i, third in enumerate(THIRDS)}, SEVERAL: 7 / 6}
+"""Where each place is drawn: the document goes from 0 to 1, and behind it stands what needs several places."""
+PLACE_SPREAD = 0.25
+"""What all methods of a place take of the axis together."""
 LENGTH_BINS = 5
 MOST_PANELS = 6
 
@@ -108,27 +110,10 @@ def _scores(comparison: Comparison) -> Shown | None:
 # -------------------------------------------------------------------------------------------- where LIFT should win
 
 
-def _binned(frame: pd.DataFrame, bins: np.ndarray[Any, Any], scale: float) -> dict[int, Point]:
-    """Score ``y`` and interval, ``low`` to ``high``, of the questions in each bin that has any."""
-    points = {}
-    codes, _ = pd.factorize(frame.document)
-    tops, bottoms = (frame[name].to_numpy() for name in ("numerator", "denominator"))
-    for place in np.unique(bins):
-        inside = bins == place
-        _, documents = np.unique(codes[inside], return_inverse=True)
-        numerators, denominators = (
-            np.bincount(documents, values[inside])[None, :].astype(np.float64) for values in (tops, bottoms)
-        )
-        value = scale * statistics.mean_of_ratios(numerators, denominators)
-        span = statistics.bootstrap_interval(numerators, denominators, resamples=RESAMPLES)
-        low, high = (value if math.isnan(end) else scale * end for end in (span.low, span.high))
-        points[int(place)] = {"y": float(value), "low": float(low), "high": float(high)}
-    return points
-
-
-def _whole_columns(comparison: Comparison) -> list[Column]:
-    """The columns over all questions of their tasks; those by type repeat the same questions."""
-    return [column for column in comparison.experiment.columns if column.type is None][:MOST_PANELS]
+def _height(score: BinnedScore) -> Point:
+    """Score ``y`` and its interval, ``low`` to ``high``; without one they are the score itself."""
+    low, high = (score.value if math.isnan(end) else end for end in (score.low, score.high))
+    return {"y": score.value, "low": low, "high": high}
 
 
 def _score_curves(comparison: Comparison, points: list[Point], **more: Any) -> Shown | None:  # noqa: ANN401
@@ -140,22 +125,36 @@ def _score_curves(comparison: Comparison, points: list[Point], **more: Any) -> S
     return _by_field(points), looks, more
 
 
-def _depth(comparison: Comparison) -> Shown | None:
-    scores = comparison.scores[comparison.scores.depth.notna() & comparison.scores.length.isna()]
-    middles = (DEPTH_EDGES[:-1] + DEPTH_EDGES[1:]) / 2
-    points = []
-    for column in _whole_columns(comparison):
-        for row in _measured_rows(comparison):
-            own = scores[(scores.column == column.label) & (scores.row == row)]
-            bins = np.clip(np.digitize(own.depth, DEPTH_EDGES) - 1, 0, len(middles) - 1)
-            points += [
-                {"panel": column.label, "look": row, "x": float(middles[place]), **point}
-                for place, point in _binned(own, bins, column.scale or 1.0).items()
-            ]
-    recorded = comparison.documents[comparison.documents.row == comparison.experiment.baseline]
-    if len(recorded) and (kept := float(recorded.kept.mean())) < 1:
-        return _score_curves(comparison, points, cut={"from": [kept / 2], "to": [1 - kept / 2]})
-    return _score_curves(comparison, points)
+def _places(comparison: Comparison) -> Shown | None:
+    found = place_scores(comparison, whole_columns(comparison)[:MOST_PANELS])
+    rows = list(dict.fromkeys(one.row for one in found))
+    step = PLACE_SPREAD / max(len(rows), 6)
+    points = [
+        {
+            "panel": one.column,
+            "look": one.row,
+            # Beside each other, so that no method hides another.
+            "x": PLACE_MIDDLES[one.place] + (rows.index(one.row) - (len(rows) - 1) / 2) * step,
+            **_height(one.score),
+            "line": f"{one.row}, {one.place if one.place == SEVERAL else 'along the document'}",
+        }
+        for one in found
+    ]
+    shown = {*THIRDS, *(one.place for one in found)}
+    ticks = {place: x for place, x in PLACE_MIDDLES.items() if place in shown}
+    return _score_curves(comparison, points, ticks=ticks, **_cut(comparison))
+
+
+def _cut(comparison: Comparison) -> dict[str, Marks]:
+    """What the baseline's prompts leave out of a document's middle, where they do."""
+    baseline = comparison.experiment.baseline
+    recorded = comparison.documents[comparison.documents.row == baseline]
+    truncated = all(
+        (run.recipe.get("prompt") or {}).get("document") == "truncated" for run in comparison.runs[baseline]
+    )
+    if not truncated or recorded.empty or not (kept := float(recorded.kept.mean())) < 1:
+        return {}
+    return {"cut": {"from": [kept / 2], "to": [1 - kept / 2]}}
 
 
 def _length(comparison: Comparison) -> Shown | None:
@@ -163,7 +162,7 @@ def _length(comparison: Comparison) -> Shown | None:
     scores = comparison.scores[comparison.scores.length.isna()]
     scores = scores.assign(tokens=scores.document.map(lengths)).dropna(subset=["tokens"])
     points = []
-    for column in _whole_columns(comparison):
+    for column in whole_columns(comparison)[:MOST_PANELS]:
         of_column = scores[scores.column == column.label]
         if of_column.tokens.nunique() < LENGTH_BINS:
             continue
@@ -174,8 +173,13 @@ def _length(comparison: Comparison) -> Shown | None:
             tokens = own.tokens.to_numpy(dtype=float)
             bins = np.clip(np.searchsorted(edges, tokens, side="right") - 1, 0, LENGTH_BINS - 1)
             points += [
-                {"panel": column.label, "look": row, "x": float(tokens[bins == place].mean()), **point}
-                for place, point in _binned(own, bins, column.scale or 1.0).items()
+                {
+                    "panel": column.label,
+                    "look": row,
+                    "x": float(tokens[bins == place].mean()),
+                    **_height(score),
+                }
+                for place, score in binned_scores(own, bins, column.scale or 1.0).items()
             ]
     return _score_curves(comparison, points)
 
@@ -339,11 +343,11 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
         "Score of each method by column, with 95 % intervals by bootstrap over documents.",
         _scores,
     ),
-    "depth": (
-        "Where the evidence stands",
-        "Score by the depth of the evidence in the document, 0 is its start. The shaded part is what the prompt leaves "
-        "out on average.",
-        _depth,
+    "places": (
+        "Where the answer stands",
+        "Score by the third of the document that holds the evidence; questions that need several places stand apart. "
+        "The shaded part is what the baseline's prompt leaves out on average.",
+        _places,
     ),
     "length": (
         "How long the document is",

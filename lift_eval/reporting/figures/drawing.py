@@ -206,8 +206,8 @@ def _scores(figure: Figure) -> Plot:
     )
 
 
-def _depth(figure: Figure) -> Plot:
-    plot = _panels(figure)
+def _places(figure: Figure) -> Plot:
+    plot, ticks = _panels(figure), figure.more["ticks"]
     if "cut" in figure.more:
         plot += geom_band(
             aes(xmin="from", xmax="to"),
@@ -220,9 +220,13 @@ def _depth(figure: Figure) -> Plot:
     return (
         plot
         + _intervals(ymin="low", ymax="high")
-        + _curves()
-        + scale_x_continuous(limits=[0, 1], expand=[0, 0])
-        + labs(x="depth of the evidence", y="score")
+        + geom_line(aes(group="line"), size=1)
+        + geom_point(size=3)
+        + scale_x_continuous(
+            breaks=list(ticks.values()), labels=list(ticks), limits=[0, len(ticks) / 3], expand=[0, 0]
+        )
+        + theme(panel_grid_major_x=element_blank())
+        + labs(x="where the answer stands in the document", y="score")
     )
 
 
@@ -319,7 +323,7 @@ def _gates(figure: Figure) -> Plot:
 
 _DRAWN: dict[str, Callable[[Figure], Plot]] = {
     "scores": _scores,
-    "depth": _depth,
+    "places": _places,
     "length": _length,
     "needle": _needle,
     "losses": _losses,

@@ -44,8 +44,9 @@ def test_every_figure_is_drawn_where_there_is_data(drawings: dict[str, str]) -> 
 
 def test_figures_say_what_they_show(drawings: dict[str, str]) -> None:
     assert {"ShortQA", "LongQA", "Computation", "Needle", "ICL", "LIFT"} <= texts(drawings["scores"])
-    assert {"ShortQA", "LongQA", "depth of the evidence"} <= texts(drawings["depth"])
-    assert "Computation" not in texts(drawings["depth"]), "questions of one type are among those of LongQA"
+    assert {"ShortQA", "LongQA", "beginning", "middle", "end"} <= texts(drawings["places"])
+    assert "several places" not in texts(drawings["places"]), "every question has its evidence in one place"
+    assert "Computation" not in texts(drawings["places"]), "questions of one type are among those of LongQA"
     assert {"ShortQA", "tokens of the document"} <= texts(drawings["length"])
     assert {"1k", "4k", "16k", "0 %", "50 %", "100 %", "ICL", "LIFT"} <= texts(drawings["needle"])
     assert "Gated Memory, closed book" in texts(drawings["gates"])

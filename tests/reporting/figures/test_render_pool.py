@@ -32,6 +32,14 @@ def test_figures_come_back_in_their_order_and_as_they_would_be_here() -> None:
     assert len(set(pictures)) == 3
 
 
+def test_what_the_library_remarks_is_no_answer() -> None:
+    # Of a line of one point lets-plot says on its output that nothing is drawn.
+    alone = {"panel": ["A"], "look": ["LIFT"], "x": [1000], "y": [1], "low": [0], "high": [2]}
+    with RenderPool(1) as pool:
+        (drawing,) = pool.draw([Figure("length", "Length", "", alone, {"LIFT": ("#0072b2", 21)})])
+        assert drawing.svg.startswith(b"<svg")
+
+
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, ResultsError])
 def test_they_end_with_the_report_however_it_ends(error: type[BaseException] | None) -> None:
     pool = RenderPool(2)

@@ -1,0 +1,98 @@
+"""Scores by where in the document the answer stands: in its beginning, middle or end, or in several places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.experiment import Column
+from lift_eval.reporting.scores import BinnedScore, binned_scores
+from lift_eval.reporting.table import NOTHING, Table, TableCell, number, span
+
+THIRDS = ("beginning", "middle", "end")
+SEVERAL = "several places"
+PLACES = (*THIRDS, SEVERAL)
+
+
+@dataclass(frozen=True)
+class PlaceScore:
+    """The score of a method on the questions whose evidence stands in one place.
+
+    Attributes:
+        row: The method.
+        column: Label of the score.
+        place: One of `PLACES`.
+        score: The score with its interval, and the number of questions.
+    """
+
+    row: str
+    column: str
+    place: str
+    score: BinnedScore
+
+
+def whole_columns(comparison: Comparison) -> list[Column]:
+    """The columns over all questions of their tasks; those by type repeat the same questions."""
+    return [column for column in comparison.experiment.columns if column.type is None]
+
+
+def place_scores(comparison: Comparison, columns: Sequence[Column]) -> list[PlaceScore]:
+    """Score each method on the questions of each place.
+
+    A question whose evidence is one piece belongs to the third of the document in which the piece begins. A question
+    whose evidence is several pieces belongs to `SEVERAL`. Left out are questions without known evidence, needles in
+    haystacks, which have a figure of their own, and columns where every question needs several pieces.
+
+    Returns:
+        Column by column, row by row, in the order of `PLACES`; places without questions are missing.
+    """
+    known = comparison.scores[comparison.scores.depth.notna() & comparison.scores.length.isna()]
+    found = []
+    for column in columns:
+        of_column = known[known.column == column.label]
+        if (of_column.pieces > 1).all():
+            continue
+        for row in comparison.experiment.rows:
+            own = of_column[of_column.row == row.name]
+            thirds = np.minimum((own.depth * len(THIRDS)).astype(int), len(THIRDS) - 1)
+            places = np.where(own.pieces > 1, PLACES.index(SEVERAL), thirds)
+            for place, score in binned_scores(own, places, column.scale or 1.0).items():
+                found.append(PlaceScore(row.name, column.label, PLACES[place], score))
+    return found
+
+
+def places_table(comparison: Comparison) -> Table:
+    """Methods by where the answer stands, for every score over all questions of its tasks."""
+    found = {
+        (one.column, one.row, one.place): one.score
+        for one in place_scores(comparison, whole_columns(comparison))
+    }
+    shown = [place for place in PLACES if any(place == known for _, _, known in found)]
+    rows = [
+        (
+            TableCell(row, order=row),
+            TableCell(column, order=column),
+            *(_score(found.get((column, row, place)), comparison.column(column).decimals) for place in shown),
+        )
+        for column, row in dict.fromkeys((column, row) for column, row, _ in found)
+    ]
+    return Table(
+        name="places",
+        title="Where the answer stands",
+        caption=(
+            "Score, 95 % interval and number of questions, by the third of the document in which the evidence begins. "
+            "Questions whose evidence stands in several places are counted apart."
+        ),
+        header=("Method", "Score", *(place.capitalize() for place in shown)),
+        rows=tuple(rows),
+    )
+
+
+def _score(score: BinnedScore | None, decimals: int) -> TableCell:
+    if score is None:
+        return TableCell(NOTHING, muted=True)
+    interval = span(score.low, score.high, decimals)
+    return TableCell(number(score.value, decimals), (interval, f"n = {score.questions}"), order=score.value)
