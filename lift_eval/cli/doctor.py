@@ -26,6 +26,7 @@ OPTIONAL = {
     "openai": ("pairs from a server, judge accuracy", "pip install openai"),
     "bert_score": ("BERTScore", "pip install 'lift-eval[bertscore]'"),
     "jieba": ("LongBench's Chinese answers", "pip install 'lift-eval[longbench]'"),
+    "pypdf": ("documents as PDF", "pip install 'lift-eval[pdf]'"),
     "ray": ("documents on several machines", "pip install 'lift-eval[ray]'"),
 }
 

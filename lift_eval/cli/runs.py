@@ -135,9 +135,9 @@ def _doctor(parsed: argparse.Namespace) -> int:
     if parsed.model or parsed.recipe or parsed.document_tokens:
         import lift_eval.harness.model  # noqa: F401 - a run has lm-eval in memory too
         from lift_eval.models.loading import BUNDLED
-        from lift_eval.recipe import load_recipe
+        from lift_eval.recipe import default_recipe, load_recipe
 
-        recipe = load_recipe(parsed.recipe or ("lora" if parsed.model else "tiny"))
+        recipe = load_recipe(parsed.recipe or default_recipe(parsed.model))
         findings = examine_memory(
             parsed.model or str(BUNDLED), recipe, parsed.document_tokens or DOCUMENT_TOKENS
         )

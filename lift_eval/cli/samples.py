@@ -93,10 +93,10 @@ def _mapping(text: str) -> dict[str, Any]:
 
 def _samples(parsed: argparse.Namespace) -> int:
     from lift_eval.lifter.listing import list_samples
-    from lift_eval.recipe import load_recipe
+    from lift_eval.recipe import default_recipe, load_recipe
     from lift_eval.training.stages import document_ids
 
-    name = parsed.recipe or ("lora" if parsed.model else "tiny")
+    name = parsed.recipe or default_recipe(parsed.model)
     recipe = load_recipe(name)
     encoder = _encoder(parsed.model, recipe)
     document, questions = _ask(parsed, {"recipe": name, **parsed.metadata}, recipe, encoder)

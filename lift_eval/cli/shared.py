@@ -31,3 +31,14 @@ def positive(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got '{text}'")
     return int(text)
+
+
+OWN_RECIPE = "lora"
+"""Recipe of ``ask`` and ``compare`` for any model but the bundled one."""
+
+
+def default_recipe(model: str | None) -> str:
+    """Recipe of ``ask`` and ``compare`` where none is named: one that suits documents of one's own."""
+    from lift_eval.recipe import default_recipe as usual
+
+    return OWN_RECIPE if model else usual(model)

@@ -46,6 +46,7 @@ from lift_eval.models.loading import (
     resolve_device,
     tokenizer_errors,
 )
+from lift_eval.recipe import default_recipe
 from lift_eval.record.peak_memory import peak_memory_bytes
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
@@ -97,7 +98,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self._flags = noted_flags()
         model_args |= self._flags.as_arguments(model_args)
         settings = cluster_settings(workers, model_args)
-        self.recipe, hf = read_arguments(recipe or ("lora" if pretrained else "tiny"), model_args)
+        self.recipe, hf = read_arguments(recipe or default_recipe(pretrained), model_args)
         self.document_field = document_field
         self.judge = judge or os.environ.get(JUDGE_VARIABLE) or ""
         self.record = RunRecord()

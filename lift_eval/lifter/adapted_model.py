@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import cached_property, partial
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,10 @@ class AdaptedModel:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
         self._initial.updated(learned).restore(self.model)
 
+    def unadapted(self) -> AbstractContextManager[None]:
+        """Let the model be its base inside, whatever the adapter has learned."""
+        return unadapted(self.model, self._initial, self.recipe.adapter)
+
     @cached_property
     def synthesizer(self) -> Synthesizer:
         """Makes the documents' question-answer pairs.
@@ -128,7 +133,7 @@ class AdaptedModel:
             model=self.model,
             tokenizer=self.tokenizer,
             window=self.window,
-            base=partial(unadapted, self.model, self._initial, recipe.adapter),
+            base=self.unadapted,
             thinking=self.encoder.thinking,
             identity=self._identity(base) if self.store else "",
         )

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lift_eval.adapters.attach import unadapted
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.session import LiftedDocument, OnStep
 from lift_eval.models.loading import BUNDLED, load_config, load_model, load_tokenizer, resolve_device
-from lift_eval.recipe import Recipe, load_recipe
+from lift_eval.recipe import Recipe, default_recipe, load_recipe
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Store, open_store
 
@@ -59,7 +58,7 @@ class Lifter(AdaptedModel):
         Raises:
             LiftEvalError: As `load_model`, `load_recipe` and the constructor do.
         """
-        recipe = recipe or ("tiny" if name is None else "lora")
+        recipe = recipe or default_recipe(name)
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         source = str(name or BUNDLED)
         kept = None if store is None else open_store(store)  # before the weights are loaded
@@ -126,7 +125,7 @@ class Lifter(AdaptedModel):
             DocumentError: If a document is lifted.
         """
         base = LiftedDocument(self, Document("(no document)"))
-        with self._hold(base), unadapted(self.model, self._initial, self.recipe.adapter):
+        with self._hold(base), self.unadapted():
             yield base
 
     @contextmanager

@@ -200,11 +200,31 @@ class LiftedDocument:
         record.seconds["synthesis"] += time.perf_counter() - began
         return synthesis
 
-    def answer(self, questions: Sequence[str]) -> list[str]:
+    @contextmanager
+    def base_model(self) -> Iterator[LiftedDocument]:
+        """Let the base model answer about the document inside, as if the adapter were not there.
+
+        Yields:
+            A session with a record of its own.
+
+        Raises:
+            DocumentError: If the document is not lifted any more.
+        """
+        self._check_current()
+        base = LiftedDocument(self._adapted, self.document)
+        with self._adapted.unadapted():
+            base.is_current = True
+            try:
+                yield base
+            finally:
+                base.is_current = False
+
+    def answer(self, questions: Sequence[str], *, closed_book: bool | None = None) -> list[str]:
         """Answer questions about the document, put and decoded as the recipe says.
 
         Args:
             questions: The questions.
+            closed_book: Whether the document is left out of the prompts. None means as the recipe says.
 
         Returns:
             Their answers, in order, without white space around them.
@@ -221,7 +241,8 @@ class LiftedDocument:
         for number, question in enumerate(questions):
             check_text(question, f"question {number}")
         recipe = self._adapted.recipe
-        closed_book = recipe.prompt.document == "none"
+        if closed_book is None:
+            closed_book = recipe.prompt.document == "none"
         options = sampling_options(self._adapted.model, recipe.decoding)
         decoding = Decoding(recipe.decoding.max_new_tokens, options=options)
         prompts = [

@@ -12,7 +12,7 @@ from lift_eval.adapters.pissa import PissaSettings
 from lift_eval.adapters.registry import Adapter, NoAdapter
 from lift_eval.answering.settings import DecodingSettings
 from lift_eval.models.settings import PrecisionSettings
-from lift_eval.recipe.loading import differences, load_recipe, shipped_recipes
+from lift_eval.recipe.loading import default_recipe, differences, load_recipe, shipped_recipes
 from lift_eval.recipe.settings import ComputeSettings, PromptSettings, Recipe, TrainingSettings, settings_keys
 from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 
@@ -30,6 +30,7 @@ __all__ = [
     "PromptSettings",
     "Recipe",
     "TrainingSettings",
+    "default_recipe",
     "differences",
     "load_recipe",
     "settings_keys",

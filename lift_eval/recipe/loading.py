@@ -20,6 +20,15 @@ def shipped_recipes() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
+def default_recipe(model: str | Path | None) -> str:
+    """Name of the recipe where none is said.
+
+    Args:
+        model: Folder or Hub name of the model. None means the bundled one.
+    """
+    return "lora" if model else "tiny"
+
+
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Load a recipe, apply overrides and check all of it.
 

@@ -1,0 +1,109 @@
+"""``lift-eval ask``: questions about a document of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from lift_eval.cli.shared import default_recipe, say
+from lift_eval.errors import DocumentError
+
+if TYPE_CHECKING:
+    from lift_eval.cli.shared import Commands
+    from lift_eval.lifter.session import LiftedDocument
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    ask = commands.add_parser(
+        "ask",
+        help="lift a document of your own and ask about it",
+        description="Fine-tunes the document into an adapter and answers. The adapter is kept in the store, so that "
+        "the next questions about the document are answered at once. Without questions it asks for them.",
+    )
+    ask.add_argument(
+        "file", type=Path, metavar="FILE", help="text, Markdown, HTML or PDF; '-' is standard input"
+    )
+    ask.add_argument("questions", nargs="*", metavar="QUESTION")
+    ask.add_argument("--model", help="folder or Hub name; default: the bundled one")
+    ask.add_argument("--recipe", help="a shipped recipe's name or a file; 'lift-eval recipes' lists them")
+    ask.add_argument(
+        "--compare",
+        action="store_true",
+        help="show the answer of the model alone too, with as much of the document in its prompt as fits",
+    )
+    ask.set_defaults(work=_ask)
+
+
+def _ask(parsed: argparse.Namespace) -> int:
+    from lift_eval.benchmarks.own_documents import STANDARD_INPUT, read_document
+    from lift_eval.lifter.lifter import Lifter
+    from lift_eval.store import open_store
+
+    if not parsed.questions and str(parsed.file) == STANDARD_INPUT:
+        raise DocumentError(
+            "the document comes from standard input, so questions cannot; name them behind '-'"
+        )
+    document = read_document(parsed.file)
+    recipe = parsed.recipe or default_recipe(parsed.model)
+    lifter = Lifter.from_pretrained(parsed.model, recipe, store=open_store())
+    with lifter.session(document) as session:
+        _train(session)
+        for questions in [parsed.questions] if parsed.questions else _typed_questions():
+            _answer(session, questions, compare=parsed.compare)
+    _note(session.record.summary())
+    return 0
+
+
+def _train(session: LiftedDocument) -> None:
+    """Lift the document with a bar of the optimizer steps; none where the adapter is in the store."""
+    with tqdm(desc=f"lifting {session.document.name}", unit="step", leave=False) as bar:
+
+        def step(number: int, steps: int, loss: float) -> None:
+            bar.total = steps
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.update(number - bar.n)
+
+        session.train(step)
+
+
+def _typed_questions() -> Iterator[list[str]]:
+    """The questions that a person types, until the end of input; a prompt is shown on a terminal alone."""
+    prompt = "question (Ctrl-D ends): " if sys.stdin.isatty() else ""
+    while True:
+        try:
+            line = input(prompt).strip()
+        except EOFError:
+            return
+        if line:
+            yield [line]
+
+
+def _answer(session: LiftedDocument, questions: list[str], *, compare: bool) -> None:
+    """Print each question with its answer, and that of the model alone below."""
+    answers = {"LIFT": session.answer(questions)}
+    if compare:
+        with session.base_model() as base:
+            answers["model alone"] = base.answer(questions, closed_book=False)
+        _note(f"model alone: {base.record.kept or 0:.0%} of the document fits in its prompt")
+    _show(questions, answers)
+
+
+def _show(questions: Iterable[str], answers: dict[str, list[str]]) -> None:
+    width = max(map(len, answers)) if len(answers) > 1 else 0
+    for number, question in enumerate(questions):
+        say(question)
+        for name, given in answers.items():
+            label = f"{name:{width}}  " if width else ""
+            say(f"  {label}{given[number] or '(no answer)'}")
+    sys.stdout.flush()
+
+
+def _note(line: str) -> None:
+    """Something beside the answers: on standard error, so that they can be piped."""
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,80 @@
+"""``lift-eval ask``: a document of one's own and questions about it, on the bundled model."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lift_eval.cli import main
+
+TEXT = (
+    "The ship Silver Heron was built in 1842. Nobody spoke about the fog near the quay. The first cargo of the ship "
+    "Silver Heron was salt. A dark mist came over the cliff that dusk. Otto Larkley was born in Kirmoor. There was "
+    "little to see at the church but dust."
+)
+SHIP, OTTO = "When was the ship Silver Heron built?", "Where was Otto Larkley born?"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(os.environ, "LIFT_EVAL_STORE", str(tmp_path / "store"))
+    path = tmp_path / "Notes from Kirmoor.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def test_questions_are_answered_and_the_next_ones_from_the_store(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["ask", file, SHIP, OTTO]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [SHIP, "  1842", OTTO, "  Kirmoor"]
+    assert "steps, loss" in said.err
+    assert "adapter from the store" not in said.err
+    # Typed questions, of the adapter that is kept; an empty line asks nothing.
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{OTTO}\n\n{SHIP}\n"))
+    assert main(["ask", file]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [OTTO, "  Kirmoor", SHIP, "  1842"]
+    assert "adapter from the store" in said.err
+
+
+def test_the_model_alone_stands_beside_with_what_fits_of_the_document(
+    file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    # Closed-book, so that LIFT answers from its adapter; with a window for a part of the document.
+    recipe = tmp_path / "closed.yaml"
+    recipe.write_text("extends: tiny\nprompt: {document: none, max_tokens: 60}\n")
+    assert main(["ask", file, SHIP, "--recipe", str(recipe), "--compare"]) == 0
+    said = capsys.readouterr()
+    question, lift, alone = said.out.splitlines()
+    assert (question, lift) == (SHIP, "  LIFT         1842")
+    assert alone.startswith("  model alone  ")
+    share = int(said.err.partition("model alone: ")[2].partition("%")[0])
+    assert 0 < share < 100
+    assert (
+        "1 questions, 0% of the document in the prompt" in said.err
+    )  # the comparison is not on LIFT's record
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["missing.txt", SHIP], "missing.txt"),
+        (["-"], "name them behind '-'"),
+        (["{file}", SHIP, "--recipe", "lara"], "did you mean 'lora'?"),
+        (["{file}", SHIP, "--model", "./nowhere"], "nowhere"),
+    ],
+)
+def test_a_fault_ends_in_one_line(
+    arguments: list[str], said: str, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", *(argument.format(file=file) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lift-eval: error: ")
+    assert said in error
+    assert error.count("\n") == 1
