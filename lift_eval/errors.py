@@ -122,6 +122,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things in words: ``1 document``, ``3 documents``, ``2 replies``.
+
+    Args:
+        number: How many.
+        noun: What one of them is called.
+        plural: What several are called; by default the noun and an s.
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 # ---------------------------------------------------------------------------------- what pydantic finds, as sentences
 
 

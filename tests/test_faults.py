@@ -246,7 +246,7 @@ def test_a_run_that_gave_documents_up_ends_with_their_list_and_a_status(
         line.run(folder, ("answers",), store="off")
     assert end.value.code == GIVEN_UP == 3
     *_, title, first, second = capsys.readouterr().err.splitlines()
-    assert title == "lift_eval: 2 documents were given up, their questions count as wrong:"
+    assert title == "lift_eval: 2 documents given up, whose questions count as wrong:"
     assert first.startswith("Article 0: ")
     assert second.startswith("Article 2: ")
     assert second.endswith("GIVEN UP: OutOfMemoryError: CUDA out of memory. Tried to allocate 3 GiB.")

@@ -25,6 +25,9 @@ def add(commands: Commands) -> None:
     report.add_argument(
         "--out", type=Path, help="folder of the report; beside the experiment file by default"
     )
+    report.add_argument(
+        "--metric", metavar="NAME", help="score of results without an experiment file, where a task has it"
+    )
     report.add_argument("--open", action="store_true", help="open the page in a browser")
     report.set_defaults(work=_report)
 
@@ -45,10 +48,14 @@ def _report(parsed: argparse.Namespace) -> int:
             f"one experiment file or any number of results can be rendered at once, got '{experiments[0]}' beside "
             f"{len(parsed.sources) - 1} more"
         )
+    if experiments and parsed.metric:
+        raise ResultsError(
+            f"--metric is for results without an experiment file; set 'metric' of the columns in {experiments[0]}"
+        )
     if experiments:
         report = render_experiment(experiments[0], parsed.out)
     else:
-        report = render_results(parsed.sources, parsed.out or Path("report"))
+        report = render_results(parsed.sources, parsed.out or Path("report"), metric=parsed.metric)
     say(report.summary())
     say(f"report: {report.page}")
     if parsed.open:

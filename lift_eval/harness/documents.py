@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from lift_eval.distribution.groups import Request
 from lift_eval.document import Document, document_of, find_field
+from lift_eval.errors import counted
 from lift_eval.prompts.prompt import Prompt
 
 logger = logging.getLogger(__name__)
@@ -115,8 +116,7 @@ def _listed(tasks: Iterable[str]) -> str:
 
 
 def _counted(questions: Questions) -> str:
-    number = "1 question" if len(questions) == 1 else f"{len(questions)} questions"
-    return f"{number} of {_listed({task for task, _ in questions})}"
+    return f"{counted(len(questions), 'question')} of {_listed({task for task, _ in questions})}"
 
 
 def _write(line: str, *, quiet: bool) -> None:

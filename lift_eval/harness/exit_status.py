@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from lift_eval.errors import Interrupted, LiftEvalError
+from lift_eval.errors import Interrupted, LiftEvalError, counted
 from lift_eval.harness.foreign_faults import describe_fault
 
 USER_FAULT = 2
@@ -59,8 +59,8 @@ def set_exit_status(*, foreign: bool = True) -> Iterator[None]:
     finally:
         _given_up.reset(before)
     if noted:
-        few = "1 document was" if len(noted) == 1 else f"{len(noted)} documents were"
-        _exit("\n".join([f"lift_eval: {few} given up, their questions count as wrong:", *noted]), GIVEN_UP)
+        given_up = f"lift_eval: {counted(len(noted), 'document')} given up, whose questions count as wrong:"
+        _exit("\n".join([given_up, *noted]), GIVEN_UP)
 
 
 def _exit(message: str, status: int) -> None:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lift_eval.errors import counted
+
 PACKAGES = ("lift-eval", "lm-eval", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets")
 STAGES = ("synthesis", "train", "answer")
 
@@ -106,7 +108,8 @@ class DocumentRecord(Recorded):
         asked, kept, cut, unparsed = (
             self.pairs.get(name, 0) for name in ("asked", "kept", "cut", "unparsed")
         )
-        return f"pairs: {asked} passages asked about, {kept} kept, {cut} replies cut off, {unparsed} unparsed"
+        replies = counted(cut, "reply", "replies")
+        return f"pairs: {counted(asked, 'passage')} asked about, {kept} kept, {replies} cut off, {unparsed} unparsed"
 
     @property
     def few_pairs(self) -> bool:
@@ -121,19 +124,23 @@ class DocumentRecord(Recorded):
     def _in_the_prompt(self) -> str:
         """How much of the document the prompts held, in words that follow the number of questions."""
         kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
-        return kept + (f", the document not found in {self.not_located} prompts" if self.not_located else "")
+        return kept + (
+            f", the document not found in {counted(self.not_located, 'prompt')}" if self.not_located else ""
+        )
 
     def summary(self) -> str:
         """One line for a person."""
         name = self.title or self.digest[:12]
-        parts = [f"{name}: {self.tokens} tokens"]
+        parts = [f"{name}: {counted(self.tokens, 'token')}"]
         if self.losses:
-            parts.append(f"{len(self.losses)} steps, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}")
+            parts.append(
+                f"{counted(len(self.losses), 'step')}, loss {self.losses[0]:.3f} -> {self.losses[-1]:.3f}"
+            )
         if self.pairs_made:
             parts.append(self.pairs_made)
-        parts.append(f"{self.questions} questions{self._in_the_prompt}")
+        parts.append(f"{counted(self.questions, 'question')}{self._in_the_prompt}")
         if self.thinking_tokens:
-            parts.append(f"{self.thinking_tokens} tokens of thinking")
+            parts.append(f"{counted(self.thinking_tokens, 'token')} of thinking")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
         reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
         retried = ["trained at a tenth of the learning rate, since it diverged"] if self.retried else []

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from lift_eval.errors import counted
 from lift_eval.record.record import STAGES, DocumentRecord
 from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.notes import JUDGED, notes_of_cell
-from lift_eval.reporting.planning import PlannedRun, plan, runs_of_rows
+from lift_eval.reporting.planning import PLACES, PlannedRun, plan, runs_of_rows
 from lift_eval.reporting.published import PublishedRow, published_rows
-from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Sources, find_sources, pool
+from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Source, Sources, find_sources, pool
 from lift_eval.results.full_sizes import shortfall
 from lift_eval.results.reading import Run
 from lift_eval.results.samples import Sample
@@ -270,7 +271,8 @@ def _against_baseline(cell: Cell, own: Scores, base: Scores, scale: float) -> Ce
     notes = list(cell.notes)
     if len(shared) < max(len(own.frame), len(base.frame)):
         notes.append(
-            f"{len(own.frame)} questions, the baseline {len(base.frame)}: compared on the {len(shared)} that both have"
+            f"{counted(len(own.frame), 'question')}, the baseline {len(base.frame)}: compared on the {len(shared)} "
+            "that both have"
         )
     _, method, denominators = own.sums(shared)
     _, baseline, _ = base.sums(shared)
@@ -360,15 +362,24 @@ def _shortfalls(experiment: Experiment, sources: Mapping[tuple[str, str], Source
     """Say for each task how far the runs are from the full benchmark; rows with the same lack share a sentence."""
     lacks: dict[tuple[str, str], list[str]] = {}
     for row in experiment.rows:
-        counts: dict[str, tuple[int, int]] = {}
+        found: dict[str, Source] = {}
         for column in experiment.columns:
             for source in sources[row.name, column.label]:
-                documents = len({sample.document for sample in source.samples})
-                counts.setdefault(source.task.name, (source.task.questions, documents))
-        for task, (questions, documents) in counts.items():
-            lack = shortfall(task, questions, documents or None)
-            if lack:
+                found.setdefault(source.task.name, source)
+        for task, source in found.items():
+            if lack := _shortfall_of(source):
                 lacks.setdefault((task, lack), []).append(row.name)
     for (task, lack), rows in lacks.items():
         whose = "" if len(lacks) == len({task for task, _ in lacks}) else f" ({', '.join(rows)})"
         yield f"{task}: {lack}{whose}"
+
+
+def _shortfall_of(source: Source) -> str | None:
+    task = source.task
+    own_files = any(task.metadata.get(place) for place in PLACES)
+    return shortfall(
+        task.name,
+        task.questions,
+        len({sample.document for sample in source.samples}) or None,
+        own_questions=task.available or None if own_files else None,
+    )

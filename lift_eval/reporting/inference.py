@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
-from lift_eval.errors import ResultsError
+from lift_eval.errors import ResultsError, nearest
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.planning import identity
-from lift_eval.results.reading import Run
+from lift_eval.results.reading import Run, TaskResult
 
+EXACT_MATCH = "exact_match"
 PREFERRED_METRICS = (
     "judge_accuracy",
-    "exact_match",
+    EXACT_MATCH,
     "score",
     "acc_norm",
     "acc",
@@ -20,23 +22,28 @@ PREFERRED_METRICS = (
     "token_f1",
     "qa_f1_score",
     "rouge_l",
+    "rouge_l_recall",
     "cloze_exact",
 )
+WORDS_TO_MATCH = 4
+"""Answers of more words, in the median, are sentences: nobody writes those word for word, so they are not matched."""
 
 
-def infer_experiment(runs: Sequence[Run], title: str, path: Path) -> Experiment:
+def infer_experiment(runs: Sequence[Run], title: str, path: Path, metric: str | None = None) -> Experiment:
     """Make a sensible experiment of whatever runs there are.
 
-    Rows are the different methods, named by what tells them apart; columns are the tasks by their usual score. The
-    baseline is a run without adapter that reads the document in its prompt, else the first row.
+    Rows are the different methods, named by what tells them apart; columns are the tasks by their usual score, which
+    is not exact match where the right answers are sentences. The baseline is a run without adapter that reads the
+    document in its prompt, else the first row.
 
     Args:
         runs: All runs.
         title: Of the report.
         path: Stands for the experiment file.
+        metric: The score of every task that has it. None means the usual one.
 
     Raises:
-        ResultsError: If the runs hold no score.
+        ResultsError: If the runs hold no score, or no task has the one asked for.
     """
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
     for run in runs:
@@ -56,7 +63,7 @@ def infer_experiment(runs: Sequence[Run], title: str, path: Path) -> Experiment:
     reading = [names[key] for key, group in groups.items() if _reads_only(group[0])]
     baseline = reading[0] if reading else rows[0].name
     rows.sort(key=lambda row: row.name != baseline)
-    columns = _infer_columns(runs)
+    columns = _infer_columns(runs, metric)
     if not columns:
         raise ResultsError(
             f"no score in {', '.join(str(run.path) for run in runs)}; every metric is a mere count"
@@ -89,21 +96,44 @@ def _row_names(runs: Sequence[Run]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} [{index + 1}]" for index, name in enumerate(names)]
 
 
-def _infer_columns(runs: Sequence[Run]) -> list[Column]:
+def _infer_columns(runs: Sequence[Run], wanted: str | None) -> list[Column]:
     metrics: dict[tuple[str, str], list[str]] = {}
+    tasks: dict[str, TaskResult] = {}
     for run in runs:
         for task in run.tasks.values():
+            tasks.setdefault(task.name, task)
             for metric, filter_name in task.aggregates:
                 if task.higher_is_better.get(metric) is not None:
                     known = metrics.setdefault((task.name, filter_name), [])
                     known += [metric] if metric not in known else []
+    every = {name for names in metrics.values() for name in names}
+    if wanted and wanted not in every:
+        raise ResultsError(f"--metric must be a score of the results, got '{wanted}'{nearest(wanted, every)}")
     filters: dict[str, int] = {}
     for task_name, _ in metrics:
         filters[task_name] = filters.get(task_name, 0) + 1
     columns = []
     for (task_name, filter_name), names in sorted(metrics.items()):
-        metric = next((name for name in PREFERRED_METRICS if name in names), names[0])
+        metric = wanted if wanted in names else _usual_metric(names, tasks[task_name])
         suffix = f", {filter_name}" if filters[task_name] > 1 else ""
         label = f"{task_name} ({metric.replace('_', ' ')}{suffix})"
         columns.append(Column(label=label, task=(task_name,), metric=metric, filter=filter_name))
     return columns
+
+
+def _usual_metric(names: Sequence[str], task: TaskResult) -> str:
+    """The first of `PREFERRED_METRICS` that a task has and that suits its answers, else whatever it has."""
+    known = [name for name in PREFERRED_METRICS if name in names]
+    if known and known[0] == EXACT_MATCH and _expects_sentences(task):
+        known = [*known[1:], EXACT_MATCH]
+    return known[0] if known else names[0]
+
+
+def _expects_sentences(task: TaskResult) -> bool:
+    """Whether the right answers, the shortest of each question, have many words; False where samples are missing."""
+    lengths = [
+        min(len(reference.split()) for reference in sample.references)
+        for samples in task.samples.values()
+        for sample in samples
+    ]
+    return bool(lengths) and median(lengths) > WORDS_TO_MATCH

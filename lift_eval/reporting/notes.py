@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lift_eval.errors import counted
 from lift_eval.reporting.conditions import conditions, describe_differences, describe_forms
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.scores import Sources
@@ -13,14 +14,17 @@ JUDGED = "judge_"
 """How the names of scores begin that a judge gives."""
 UNCLEAR = "judge_unclear"
 TROUBLES = {
-    "failed_documents": "documents failed, their questions count as wrong",
-    "lost_questions": "questions lost with their documents",
-    "retried_documents": "documents were trained anew at a tenth of the learning rate",
-    "documents_with_few_pairs": "documents had few auxiliary pairs to train on",
-    "questions_not_located": "questions whose prompts hold the document changed or in part, so that it was not found",
-    "questions_without_document": "questions without a document, answered by the base model",
+    "failed_documents": ("failed document", ", whose questions count as wrong"),
+    "lost_questions": ("question", " lost with failed documents"),
+    "retried_documents": ("document", " trained anew at a tenth of the learning rate"),
+    "documents_with_few_pairs": ("document", " with few auxiliary pairs to train on"),
+    "questions_not_located": (
+        "question",
+        " whose prompt holds the document changed or in part, so that it was not found",
+    ),
+    "questions_without_document": ("question", " without a document, answered by the base model"),
 }
-"""What a run counts of things that went otherwise than planned."""
+"""What a run counts of things that went otherwise than planned: the noun, and what is said of it."""
 
 
 def notes_of_cell(
@@ -46,14 +50,16 @@ def notes_of_cell(
         for seed_conditions in mine[1:]:
             notes += describe_differences(seed_conditions, mine[0], "the first seed")
     notes += [note for run in _runs(own) for note in describe_forms(run)]
-    for total, note in TROUBLES.items():
+    for total, (noun, trouble) in TROUBLES.items():
         count = sum(getattr(run.totals, total) for run in _runs(own))
         if count:
-            notes.append(f"{count} {note}")
+            notes.append(f"{counted(count, noun)}{trouble}")
     if column.metric.startswith(JUDGED):
         unclear = sum(s.task.aggregates.get((UNCLEAR, s.filter), (0.0, None))[0] for s in own)
         if unclear:
-            notes.append(f"{unclear:.0f} unclear replies of the judge count as wrong")
+            notes.append(
+                f"{counted(int(unclear), 'unclear reply', 'unclear replies')} of the judge, counted as wrong"
+            )
     return list(dict.fromkeys(notes))
 
 

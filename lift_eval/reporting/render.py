@@ -73,7 +73,12 @@ def render_experiment(path: str | Path, out: str | Path | None = None, *, figure
 
 
 def render_results(
-    paths: Sequence[str | Path], out: str | Path, *, title: str = "Comparison of runs", figures: bool = True
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    title: str = "Comparison of runs",
+    metric: str | None = None,
+    figures: bool = True,
 ) -> Report:
     """Render whatever runs there are, without an experiment file.
 
@@ -81,6 +86,7 @@ def render_results(
         paths: Folders and results files.
         out: Folder of the report.
         title: Its heading.
+        metric: The score of every task that has it. None means each task's usual one.
         figures: Whether to draw figures.
 
     Raises:
@@ -90,7 +96,7 @@ def render_results(
         runs = read_runs(paths)
         # Files are named relative to the folder that holds them all.
         common = Path(os.path.commonpath([run.path.parent.resolve() for run in runs]))
-        experiment = infer_experiment(runs, title, common / "experiment.yaml")
+        experiment = infer_experiment(runs, title, common / "experiment.yaml", metric)
         found = runs_of_rows(experiment, runs)
         return render(compare(experiment, found), Path(out), pool)
 
@@ -142,7 +148,7 @@ def _content(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, A
 def _warnings(comparison: Comparison) -> list[str]:
     if not comparison.shortfalls:
         return []
-    return [f"Short of the full benchmark: {'; '.join(comparison.shortfalls)}."]
+    return [f"Not the full benchmark: {'; '.join(comparison.shortfalls)}."]
 
 
 def _page(content: dict[str, Any], comparison: Comparison) -> str:

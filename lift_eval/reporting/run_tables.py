@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lift_eval.errors import counted
 from lift_eval.record.record import STAGES
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, seconds, share
@@ -255,7 +256,7 @@ def break_even_table(comparison: Comparison) -> Table:
             TableCell(seconds(found.baseline_per_question), order=found.baseline_per_question),
             TableCell("never", order=None)
             if math.isinf(found.questions)
-            else TableCell(f"{math.ceil(found.questions):,} questions", order=found.questions),
+            else TableCell(counted(math.ceil(found.questions), "question"), order=found.questions),
         )
         for found in break_evens(comparison)
     ]

@@ -103,10 +103,11 @@ def _score_remarks(comparison: Comparison) -> Iterable[str]:
     for row in comparison.experiment.rows:
         if row.baseline and comparison.experiment.baseline_of(row.name):
             yield f"{row.name} is compared with {row.baseline}."
-    few = [cell for cell in comparison.cells if cell.measured and 0 < cell.documents < FEW_DOCUMENTS]
-    if few:
-        least = min(cell.documents for cell in few)
+    counts = {cell.documents for cell in comparison.cells if not math.isnan(cell.low)}
+    if counts and (least := min(counts)) < FEW_DOCUMENTS:
         yield f"With {least} documents the intervals are too narrow: a bootstrap needs {FEW_DOCUMENTS} or more."
+    if 1 in {cell.documents for cell in comparison.cells}:
+        yield "Scores of 1 document have no interval and no test: nothing says what another document would give."
     pooled = sorted({cell.seeds for cell in comparison.cells if len(cell.seeds) > 1})
     for seeds in pooled:
         yield (

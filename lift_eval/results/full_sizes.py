@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lift_eval.errors import counted
+
 
 @dataclass(frozen=True)
 class FullSize:
@@ -53,21 +55,27 @@ FULL_SIZES: Mapping[str, FullSize] = {
 """Full sizes by task: LooGLE as LIFT evaluates it, LongBench from its paper (table 1), SQuAD's development set."""
 
 
-def shortfall(task: str, questions: int, documents: int | None = None) -> str | None:
+def shortfall(
+    task: str, questions: int, documents: int | None = None, *, own_questions: int | None = None
+) -> str | None:
     """Say by how much a run falls short of the full set, or differs from it.
 
     Args:
         task: Name of the task.
         questions: Questions that the run scored.
         documents: Documents that the run used, where known.
+        own_questions: Questions in the files that the user named. None means that the files are the benchmark's.
 
     Returns:
         A sentence such as ``"39 of 1951 questions, 3 of 105 documents"``, or None if the counts are the full ones
-        or the full ones are not known.
+        or the full ones are not known. Other files than the benchmark's are measured against themselves.
     """
     full = FULL_SIZES.get(task)
     if full is None or full.questions is None:
         return None
+    if own_questions not in (None, full.questions):
+        share = "" if questions == own_questions else f"{questions} of "
+        return f"{share}{counted(own_questions, 'question')} from files of one's own"
     parts = [] if questions == full.questions else [f"{questions} of {full.questions} questions"]
     if documents is not None and full.documents is not None and documents != full.documents:
         parts.append(f"{documents} of {full.documents} documents")

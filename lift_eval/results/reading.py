@@ -40,6 +40,7 @@ class TaskResult:
         unfinished: Metrics that the run has no value of, e.g. since a judge did not answer.
         higher_is_better: By metric; None for what is no score.
         questions: How many were asked.
+        available: How many the task's data hold, or 0 where the results do not say.
         shots: Number of few-shot examples.
         samples_path: The file of samples, or None where the run kept none.
     """
@@ -52,6 +53,7 @@ class TaskResult:
     unfinished: frozenset[str]
     higher_is_better: Mapping[str, bool | None]
     questions: int
+    available: int
     shots: int
     samples_path: Path | None
 
@@ -253,7 +255,7 @@ def _task(path: Path, data: Mapping[str, Any], name: str, model_args: Mapping[st
             float(error) if isinstance(error, (int, float)) else None,
         )
     better = data.get("higher_is_better", {}).get(name) or {}
-    count = data.get("n-samples", {}).get(name, {}).get("effective") or entries.get("sample_len") or 0
+    counts = data.get("n-samples", {}).get(name, {})
     return TaskResult(
         name=name,
         version=str(data.get("versions", {}).get(name, "")),
@@ -266,7 +268,8 @@ def _task(path: Path, data: Mapping[str, Any], name: str, model_args: Mapping[st
         aggregates=values,
         unfinished=frozenset(unfinished),
         higher_is_better={metric: better.get(metric) for metric, _ in values},
-        questions=int(count),
+        questions=int(counts.get("effective") or entries.get("sample_len") or 0),
+        available=int(counts.get("original") or 0),
         shots=int(data.get("n-shot", {}).get(name) or 0),
         samples_path=_samples_path(path, name),
     )

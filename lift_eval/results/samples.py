@@ -11,7 +11,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Sample:
         document: Hash of the document; the question's own key where it has none.
         title: The document's title, may be empty.
         question: What was asked.
-        reference: The right answer.
+        references: The right answers, any of which counts.
         answer: The model's.
         type: Kind of question, empty where the task has none.
         depth: Where the evidence begins in the document, 0 to 1, or None.
@@ -53,7 +53,7 @@ class Sample:
     document: str
     title: str
     question: str
-    reference: str
+    references: tuple[str, ...]
     answer: str
     type: str
     depth: float | None
@@ -62,6 +62,11 @@ class Sample:
     prompt_style: str
     judge: str
     scores: Mapping[str, tuple[float, float]]
+
+    @property
+    def reference(self) -> str:
+        """The right answers as one text."""
+        return " / ".join(self.references)
 
 
 def sample_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -138,7 +143,7 @@ def _sample(record: Mapping[str, Any]) -> Sample:
         document=document or key,
         title=_text(row.get("title")),
         question=_question(row, text_field),
-        reference=_reference(record),
+        references=_references(record),
         answer=_answer(record),
         type=_text(row.get("type")),
         depth=float(depth) if isinstance(depth, (int, float)) and 0 <= depth <= 1 else None,
@@ -200,11 +205,21 @@ def _question(row: Mapping[str, Any], text_field: str) -> str:
     return " · ".join(text for text in texts if text.strip())[:LONGEST_QUESTION]
 
 
-def _reference(record: Mapping[str, Any]) -> str:
-    answers = record["doc"].get("answers")
-    if isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers):
-        return " / ".join(answers)
-    return _text(record.get("target"))
+def _references(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The row's field ``answers``, else lm-eval's target, which may be a list too, or one as JSON."""
+    target = record.get("target")
+    for answers in (record["doc"].get("answers"), target, _from_json(target)):
+        if isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers):
+            return tuple(dict.fromkeys(answers))
+    return (_text(target),)
+
+
+def _from_json(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith("["):
+        return None
+    with suppress(ValueError):
+        return json.loads(value)
+    return None
 
 
 def _answer(record: Mapping[str, Any]) -> str:

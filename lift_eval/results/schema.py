@@ -61,6 +61,7 @@ class _Task(_Form):
 
 
 class _Questions(_Form):
+    original: Count | None = None
     effective: Count | None = None
 
 

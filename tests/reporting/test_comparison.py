@@ -177,7 +177,7 @@ def test_disjoint_sets_are_not_compared(tmp_path: Path) -> None:
             "chat template of the questions: on (hash f24189f0) (ICL: off)",
         ),
         ({"n-shot": {"task": 3}}, "few-shot examples: 3 (ICL: 0)"),
-        ({"documents": [document_record("doc0", failure="OutOfMemoryError")]}, "1 documents failed"),
+        ({"documents": [document_record("doc0", failure="OutOfMemoryError")]}, "1 failed document,"),
     ],
 )
 def test_other_conditions_are_flagged(tmp_path: Path, changes: dict[str, Any], note: str) -> None:
@@ -306,6 +306,22 @@ def test_fewer_questions_than_the_benchmark_has_are_told(tmp_path: Path) -> None
     assert comparison.shortfalls == ("loogle_shortqa: 39 of 1951 questions, 3 of 105 documents",)
 
 
+def test_files_of_ones_own_are_not_measured_against_the_benchmark(tmp_path: Path) -> None:
+    configs = {"loogle_shortqa": {"task": "loogle_shortqa", "metadata": {"data_dir": "mine"}}}
+    counts = {"loogle_shortqa": {"original": 20, "effective": 8}}
+    write(
+        tmp_path,
+        "icl",
+        {"loogle_shortqa": [1] * 8},
+        rows(2, 4),
+        model_args=ICL,
+        configs=configs,
+        **{"n-samples": counts},
+    )
+    comparison = compare(experiment(tmp_path, columns=[{**COLUMN, "task": "loogle_shortqa"}]))
+    assert comparison.shortfalls == ("loogle_shortqa: 8 of 20 questions from files of one's own",)
+
+
 # ----------------------------------------------------------------------------------------------------------- judges
 
 JUDGED = {"label": "A", "task": "task", "metric": "judge_accuracy"}
@@ -334,7 +350,7 @@ def test_unclear_replies_of_the_judge_are_counted_aloud(tmp_path: Path) -> None:
     results = {"task": {"judge_accuracy,none": 0.5, "judge_unclear,none": 3}}
     write(tmp_path, "icl", [1, 0], rows(2, 1), model_args=ICL, metric="judge_accuracy", results=results)
     notes = cell(compare(experiment(tmp_path, columns=[JUDGED])), "ICL").notes
-    assert notes == ("3 unclear replies of the judge count as wrong",)
+    assert notes == ("3 unclear replies of the judge, counted as wrong",)
 
 
 # -------------------------------------------------------------------------------------------------------- baselines

@@ -329,6 +329,33 @@ def test_equal_names_are_told_apart_by_their_arguments(tmp_path: Path) -> None:
     assert names == {"lora, training.learning_rate=0.001", "lora, training.learning_rate=0.0001"}
 
 
+@pytest.mark.parametrize(
+    ("answers", "metric"),
+    [
+        (["in 1842", "at the mill beside the river"], "exact_match"),
+        (["it was built there in 1842", "at the mill beside the river"], "token_f1"),
+        (['["1842", "it was built there in 1842"]', '["it was the river that froze", "ice"]'], "exact_match"),
+    ],
+)
+def test_sentences_are_not_matched_word_for_word(tmp_path: Path, answers: list[str], metric: str) -> None:
+    """The third has accepted answers of one word beside the sentences."""
+    data = [{**row, "answer": answer} for row, answer in zip(rows(1, 2), answers, strict=True)]
+    write_run(
+        tmp_path,
+        {"task": [1.0, 0.0]},
+        data,
+        results={"task": {"exact_match,none": 0.5, "token_f1,none": 0.5, "rouge_l,none": 0.5}},
+        higher_is_better={"task": dict.fromkeys(("exact_match", "token_f1", "rouge_l"), True)},
+    )
+    assert [column.metric for column in inferred(tmp_path).columns] == [metric]
+    (asked,) = infer_experiment(read_runs([tmp_path]), "T", tmp_path / "e.yaml", "rouge_l").columns
+    assert asked.metric == "rouge_l"
+    with pytest.raises(
+        ResultsError, match="--metric must be a score of the results, got 'rouge_1'; did you mean"
+    ):
+        infer_experiment(read_runs([tmp_path]), "T", tmp_path / "e.yaml", "rouge_1")
+
+
 def test_counts_are_no_scores(tmp_path: Path) -> None:
     write_run(
         tmp_path,

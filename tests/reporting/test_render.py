@@ -196,9 +196,25 @@ def test_nothing_makes_no_report(tmp_path: Path) -> None:
 def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: Path) -> None:
     report = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False)
     first = (report.folder / "report.md").read_text().splitlines()[2]
-    assert first.startswith("**Short of the full benchmark: ")
+    assert first.startswith("**Not the full benchmark: ")
     assert r"loogle\_shortqa: 72 of 1951 questions, 12 of 105 documents" in first
-    assert report.summary().splitlines()[0].startswith("Short of the full benchmark")
+    assert report.summary().splitlines()[0].startswith("Not the full benchmark")
+
+
+def test_one_document_has_no_interval_and_the_report_says_so(tmp_path: Path) -> None:
+    for name in ("icl", "lora"):
+        recipe = {"name": name, "adapter": {"type": "none" if name == "icl" else name}}
+        write_run(
+            tmp_path / "results" / name,
+            {"task": [1, 0]},
+            rows(1, 2),
+            model_args={"recipe": name},
+            recipe=recipe,
+        )
+    text = render_results([tmp_path / "results"], tmp_path / "out", figures=False).summary()
+    assert "Scores of 1 document have no interval and no test" in text
+    assert "1 documents" not in text
+    assert "too narrow" not in text
 
 
 def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
@@ -211,9 +227,9 @@ def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
     text = (
         render_results([tmp_path / "results"], tmp_path / "out", figures=False).folder / "report.md"
     ).read_text()
-    assert "1 documents failed, their questions count as wrong" in text
-    assert "5 questions lost with their documents" in text
-    assert "1 documents were trained anew at a tenth of the learning rate" in text
+    assert "1 failed document, whose questions count as wrong" in text
+    assert "5 questions lost with failed documents" in text
+    assert "1 document trained anew at a tenth of the learning rate" in text
     header, _, counts = re.findall(r"^\|.*\|$", text.partition("What the scores rest on")[2], re.MULTILINE)[
         :3
     ]
@@ -242,7 +258,7 @@ def test_what_is_not_known_of_a_documents_share_in_the_prompt_is_no_nought(tmp_p
     (table,) = (table for table in all_tables(report.comparison) if table.name == "runs")
     shown = dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True))
     assert (shown["Kept"], shown["Truncated documents"]) == ("50 %", "1")
-    assert "8 questions whose prompts hold the document changed or in part" in report.page.read_text()
+    assert "8 questions whose prompt holds the document changed or in part" in report.page.read_text()
 
 
 def test_reports_tell_what_became_of_the_pairs(tmp_path: Path) -> None:
@@ -273,7 +289,7 @@ def test_a_run_with_few_pairs_is_flagged_and_one_without_such_a_task_has_no_tabl
     for name, documents in (("few", [few]), ("none", [document_record("doc0")])):
         write_run(tmp_path / name, {"task": [1]}, rows(1, 1), documents=documents)
         page = render_results([tmp_path / name], tmp_path / "out", figures=False).page.read_text()
-        assert ("1 documents had few auxiliary pairs to train on" in page) == (name == "few")
+        assert ("1 document with few auxiliary pairs to train on" in page) == (name == "few")
         assert ("Auxiliary pairs" in page) == (name == "few")
 
 

@@ -19,6 +19,12 @@ def test_a_run_on_less_than_everything_is_told() -> None:
     assert shortfall("somebody_elses_task", 1) is None
 
 
+def test_files_of_ones_own_are_measured_against_themselves() -> None:
+    assert shortfall("loogle_shortqa", 39, 3, own_questions=39) == "39 questions from files of one's own"
+    assert shortfall("loogle_shortqa", 1, 1, own_questions=39) == "1 of 39 questions from files of one's own"
+    assert shortfall("loogle_shortqa", 1951, 105, own_questions=1951) is None, "a copy of the benchmark"
+
+
 def test_every_counted_task_exists() -> None:
     files = {path.stem for path in (Path(__file__).parents[2] / "tasks").rglob("*.yaml")}
     assert {name.removeprefix("lift_longbench_") for name in FULL_SIZES} <= files
