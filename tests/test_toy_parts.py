@@ -30,7 +30,7 @@ class Scale(AdapterSettings):
 
     type: Literal["scale"] = "scale"
 
-    def config(self, model: Any) -> PeftConfig:
+    def peft_config(self, model: Any) -> PeftConfig:
         """Those of the projections that all tiny models of the tests have."""
         return IA3Config(
             task_type=TaskType.CAUSAL_LM,

@@ -52,7 +52,7 @@ def attach(
         adapted = model
     else:
         _check_precision(model, adapter, quantization)
-        config = adapter.config(model)
+        config = adapter.peft_config(model)
         unneeded = nullcontext() if quantized_bits(model) else nothing_quantized()
         with _seeded(model, seed), unneeded, warnings.catch_warnings():
             # peft calls transformers by a deprecated name, which a user cannot fix.
@@ -111,12 +111,16 @@ def _check_precision(
 
 def _adapted(model: PreTrainedModel, adapter: AdapterSettings, config: PeftConfig) -> PeftModel:
     try:
-        return get_peft_model(model, config).eval()
+        adapted = get_peft_model(model, config).eval()
     except ValueError as error:  # of a rule of peft's own
         raise AdapterError(
             f"adapter '{adapter.type}' does not fit {type(model).__name__}: {first_line(error)}; set other "
             "adapter.targets, such as all-linear"
         ) from error
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:  # peft leaves copies of base weights in 16 bits, too few for small steps
+            parameter.data = parameter.data.float()
+    return adapted
 
 
 @contextmanager

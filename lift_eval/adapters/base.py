@@ -46,7 +46,7 @@ class AdapterSettings(Settings):
             AdapterError: If it does not.
         """
 
-    def config(self, model: PreTrainedModel) -> PeftConfig:
+    def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """Peft's configuration of the adapter.
 
         Args:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from lift_eval.adapters.base import AdapterSettings
-from lift_eval.adapters.lora import LoraSettings, Targets
+from lift_eval.adapters.lora import LoraSettings
+from lift_eval.adapters.targets import Targets
 from lift_eval.settings import PositiveInt
 
 if TYPE_CHECKING:
@@ -41,11 +42,10 @@ class PissaSettings(AdapterSettings):
         """LoRA of the same rank on the same layers."""
         return self._as_lora(init=True)
 
-    def config(self, model: PreTrainedModel) -> PeftConfig:
-        """Peft's LoRA with PiSSA's initialisation; see `AdapterSettings.config`."""
-        return self._as_lora(init=f"pissa_niter_{self.iterations}" if self.iterations else "pissa").config(
-            model
-        )
+    def peft_config(self, model: PreTrainedModel) -> PeftConfig:
+        """Peft's LoRA with PiSSA's initialisation; see `AdapterSettings.peft_config`."""
+        init = f"pissa_niter_{self.iterations}" if self.iterations else "pissa"
+        return self._as_lora(init=init).peft_config(model)
 
     def _as_lora(self, init: bool | str) -> LoraSettings:
         return LoraSettings(

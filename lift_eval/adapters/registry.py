@@ -10,6 +10,7 @@ from lift_eval.adapters.base import AdapterSettings
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
 from lift_eval.adapters.pissa import PissaSettings
+from lift_eval.adapters.weights import WeightsSettings
 
 
 class NoAdapter(AdapterSettings):
@@ -19,5 +20,6 @@ class NoAdapter(AdapterSettings):
 
 
 Adapter: TypeAlias = Annotated[
-    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings, Field(discriminator="type")
+    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings | WeightsSettings,
+    Field(discriminator="type"),
 ]

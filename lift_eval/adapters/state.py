@@ -6,6 +6,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -109,19 +110,17 @@ def _described(shapes: Mapping[str, torch.Size], name: str) -> str:
 
 
 def _adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All tensors of the adapter's layers, trainable or not, and whatever else is trainable, in the model's order."""
+    """All tensors of the adapter's layers, trainable or not, and whatever else is trainable, in the model's order.
+
+    A tensor that several layers share is there once, under the name that `trainable` has for it.
+    """
+    names = {id(tensor): name for name, tensor in chain(model.named_parameters(), model.named_buffers())}
     tensors: dict[str, Tensor] = {}
-    for prefix, layer in model.named_modules():
+    for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
             for attribute in (*layer.adapter_layer_names, *layer.other_param_names):
                 part = getattr(layer, attribute, None)
                 if isinstance(part, nn.Module):
-                    for name, tensor in (*part.named_parameters(), *part.named_buffers()):
-                        tensors[f"{prefix}.{attribute}.{name}"] = tensor
-    seen = {id(tensor) for tensor in tensors.values()}
-    others = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and id(parameter) not in seen
-    }
-    return tensors | others
+                    for tensor in chain(part.parameters(), part.buffers()):
+                        tensors[names[id(tensor)]] = tensor
+    return tensors | trainable(model)

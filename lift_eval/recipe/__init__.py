@@ -10,6 +10,7 @@ from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
 from lift_eval.adapters.pissa import PissaSettings
 from lift_eval.adapters.registry import Adapter, NoAdapter
+from lift_eval.adapters.weights import WeightsSettings
 from lift_eval.answering.settings import DecodingSettings
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.recipe.loading import default_recipe, differences, load_recipe, shipped_recipes
@@ -30,6 +31,7 @@ __all__ = [
     "PromptSettings",
     "Recipe",
     "TrainingSettings",
+    "WeightsSettings",
     "default_recipe",
     "differences",
     "load_recipe",

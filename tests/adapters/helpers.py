@@ -7,10 +7,12 @@ from torch import Tensor, nn
 
 from lift_eval.adapters.attach import attach
 from lift_eval.adapters.state import trainable
-from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, PissaSettings
+from lift_eval.models.loading import autocast
+from lift_eval.recipe import Adapter, GatedMemorySettings, LoraSettings, PissaSettings, WeightsSettings
 from tests.tiny_models import tiny_model
 
-ADAPTERS = ("lora", "pissa", "gated_memory")
+ON_QUANTIZED_BASE = ("lora", "pissa", "gated_memory")
+ADAPTERS = (*ON_QUANTIZED_BASE, "weights")
 
 
 def settings(kind: str, architecture: str = "llama") -> Adapter:
@@ -21,6 +23,7 @@ def settings(kind: str, architecture: str = "llama") -> Adapter:
         "dora": LoraSettings(rank=4, alpha=8, targets=targets, dora=True),
         "pissa": PissaSettings(rank=4, alpha=4, targets=targets),
         "gated_memory": GatedMemorySettings(lm_head_rank=2),
+        "weights": WeightsSettings(targets=("o_proj",), layers=(0.5, 1.0)),
     }[kind]
 
 
@@ -38,7 +41,8 @@ def train(model: nn.Module, inputs: Tensor, steps: int = 2, learning_rate: float
     losses = []
     model.train()
     for _ in range(steps):
-        loss = model(input_ids=inputs, labels=inputs).loss
+        with autocast(model.device, model.dtype):
+            loss = model(input_ids=inputs, labels=inputs).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

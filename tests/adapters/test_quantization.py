@@ -16,7 +16,7 @@ from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError, CheckpointError
 from lift_eval.models.loading import load_model
 from lift_eval.recipe import LoraSettings, NoAdapter, PissaSettings, PrecisionSettings
-from tests.adapters.helpers import ADAPTERS, logits, settings, tokens, train, trainable
+from tests.adapters.helpers import ON_QUANTIZED_BASE, logits, settings, tokens, train, trainable
 from tests.tiny_models import ARCHITECTURES, save_checkpoint, tiny_config, tiny_model
 
 CONFIGS = {
@@ -59,7 +59,7 @@ def loaded(checkpoint: Path, bits: str):
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
 @pytest.mark.parametrize("bits", CONFIGS)
-@pytest.mark.parametrize("kind", ADAPTERS)
+@pytest.mark.parametrize("kind", ON_QUANTIZED_BASE)
 def test_training_moves_every_tensor_and_reset_is_exact(kind: str, bits: str, checkpointing: bool) -> None:
     model, inputs = attach(tiny_model(), settings(kind), seed=0, quantization=CONFIGS[bits]), tokens()
     if checkpointing:

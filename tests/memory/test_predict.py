@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 ADAPTERS: dict[str, dict[str, Any]] = {
     "lora": {"type": "lora", "rank": 4, "targets": "all-linear"},
     "gated_memory": {"type": "gated_memory", "lm_head_rank": 2},
+    "weights": {"type": "weights"},
 }
 
 

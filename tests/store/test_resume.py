@@ -22,6 +22,7 @@ ADAPTERS = {
     "dora": {"adapter__dora": True},
     "pissa": {"adapter__type": "pissa", "adapter__rank": 4},
     "gated_memory": {"adapter__type": "gated_memory", "adapter__lm_head_rank": 2},
+    "weights": {"adapter__type": "weights"},
     "nf4": {"precision__quantization": "nf4"},
 }
 

@@ -25,8 +25,8 @@ class GatedMemorySettings(AdapterSettings):
     """Rank of the LoRA on the output embedding; the published runs use 2."""
     lm_head_alpha: Annotated[float, Field(gt=0)] = 4.0
 
-    def config(self, model: PreTrainedModel) -> PeftConfig:
-        """The configuration of our method of peft; see `AdapterSettings.config`."""
+    def peft_config(self, model: PreTrainedModel) -> PeftConfig:
+        """The configuration of our method of peft; see `AdapterSettings.peft_config`."""
         from peft import TaskType
 
         from lift_eval.adapters.gated_memory.config import GatedMemoryConfig
