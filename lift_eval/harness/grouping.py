@@ -12,6 +12,7 @@ from lift_eval.errors import DocumentError
 from lift_eval.harness.documents import Documents
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.lifter.lifter import Lifter
+from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.prompt import Prompt
 
 
@@ -38,11 +39,14 @@ def group_requests(
             document, prompt = found.find(instance.doc, request)
             if lifter is not None and document is not None:
                 lifter.check(document)
+            reserve = 0
             if kind == "generate_until":
-                decoding = read_decoding(request.arguments[1], most_tokens, request.task)
-                if lifter is not None:
-                    encoder = encoder_of(request.arguments, lifter.encoder)
-                    encoder.check_room(prompt, decoding.max_new_tokens)
+                reserve = read_decoding(request.arguments[1], most_tokens, request.task).max_new_tokens
+            elif kind == "loglikelihood" and lifter is not None:
+                reserve = len(lifter.encoder.plain_ids(request.arguments[1]))
+            if lifter is not None and reserve and prompt.text:
+                encoder = encoder_of(request.arguments, lifter.encoder)
+                content_for(document, lifter.encoder).check(prompt, reserve, encoder)
             documents.append(document)
     return group_by_document(requests, documents)
 

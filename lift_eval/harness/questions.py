@@ -12,6 +12,8 @@ from lm_eval.tasks import TaskManager
 from lift_eval.document import Document, find_document
 from lift_eval.errors import DocumentError, RecipeError, nearest
 from lift_eval.harness.generation import encoder_of, read_decoding
+from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.prompt import Prompt, PromptEncoder
 
 NEW_TOKENS = 256
@@ -25,17 +27,19 @@ class Question:
     Attributes:
         prompt: The prompt, not yet truncated.
         new_tokens: Most tokens of the answer.
-        encoder: Truncates and encodes it.
+        encoder: Encodes it.
+        content: What of the document the prompt holds.
     """
 
     prompt: Prompt
     new_tokens: int
     encoder: PromptEncoder
+    content: Content
 
     @property
     def ids(self) -> list[int]:
         """Token ids of the prompt, truncated to leave room for the answer."""
-        return self.encoder.encode(self.prompt, self.new_tokens).ids
+        return self.content.encode(self.prompt, self.new_tokens, self.encoder).ids
 
     def without_document(self) -> Question:
         """The same question closed-book."""
@@ -120,14 +124,18 @@ def ask(task: Task, document: Document, rows: Iterable[int], encoder: PromptEnco
         chat_template=in_chat if settings.chat_template else None,
     )
     first = {instance.doc_id: instance for instance in reversed(task.instances)}
-    return [_question(first[row], document, encoder) for row in sorted(first)]
+    content = content_for(document, encoder)
+    return [_question(first[row], document, content) for row in sorted(first)]
 
 
-def _question(instance: Any, document: Document, encoder: PromptEncoder) -> Question:  # noqa: ANN401 - Instance
+def _question(instance: Any, document: Document, content: Content) -> Question:  # noqa: ANN401 - Instance
+    encoder = content.encoder
     text, *others = instance.args
     if instance.request_type == "generate_until":
         new_tokens = read_decoding(others[0], NEW_TOKENS, instance.task_name).max_new_tokens
     else:
         new_tokens = sum(len(encoder.plain_ids(continuation)) for continuation in others)
-    question = Question(Prompt.around(text, document), new_tokens, encoder_of(instance.args, encoder))
-    return question.without_document() if encoder.settings.document == "none" else question
+    question = Question(
+        Prompt.around(text, document), new_tokens, encoder_of(instance.args, encoder), content
+    )
+    return question.without_document() if content.closed_book else question

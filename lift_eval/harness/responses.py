@@ -17,7 +17,9 @@ from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.grouping import named_in_errors
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import LiftedDocument, OnStep
-from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
+from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.registry import content_for
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.record import DocumentRecord
 
 logger = logging.getLogger(__name__)
@@ -76,13 +78,9 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
         DocumentError: If a prompt leaves no room in the model's window.
     """
     decodings = [_decoding(request, lifter, most_tokens) for request in group.requests]
+    content = content_for(group.document, lifter.encoder)
     prompts = [
-        encode(
-            request,
-            Prompt.around(request.arguments[0], group.document),
-            decoding.max_new_tokens,
-            lifter.encoder,
-        )
+        encode(request, Prompt.around(request.arguments[0], group.document), decoding.max_new_tokens, content)
         for request, decoding in zip(group.requests, decodings, strict=True)
     ]
 
@@ -92,28 +90,42 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
             decoded = session.decode([prompts[index] for index in alike], decoding)
             for index, answer in zip(alike, decoded, strict=True):
                 answers[index] = answer.text
-        session.count(group.per_question([prompt.kept for prompt in prompts]))
+        count(session, group, prompts)
         return answers
 
     return respond
 
 
-def encode(request: Request, prompt: Prompt, reserve: int, encoder: PromptEncoder) -> EncodedPrompt:
-    """Encode a request's prompt, without its document where the recipe asks closed-book.
+def encode(request: Request, prompt: Prompt, reserve: int, content: Content) -> EncodedPrompt:
+    """Encode a request's prompt.
 
     Args:
         request: The request.
         prompt: Its prompt.
         reserve: Tokens to leave room for.
-        encoder: The recipe's.
+        content: What of its document the prompt holds.
 
     Raises:
-        DocumentError: If the prompt leaves no room in the model's window.
+        DocumentError: If the prompt cannot be made, or leaves no room in the model's window.
     """
-    if encoder.settings.document == "none":
-        prompt = prompt.without_document()
     with named_in_errors(request):
-        return encoder_of(request.arguments, encoder).encode(prompt, reserve)
+        return content.encode(prompt, reserve, encoder_of(request.arguments, content.encoder))
+
+
+def count(session: LiftedDocument, group: Group, prompts: Sequence[EncodedPrompt]) -> None:
+    """Put the questions of a group on the session's record.
+
+    Args:
+        session: The session.
+        group: The group.
+        prompts: The prompt of each request.
+    """
+    by_question = {
+        request.question: prompt.over_length
+        for request, prompt in zip(group.requests, prompts, strict=True)
+        if prompt.over_length
+    }
+    session.count(group.per_question([prompt.kept for prompt in prompts]), list(by_question.values()))
 
 
 def _decoding(request: Request, lifter: Lifter, most_tokens: int) -> Decoding:

@@ -8,9 +8,11 @@ from lm_eval import utils
 from lm_eval.models.huggingface import HFLM
 
 from lift_eval.distribution.groups import Group, Request
-from lift_eval.document import Document
-from lift_eval.harness.responses import Respond, encode
+from lift_eval.harness.lost_choices import LostScore
+from lift_eval.harness.responses import Respond, count, encode
 from lift_eval.lifter.session import LiftedDocument
+from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 
 DetectBatchSize = Callable[[Sequence[tuple[None, list[int], list[int]]]], int]
@@ -38,13 +40,20 @@ class Scoring:
         Raises:
             DocumentError: If a prompt leaves no room in the model's window.
         """
-        pairs = [self._encode(request, group.document) for request in group.requests]
+        pairs = self._encode_all(group)
+        contexts = [context for context, _ in pairs]
+        questions = [request.question for request in group.requests]
+        skipped = {question for question, context in zip(questions, contexts, strict=True) if context.skipped}
+        asked = [place for place, question in enumerate(questions) if question not in skipped]
 
         def respond(session: LiftedDocument) -> list[tuple[float, bool]]:
+            scores: list[tuple[float, bool]] = [LostScore()] * len(pairs)
             with session.scoring():
-                encoded = [(None, context.ids, ids) for context, ids in pairs]
-                scores = list(self._model._loglikelihood_tokens(encoded, disable_tqdm=True))
-            session.count(group.per_question([context.kept for context, _ in pairs]))
+                encoded = [(None, pairs[place][0].ids, pairs[place][1]) for place in asked]
+                found = self._model._loglikelihood_tokens(encoded, disable_tqdm=True) if asked else ()
+                for place, score in zip(asked, found, strict=True):
+                    scores[place] = score
+            count(session, group, contexts)
             return scores
 
         return respond
@@ -76,11 +85,11 @@ class Scoring:
             kind: ``loglikelihood`` or ``loglikelihood_rolling``.
             groups: They.
         """
-        requests = [(request, group.document) for group in groups for request in group.requests]
         if kind == "loglikelihood_rolling":
-            encoded = [window for request, _ in requests for window in self._windows(request)]
+            requests = (request for group in groups for request in group.requests)
+            encoded = [window for request in requests for window in self._windows(request)]
         else:
-            pairs = (self._encode(request, document) for request, document in requests)
+            pairs = (pair for group in groups for pair in self._encode_all(group))
             encoded = [(context.ids, ids) for context, ids in pairs]
         self._longest = max((len(context) + len(ids) for context, ids in encoded), default=0)
 
@@ -96,8 +105,12 @@ class Scoring:
             self._found_batch_size = detect([(None, [0] * self._longest_searched, [])])
         return self._found_batch_size
 
-    def _encode(self, request: Request, document: Document | None) -> tuple[EncodedPrompt, list[int]]:
-        """Token ids of a context, its middle cut where it is too long, and of its continuation."""
+    def _encode_all(self, group: Group) -> list[tuple[EncodedPrompt, list[int]]]:
+        """The contexts of a group's requests, and token ids of their continuations."""
+        content = content_for(group.document, self._encoder)
+        return [self._encode(request, content) for request in group.requests]
+
+    def _encode(self, request: Request, content: Content) -> tuple[EncodedPrompt, list[int]]:
         context, continuation = request.arguments
         if not context:
             ids = self._model.tok_encode(continuation, add_special_tokens=False)
@@ -105,11 +118,10 @@ class Scoring:
             return EncodedPrompt([first], 0.0), ids if ids[0] != first else ids[1:]
         context_ids, ids = self._model._encode_pair(context, continuation)
         # lm-eval moves the space at its end to the continuation.
-        prompt = Prompt.around(context.rstrip(), document)
-        closed_book = self._encoder.settings.document == "none" and document is not None
-        if closed_book or len(context_ids) > self._encoder.limit(len(ids)):
-            return encode(request, prompt, len(ids), self._encoder), ids
-        return EncodedPrompt(context_ids, prompt.share), ids
+        prompt = Prompt.around(context.rstrip(), content.document)
+        if content.leaves(prompt, len(context_ids), len(ids)):
+            return EncodedPrompt(context_ids, prompt.share), ids
+        return encode(request, prompt, len(ids), content), ids
 
     def _windows(self, request: Request) -> list[tuple[list[int], list[int]]]:
         """Token ids of a text in disjoint windows, each as a context and what is scored behind it."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 
 import torch
 
@@ -18,6 +19,7 @@ from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.document_entries import DocumentEntries
 from lift_eval.memory.predict import chosen_compute
 from lift_eval.models.loading import autocast, supports_prefix_sharing
+from lift_eval.prompts.contents.registry import CONTENTS, content_for
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.recipe import TrainingSettings
 from lift_eval.record.peak_memory import watch
@@ -50,6 +52,7 @@ class LiftedDocument:
     ) -> None:
         self._adapted = adapted
         self._entries = DocumentEntries(adapted, document)
+        self._content = content_for(document, adapted.encoder)
         self._trained = False
         self._decoded = record.questions if record else 0
         self.is_current = False
@@ -241,23 +244,23 @@ class LiftedDocument:
         for number, question in enumerate(questions):
             check_text(question, f"question {number}")
         recipe = self._adapted.recipe
-        if closed_book is None:
-            closed_book = recipe.prompt.document == "none"
+        encoder, content = self._adapted.encoder, self._content
+        if closed_book is not None:
+            content = CONTENTS["none" if closed_book else "truncated"](self.document, encoder)
         options = sampling_options(self._adapted.model, recipe.decoding)
         decoding = Decoding(recipe.decoding.max_new_tokens, options=options)
-        prompts = [
-            self.encode(
-                self._adapted.encoder.render(self.document, question, closed_book=closed_book), decoding
-            )
-            for question in questions
-        ]
+        render = partial(encoder.render, self.document, closed_book=content.closed_book)
+        prompts = [content.encode(render(question), decoding.max_new_tokens) for question in questions]
         answers = self.decode(prompts, decoding)
-        self.count([prompt.kept for prompt in prompts])
+        self.count(
+            [prompt.kept for prompt in prompts],
+            [prompt.over_length for prompt in prompts if prompt.over_length],
+        )
         return [answer.text.strip() for answer in answers]
 
     def encode(self, prompt: Prompt, decoding: Decoding) -> EncodedPrompt:
-        """Encode a prompt about the document, truncated to leave room for the answer."""
-        return self._adapted.encoder.encode(prompt, decoding.max_new_tokens)
+        """Encode a prompt about the document, as the recipe says and with room for the answer."""
+        return self._content.encode(prompt, decoding.max_new_tokens)
 
     def decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
         """Decode answers to prompts, or take them from the store, and add them to the record.
@@ -269,15 +272,19 @@ class LiftedDocument:
         began = time.perf_counter()
         record = self.record
         decoding = replace(decoding, thinking=self._adapted.encoder.thinking)
-        kept = self._reuse_answers(prompts, decoding) or self._decode(prompts, decoding)
-        answers = [Answer(**dict(one)) for one in kept.answers]
+        asked = [prompt for prompt in prompts if not prompt.skipped]
+        kept = self._reuse_answers(asked, decoding) or self._decode(asked, decoding)
+        given = iter(kept.answers)
+        answers = [
+            Answer("", complete=True) if prompt.skipped else Answer(**dict(next(given))) for prompt in prompts
+        ]
         if kept.gates:
-            before, asked = record.gates or kept.gates, self._decoded
+            before, known = record.gates or kept.gates, self._decoded
             record.gates = [
-                (old * asked + new * len(prompts)) / (asked + len(prompts))
+                (old * known + new * len(asked)) / (known + len(asked))
                 for old, new in zip(before, kept.gates, strict=True)
             ]
-        self._decoded += len(prompts)
+        self._decoded += len(asked)
         record.incomplete_answers += sum(not answer.complete for answer in answers)
         record.thinking_tokens += sum(answer.thinking_tokens for answer in answers)
         self._warn_of_unfinished_thinking(answers, decoding)
@@ -333,11 +340,13 @@ class LiftedDocument:
                 "its 'with' block"
             )
 
-    def count(self, kept: Sequence[float | None]) -> None:
+    def count(self, kept: Sequence[float | None], over_length: Sequence[str] = ()) -> None:
         """Put questions on the record.
 
         Args:
             kept: For each question, the share of the document that its prompt holds. None means that it is not known.
+            over_length: What was done with each question for which the whole document is too long, ``skip`` or
+                ``truncate``.
         """
         record = self.record
         known = [share for share in kept if share is not None]
@@ -346,6 +355,8 @@ class LiftedDocument:
         record.not_located += len(kept) - len(known)
         located = record.questions - record.not_located
         record.kept = total / located if located else None
+        record.skipped += over_length.count("skip")
+        record.truncated += over_length.count("truncate")
 
     @contextmanager
     def scoring(self) -> Iterator[None]:

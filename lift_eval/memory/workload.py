@@ -13,6 +13,7 @@ import torch
 from lift_eval.memory.fake_model import bytes_of, trained_parameters
 from lift_eval.memory.simulate import gradient_bytes
 from lift_eval.models.loading import supports_prefix_sharing
+from lift_eval.prompts.contents.registry import CONTENTS
 from lift_eval.recipe import ComputeSettings, Recipe
 from lift_eval.synthesis.base import CHARACTERS_PER_TOKEN
 from lift_eval.training.batching import MicroBatch, micro_batches
@@ -215,10 +216,12 @@ def _prompt(recipe: Recipe, document_tokens: int, window: int, *, closed_book: b
 
 def largest_questions(recipe: Recipe, document_tokens: int, window: int) -> list[list[int]]:
     """Prompts of as many questions as are decoded at once."""
-    closed_book = recipe.prompt.document == "none"
-    return alike(
-        recipe.compute.answer_batch, *_prompt(recipe, document_tokens, window, closed_book=closed_book)
-    )
+    content = CONTENTS[recipe.prompt.document]
+    if content.fills_window:
+        prompt = recipe.prompt.model_copy(update={"max_tokens": window, "max_tokens_with_answer": False})
+        recipe = recipe.model_copy(update={"prompt": prompt})
+    lengths = _prompt(recipe, document_tokens, window, closed_book=content.closed_book)
+    return alike(recipe.compute.answer_batch, *lengths)
 
 
 def largest_requests(recipe: Recipe, document_tokens: int) -> list[list[int]]:

@@ -18,7 +18,7 @@ from lift_eval.answering.thinking import Thinking
 from lift_eval.document import Document, Span, holds_part_of, occurrences
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.prompts.encoding import TextEncoder
-from lift_eval.prompts.truncation import truncate_middle, truncate_parts
+from lift_eval.prompts.truncation import Truncate, truncate_middle, truncate_parts
 from lift_eval.recipe import PromptSettings
 
 # Stands for the document while templates are rendered, so that its place in the prompt is known exactly.
@@ -83,6 +83,8 @@ class EncodedPrompt:
         before_question: How many ids come before what differs between the questions about a document: those up to
             the document's first end, or up to the cut where the whole prompt is cut; 0 for a closed-book prompt.
         shortened: How many ids fewer there are than before truncation.
+        over_length: What was done since the whole document does not fit, ``skip`` or ``truncate``; empty where it
+            fits, or need not.
     """
 
     ids: list[int]
@@ -90,6 +92,12 @@ class EncodedPrompt:
     cut: Span = (0, 0)
     before_question: int = 0
     shortened: int = 0
+    over_length: str = ""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the question is not asked."""
+        return self.over_length == "skip"
 
     @property
     def untruncated(self) -> int:
@@ -141,8 +149,15 @@ class PromptEncoder:
     @cached_property
     def halving(self) -> PromptEncoder:
         """The encoder that keeps the two halves of what fits in the window, whatever the recipe says (LongBench)."""
-        whole = {"truncate": "prompt", "ellipsis": "", "max_tokens": self.window}
-        return PromptEncoder(self.tokenizer, self.settings.model_copy(update=whole), self.window)
+        return self._with(truncate="prompt", ellipsis="", max_tokens=self.window)
+
+    @cached_property
+    def filling(self) -> PromptEncoder:
+        """The encoder that truncates nothing but what does not fit in the window."""
+        return self._with(max_tokens=self.window, max_tokens_with_answer=False, question_tokens=1)
+
+    def _with(self, **settings: object) -> PromptEncoder:
+        return PromptEncoder(self.tokenizer, self.settings.model_copy(update=settings), self.window)
 
     def plain_ids(self, text: str) -> list[int]:
         """Token ids of a text without special tokens."""
@@ -243,12 +258,13 @@ class PromptEncoder:
                 return self.apply_chat_template(others, **how)
             raise RecipeError("group 'prompt'", [f"the chat template fails: {error}"]) from error
 
-    def encode(self, prompt: Prompt, reserve: int) -> EncodedPrompt:
-        """Encode a prompt and cut its middle where it is too long.
+    def encode(self, prompt: Prompt, reserve: int, truncate: Truncate | None = None) -> EncodedPrompt:
+        """Encode a prompt and cut it where it is too long.
 
         Args:
             prompt: The prompt.
             reserve: Tokens to leave free in the window for the answer.
+            truncate: How the document is cut. None means in the middle, or the prompt's middle, as the recipe says.
 
         Returns:
             At most `limit` token ids.
@@ -262,7 +278,7 @@ class PromptEncoder:
         parts = _token_ranges(spans, prompt.places)
         rest = len(ids) - sum(last - first for first, last in parts)
         limit = self.limit(reserve)
-        apart = self.settings.truncate == "document" and prompt.located
+        apart = prompt.located and (truncate is not None or self.settings.truncate == "document")
         if apart and limit > self.settings.question_tokens:
             # One cut for all questions of the document, unless this one needs more room than is kept for them.
             limit -= max(self.settings.question_tokens - rest, 0)
@@ -271,7 +287,7 @@ class PromptEncoder:
             return EncodedPrompt(ids, prompt.share, before_question=before)
         self._refuse_without_room(prompt, rest, limit, reserve)
         if apart:
-            shorter, cuts = truncate_parts(ids, limit, self._ellipsis, parts)
+            shorter, cuts = truncate_parts(ids, limit, self._ellipsis, parts, truncate or truncate_middle)
             start, stop = cuts[0]
             before -= stop - start - len(self._ellipsis) if stop > start else 0
         else:

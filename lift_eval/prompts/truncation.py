@@ -1,10 +1,14 @@
-"""Truncation in the middle, of token ids."""
+"""Truncation of token ids: in the middle, or of all but their end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from lift_eval.document import Span
+
+Truncate: TypeAlias = Callable[[list[int], int, list[int]], tuple[list[int], Span]]
+"""`truncate_middle`, or another way with the same arguments and results."""
 
 
 def truncate_middle(ids: list[int], limit: int, ellipsis: list[int]) -> tuple[list[int], Span]:
@@ -32,16 +36,31 @@ def truncate_middle(ids: list[int], limit: int, ellipsis: list[int]) -> tuple[li
     return [*ids[: cut[0]], *ellipsis, *ids[cut[1] :]], cut
 
 
+def truncate_beginning(ids: list[int], limit: int, ellipsis: list[int]) -> tuple[list[int], Span]:
+    """Cut the beginning off token ids that exceed a limit; see `truncate_middle`."""
+    if len(ids) <= limit:
+        return ids, (0, 0)
+    if limit < len(ellipsis):
+        raise ValueError(f"limit {limit} leaves no room for the ellipsis")
+    cut = (0, len(ids) - limit + len(ellipsis))
+    return [*ellipsis, *ids[cut[1] :]], cut
+
+
 def truncate_parts(
-    ids: list[int], limit: int, ellipsis: list[int], parts: Sequence[Span]
+    ids: list[int],
+    limit: int,
+    ellipsis: list[int],
+    parts: Sequence[Span],
+    truncate: Truncate = truncate_middle,
 ) -> tuple[list[int], list[Span]]:
-    """Cut the middle out of each of several parts of token ids, which share the room that the rest leaves.
+    """Truncate each of several parts of token ids, which share the room that the rest leaves.
 
     Args:
         ids: Token ids.
         limit: Most tokens of the result.
         ellipsis: Token ids put where something was cut.
         parts: Ranges of ids that may be cut, ascending and apart.
+        truncate: How each is cut.
 
     Returns:
         The ids, at most ``limit`` of them, and the range of the input that was cut out of each part.
@@ -54,7 +73,7 @@ def truncate_parts(
     cuts: list[Span] = []
     end = 0
     for number, (first, last) in enumerate(parts):
-        kept, (start, stop) = truncate_middle(ids[first:last], room // (len(parts) - number), ellipsis)
+        kept, (start, stop) = truncate(ids[first:last], room // (len(parts) - number), ellipsis)
         room -= len(kept)
         result += ids[end:first] + kept
         cuts.append((first + start, first + stop))

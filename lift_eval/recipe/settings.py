@@ -98,13 +98,16 @@ class PromptSettings(Settings):
     """Whether ``max_tokens`` holds the new tokens of the answer too."""
     ellipsis: str = "..."
     """Text in the place of the middle that was cut out; may be empty."""
-    document: Literal["truncated", "none"] = "truncated"
-    """Whether the prompt holds the document; ``none`` asks closed-book."""
+    document: Literal["truncated", "none", "full", "end"] = "truncated"
+    """What of the document a prompt holds, by its name in `lift_eval.prompts.contents`; ``none`` asks closed-book."""
+    over_length: Literal["error", "skip", "truncate"] = "error"
+    """What becomes of a question whose prompt does not fit the window with ``document: full``: the run is refused, the
+    question counts as wrong without being asked, or the prompt is truncated to the window."""
     truncate: Literal["prompt", "document"] = "prompt"
     """Where a prompt that is too long is cut: in the middle of all of it, as published, or of the document alone."""
     question_tokens: PositiveInt = 256
-    """Room kept for all but the document with ``truncate: document``. Questions that fit it share one cut of the
-    document, so that it is read once for all of them."""
+    """Room kept for all but the document with ``truncate: document`` or ``document: end``. Questions that fit it share
+    one cut of the document, so that it is read once for all of them."""
     style: str | None = None
     """Name of the task's prompt in lm-eval, where the run's metadata name none and the task has it. None means the
     task's first."""
@@ -146,6 +149,11 @@ class PromptSettings(Settings):
     def _closed_book_template_fits(cls, template: str) -> str:
         check_variables("prompt.closed_book_template", template, {"title", "question"}, {"question"})
         return template
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """The settings that say what of the document the prompt of a question holds, and nothing about training."""
+        return self.model_dump(include={"document", "over_length"})
 
     @property
     def template_variables(self) -> dict[str, Any]:
@@ -240,7 +248,7 @@ class Recipe(Settings):
         asked = self.model_copy(
             update={
                 "decoding": DecodingSettings(),
-                "prompt": self.prompt.model_copy(update={"document": PromptSettings().document}),
+                "prompt": self.prompt.model_copy(update=PromptSettings().contents),
             }
         )
         return asked.digest

@@ -39,6 +39,8 @@ class DocumentRecord(Recorded):
         questions: Questions asked about it.
         kept: Mean share of its characters that the prompts kept, 0 to 1. None means that it is known of no prompt.
         not_located: Questions whose prompts hold its text changed or in part, so that ``kept`` says nothing of them.
+        skipped: Questions not asked, since the whole document does not fit; they count as wrong.
+        truncated: Questions asked with a part of the document, since the whole does not fit (``prompt.over_length``).
         incomplete_answers: Answers that were cut off at the most tokens allowed.
         thinking_tokens: Tokens of a reasoning model's thinking before its answers, of which they are no part.
         losses: Mean loss per supervised token of each optimizer step.
@@ -62,6 +64,8 @@ class DocumentRecord(Recorded):
     questions: Count = 0
     kept: Number | None = None
     not_located: Count = 0
+    skipped: Count = 0
+    truncated: Count = 0
     incomplete_answers: Count = 0
     thinking_tokens: Count = 0
     losses: list[Number] = []
@@ -124,8 +128,13 @@ class DocumentRecord(Recorded):
     def _in_the_prompt(self) -> str:
         """How much of the document the prompts held, in words that follow the number of questions."""
         kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
-        return kept + (
-            f", the document not found in {counted(self.not_located, 'prompt')}" if self.not_located else ""
+        unlike = {
+            ", the document not found in {}": self.not_located,
+            ", {} skipped, since the document does not fit": self.skipped,
+            ", {} truncated, since the document does not fit": self.truncated,
+        }
+        return kept + "".join(
+            words.format(counted(number, "prompt")) for words, number in unlike.items() if number
         )
 
     def summary(self) -> str:
@@ -161,6 +170,8 @@ class RunTotals(Recorded):
     questions: Count = 0
     lost_questions: Count = 0
     questions_not_located: Count = 0
+    skipped_questions: Count = 0
+    truncated_questions: Count = 0
     questions_without_document: Count = 0
     incomplete_answers: Count = 0
     thinking_tokens: Count = 0
@@ -209,6 +220,8 @@ class RunRecord:
             questions=sum(document.questions for document in documents),
             lost_questions=sum(document.lost_questions for document in documents),
             questions_not_located=sum(document.not_located for document in documents),
+            skipped_questions=sum(document.skipped for document in documents),
+            truncated_questions=sum(document.truncated for document in documents),
             questions_without_document=self.questions_without_document,
             incomplete_answers=sum(document.incomplete_answers for document in documents),
             thinking_tokens=sum(document.thinking_tokens for document in documents),

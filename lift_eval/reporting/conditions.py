@@ -134,13 +134,14 @@ def _revision(source: Source) -> str | None:
 
 
 def _most_prompt_tokens(source: Source) -> str | None:
-    """The smaller of the recipe's limit and the model's window."""
+    """The smaller of the recipe's limit and the model's window, which the whole document may fill."""
+    prompt = _prompt(source)
     limits = (
-        _prompt(source).get("max_tokens"),
+        None if prompt.get("document") == "full" else prompt.get("max_tokens"),
         source.run.lift.get("window") or source.run.facts.get("max_length"),
     )
     known = [limit for limit in limits if isinstance(limit, int)]
-    counted = " with the answer" if _prompt(source).get("max_tokens_with_answer") else ""
+    counted = " with the answer" if prompt.get("max_tokens_with_answer") else ""
     return f"{min(known)}{counted}" if known else None
 
 
@@ -282,6 +283,7 @@ CONDITIONS = (
     Condition("document field", _of_arguments("document_field"), ("document_field=",)),
     Condition("prompt style", _of_samples("prompt_style"), ("--metadata", "prompt.style")),
     Condition("document in the prompt", _of_prompt("document"), ("prompt.document",)),
+    Condition("documents too long for the prompt", _of_prompt("over_length"), ("prompt.over_length",)),
     Condition(
         "most prompt tokens",
         _most_prompt_tokens,

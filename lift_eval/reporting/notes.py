@@ -22,6 +22,8 @@ TROUBLES = {
         "question",
         " whose prompt holds the document changed or in part, so that it was not found",
     ),
+    "skipped_questions": ("question", " skipped and counted as wrong, since the whole document does not fit"),
+    "truncated_questions": ("question", " with a truncated prompt, since the whole document does not fit"),
     "questions_without_document": ("question", " without a document, answered by the base model"),
 }
 """What a run counts of things that went otherwise than planned: the noun, and what is said of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,64 @@ def test_a_closed_book_recipe_takes_the_document_out_of_every_prompt(checkpoint,
     assert lm.generate_until([about(LAMP, "Who?")]) == icl.generate_until([generation("\nWho?")])
     ours = lm.loglikelihood([scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP})], disable_tqdm=True)
     assert_close(ours, icl.loglikelihood([scoring("\nBy", " Ann")], disable_tqdm=True))
+
+
+def test_the_documents_end_is_asked_about_in_all_kinds_of_requests(checkpoint, icl):
+    lm = lift(checkpoint, **{"prompt.document": "end", "prompt.max_tokens": 150, "prompt.ellipsis": ""})
+    asked = lm.generate_until([about(LAMP, "Who?")])
+    assert asked == icl.generate_until([generation(f"{LAMP}\nWho?"[-149:])])
+    ours = lm.loglikelihood([scoring(f"{LAMP}\nBy", " Ann", {"context": LAMP})], disable_tqdm=True)
+    assert_close(ours, icl.loglikelihood([scoring(f"{LAMP}\nBy"[-149:], " Ann")], disable_tqdm=True))
+    assert 0.4 < lm.record.documents[0].kept < 0.6
+
+
+def test_a_document_longer_than_the_window_is_refused_before_anything_is_trained(checkpoint):
+    lm = lift(checkpoint, **TRAINED, max_length=300, **{"prompt.document": "full"})
+    requests = [about(BOAT, "Who?"), about(LAMP * 2, "Who?", row=7)]
+    with pytest.raises(DocumentError, match="task 'task', row 7: the prompt with the whole document"):
+        lm.generate_until(requests, disable_tqdm=True)
+    with pytest.raises(DocumentError, match="task 'choices', row 0: the prompt with the whole document"):
+        lm.loglikelihood([scoring(f"{LAMP * 2}\nBy", " Ann", {"context": LAMP * 2})], disable_tqdm=True)
+    assert lm.record.documents == []
+
+
+def test_a_question_whose_document_does_not_fit_is_skipped_and_counted(checkpoint, icl):
+    lm = lift(checkpoint, max_length=300, **{"prompt.document": "full", "prompt.over_length": "skip"})
+    requests = [about(LAMP * 2, "Who?"), about(BOAT, "Who?", row=1)]
+    assert lm.generate_until(requests) == ["", *icl.generate_until(requests[1:])]
+    long, short = {"context": LAMP * 2}, {"context": BOAT}
+    choices = [
+        scoring(f"{row['context']}\nBy", f" {name}", row, row=number)
+        for number, row in enumerate((long, short))
+        for name in ("Ann", "Bob")
+    ]
+    scores = lm.loglikelihood(choices, disable_tqdm=True)
+    assert [score for score, _ in scores[:2]] == [-math.inf] * 2
+    assert_close(scores[2:], icl.loglikelihood(choices[2:], disable_tqdm=True))
+    skipped, asked = lm.record.documents
+    assert (skipped.questions, skipped.skipped, asked.skipped) == (2, 2, 0)
+    assert (
+        "2 questions, 0% of the document in the prompt, 2 prompts skipped, since the document does not fit"
+        in skipped.summary()
+    )
+    assert lm.record.totals.skipped_questions == 2
+
+
+def test_a_choice_that_does_not_fit_skips_its_question(checkpoint):
+    lm = lift(checkpoint, max_length=270, **{"prompt.document": "full", "prompt.over_length": "skip"})
+    choices = [scoring(f"{LAMP}\nBy", name, {"context": LAMP}) for name in (" Ann", " Ann of the lighthouse")]
+    scores = lm.loglikelihood(choices, disable_tqdm=True)
+    assert [score for score, _ in scores] == [-math.inf] * 2
+    assert [(record.questions, record.skipped) for record in lm.record.documents] == [(1, 1)]
+
+
+def test_a_document_that_does_not_fit_is_truncated_to_the_window_and_counted(checkpoint):
+    lm = lift(checkpoint, max_length=300, **{"prompt.document": "full", "prompt.over_length": "truncate"})
+    truncated = lift(checkpoint, max_length=300, **{"prompt.max_tokens": 292})
+    requests = [about(LAMP * 2, "Who?"), about(BOAT, "Who?", row=1)]
+    assert lm.generate_until(requests) == truncated.generate_until(requests)
+    assert [record.truncated for record in lm.record.documents] == [1, 0]
+    assert "1 prompt truncated, since the document does not fit" in lm.record.documents[0].summary()
 
 
 @pytest.mark.parametrize("form", [str.strip, lambda text: text.replace(" ", "\n")])

@@ -1,0 +1,74 @@
+"""What every choice of a prompt's content has in common: a module with a child of `Content`, named in `registry`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
+
+
+class Content:
+    """Puts of a document into the prompts of its questions what the recipe says.
+
+    Pairs that are trained are no questions: their prompts hold the truncated document, whatever the content.
+
+    Args:
+        document: What the questions are about. None means that they have no document.
+        encoder: Of the recipe's prompts.
+
+    Attributes:
+        name: The recipe's ``prompt.document``.
+        needs_place: Whether a prompt that holds the document changed or in part is refused.
+        closed_book: Whether a prompt holds nothing of the document.
+        fills_window: Whether a prompt may fill the model's window, and ``prompt.max_tokens`` does not count.
+    """
+
+    name: ClassVar[str]
+    needs_place: ClassVar[bool] = True
+    closed_book: ClassVar[bool] = False
+    fills_window: ClassVar[bool] = False
+
+    def __init__(self, document: Document | None, encoder: PromptEncoder) -> None:
+        self.document = document
+        self.encoder = encoder
+
+    def encode(self, prompt: Prompt, reserve: int, encoder: PromptEncoder | None = None) -> EncodedPrompt:
+        """Encode the prompt of a question.
+
+        Args:
+            prompt: The prompt with the whole document, or without it where its task asks closed-book.
+            reserve: Tokens to leave free in the window for the answer.
+            encoder: Of the prompt, where its task has one of its own.
+
+        Raises:
+            DocumentError: If the prompt cannot be made, or leaves no room in the model's window.
+        """
+        encoder = self._limited(encoder)
+        self._check_place(prompt)
+        return self.fill(prompt, reserve, encoder) if prompt.places else encoder.encode(prompt, reserve)
+
+    def check(self, prompt: Prompt, reserve: int, encoder: PromptEncoder | None = None) -> None:
+        """Refuse early what `encode` would refuse; arguments and errors are the same."""
+        self._check_place(prompt)
+        self._limited(encoder).check_room(prompt, reserve)
+
+    def leaves(self, prompt: Prompt, tokens: int, reserve: int) -> bool:
+        """Whether a prompt of so many tokens stays as it is."""
+        return (prompt.located or not self.needs_place) and tokens <= self._limited().limit(reserve)
+
+    def fill(self, prompt: Prompt, reserve: int, encoder: PromptEncoder) -> EncodedPrompt:
+        """Encode a prompt in which the document stands in known places; see `encode`."""
+        raise NotImplementedError
+
+    def _limited(self, encoder: PromptEncoder | None = None) -> PromptEncoder:
+        encoder = encoder or self.encoder
+        return encoder.filling if self.fills_window else encoder
+
+    def _check_place(self, prompt: Prompt) -> None:
+        if self.needs_place and not prompt.located:
+            raise DocumentError(
+                f"'prompt.document: {self.name}' needs a prompt that holds the whole document, and this one holds it "
+                "changed or in part; use prompt.document=truncated"
+            )

@@ -1,0 +1,24 @@
+"""All contents by name. A recipe chooses one by ``prompt.document``."""
+
+from __future__ import annotations
+
+from lift_eval.document import Document
+from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.end import End
+from lift_eval.prompts.contents.full import Full
+from lift_eval.prompts.contents.none import ClosedBook
+from lift_eval.prompts.contents.truncated import Truncated
+from lift_eval.prompts.prompt import PromptEncoder
+
+CONTENTS: dict[str, type[Content]] = {content.name: content for content in (Truncated, ClosedBook, Full, End)}
+
+
+def content_for(document: Document | None, encoder: PromptEncoder) -> Content:
+    """What of a document the recipe puts into prompts; prompts without a document are only truncated.
+
+    Args:
+        document: The document. None means that the questions have none.
+        encoder: Of the recipe's prompts.
+    """
+    content = Truncated if document is None else CONTENTS[encoder.settings.document]
+    return content(document, encoder)
