@@ -268,24 +268,37 @@ def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
     """
     rows = 0
     for number, raw in enumerate(stream, start=1):
-        where = f"{name}, line {number}"
-        text = _decoded(raw, where, "utf-8-sig" if number == 1 else "utf-8")
-        if not text.strip():
-            continue
-        fields = _parsed(text, where, "line")
-        if not isinstance(fields, dict):
-            raise DocumentError(
-                f"{where}: must be a JSON object, got {type_name(fields)}; fix or drop the line"
-            )
-        rows += 1
-        yield Line(where, fields)
+        line = parse_line(raw, f"{name}, line {number}")
+        if line is not None:
+            rows += 1
+            yield line
     if not rows:
         raise DocumentError(f"{name} holds no rows; it may be cut short: get it again")
 
 
-def _decoded(raw: bytes, where: str, encoding: str) -> str:
+def parse_line(raw: bytes, where: str) -> Line | None:
+    """Read one JSON line. None means that it is empty.
+
+    Raises:
+        DocumentError: If it is not UTF-8, not JSON or not an object.
+    """
+    text = decode(raw, where)
+    if not text.strip():
+        return None
+    fields = _parsed(text, where, "line")
+    if not isinstance(fields, dict):
+        raise DocumentError(f"{where}: must be a JSON object, got {type_name(fields)}; fix or drop the line")
+    return Line(where, fields)
+
+
+def decode(raw: bytes, where: str) -> str:
+    """A text in UTF-8, with or without a byte order mark.
+
+    Raises:
+        DocumentError: If it is none.
+    """
     try:
-        return raw.decode(encoding)
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DocumentError(
             f"{where}: not UTF-8 (byte 0x{raw[error.start]:02x} at column {error.start + 1}); "
@@ -311,7 +324,7 @@ def read_json(path: Path) -> object:
     Raises:
         DocumentError: For a file that is not UTF-8 or not JSON.
     """
-    return _parsed(_decoded(path.read_bytes(), str(path), "utf-8-sig"), str(path), "file")
+    return _parsed(decode(path.read_bytes(), str(path)), str(path), "file")
 
 
 def read_jsonl(path: Path) -> Iterator[Line]:

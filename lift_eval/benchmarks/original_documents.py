@@ -19,7 +19,7 @@ from lift_eval.benchmarks.data import (
     withhold_text,
 )
 from lift_eval.benchmarks.loogle import FEATURES, evidence_depth
-from lift_eval.benchmarks.metrics import overlap, squad
+from lift_eval.benchmarks.metrics.answers import best_scores
 
 FOLDER = Path(__file__).parent / "originals"
 
@@ -113,12 +113,4 @@ def _rows(name: str, original: Original, most: int | None) -> Iterator[dict[str,
 def score(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Score a reply against the best of the accepted answers; lm-eval's ``process_results``."""
     withhold_text(row)
-    answers: list[str] = json.loads(row["answer"])
-    reply = results[0]
-    return {
-        "documents": row["doc_id"],
-        "exact_match": max(squad.exact_match(reply, answer) for answer in answers),
-        "token_f1": max(squad.token_f1(reply, answer) for answer in answers),
-        "rouge_l_recall": max(overlap.rouge_l(reply, answer)[1] for answer in answers),
-        "contained": max(squad.contained(reply, answer) for answer in answers),
-    }
+    return {"documents": row["doc_id"], **best_scores(results[0], json.loads(row["answer"]))}

@@ -17,6 +17,7 @@ from lift_eval.harness.exit_status import GIVEN_UP
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
     from lift_eval.reporting.experiment import Experiment
+    from lift_eval.reporting.render import Report
 
 
 def add(commands: Commands) -> None:
@@ -78,11 +79,8 @@ def run_lm_eval(arguments: Sequence[str]) -> int:
 
 
 def _run_experiment(parsed: argparse.Namespace) -> int:
-    """Run what is missing, each run in a process of its own, and render."""
+    """Run what is missing and render."""
     from lift_eval.reporting.experiment import load_experiment
-    from lift_eval.reporting.planning import missing_runs
-    from lift_eval.reporting.render import render_experiment
-    from lift_eval.results.samples import compact_samples
 
     experiment = load_experiment(parsed.experiment)
     if parsed.workers and not parsed.ray:
@@ -91,12 +89,36 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
         raise ResultsError("--processes are of this machine alone and --ray has workers; name one of the two")
     if parsed.ray:
         experiment = _on_cluster(experiment, parsed.ray, parsed.workers)
+    worst, report = run_and_render(experiment, parsed.processes)
+    say(report.summary())
+    say(f"report: {report.page}")
+    return worst
+
+
+def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Report]:
+    """Run what an experiment lacks, each run in a process of its own, and render its file.
+
+    Args:
+        experiment: The experiment.
+        processes: Processes of each run of ``lift``.
+
+    Returns:
+        The exit status, and the report.
+
+    Raises:
+        Interrupted: If a signal has ended a run.
+        ResultsError: If a run has failed.
+    """
+    from lift_eval.reporting.planning import missing_runs
+    from lift_eval.reporting.render import render_experiment
+    from lift_eval.results.samples import compact_samples
+
     missing = missing_runs(experiment)
     worst = 0
     for number, run in enumerate(missing, start=1):
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")
         sys.stdout.flush()
-        status = run_command(run.argv, parsed.processes if run.model == "lift" else 1)
+        status = run_command(run.argv, processes if run.model == "lift" else 1)
         if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise Interrupted(
                 f"stopped in run {number} of {len(missing)}; the same command goes on with it, and does not repeat "
@@ -110,10 +132,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
             )
         worst = max(worst, status)
         compact_samples(run.output)
-    report = render_experiment(parsed.experiment)
-    say(report.summary())
-    say(f"report: {report.page}")
-    return worst
+    return worst, render_experiment(experiment.path)
 
 
 def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Experiment:

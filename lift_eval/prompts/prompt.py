@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -23,6 +23,23 @@ from lift_eval.recipe import PromptSettings
 
 # Stands for the document while templates are rendered, so that its place in the prompt is known exactly.
 _SLOT = "\x02document\x03"
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(keep_trailing_newline=True)
+
+
+def fill_template(template: str, *, title: str, document: str, question: str) -> str:
+    """Fill a recipe's template of a prompt.
+
+    Raises:
+        RecipeError: If the template fails, or reaches for what its sandbox does not give.
+    """
+    try:
+        return _environment().from_string(template).render(title=title, document=document, question=question)
+    except (TemplateError, TypeError, ArithmeticError) as error:
+        raise RecipeError("group 'prompt'", [f"a template fails on this document: {error}"]) from error
 
 
 @dataclass(frozen=True)
@@ -139,10 +156,6 @@ class PromptEncoder:
         self._encoder = TextEncoder(tokenizer)
 
     @cached_property
-    def _environment(self) -> ImmutableSandboxedEnvironment:
-        return ImmutableSandboxedEnvironment(keep_trailing_newline=True)
-
-    @cached_property
     def _ellipsis(self) -> list[int]:
         return self.plain_ids(self.settings.ellipsis)
 
@@ -202,12 +215,7 @@ class PromptEncoder:
         """
         if template is None:
             template = self.settings.closed_book_template if closed_book else self.settings.template
-        try:
-            text = self._environment.from_string(template).render(
-                title=document.title, document=_SLOT, question=question
-            )
-        except (TemplateError, TypeError, ArithmeticError) as error:
-            raise RecipeError("group 'prompt'", [f"a template fails on this document: {error}"]) from error
+        text = fill_template(template, title=document.title, document=_SLOT, question=question)
         system = self.settings.system if system is None else system
         if self.settings.chat_template:
             text = self.in_chat(text, system=system, answer=answer, thinking=thinking)

@@ -1,0 +1,134 @@
+"""``lift-eval compare``: is LIFT better than the model alone, on documents and questions of one's own?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lift_eval.cli.shared import default_recipe, say
+from lift_eval.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from lift_eval.benchmarks.own_questions import OwnRow
+    from lift_eval.cli.shared import Commands
+    from lift_eval.recipe import Recipe
+    from lift_eval.reporting.experiment import Experiment
+
+BASELINES = {True: "tiny_icl", False: "icl"}
+"""Recipe of the model alone, for the bundled model and for others."""
+JUDGED = {"judge_accuracy": "judge accuracy"}
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    compare = commands.add_parser(
+        "compare",
+        help="compare LIFT with the model alone on documents and questions of your own",
+        description="Runs each recipe on the questions, and ends in a verdict and a report. Runs that are done are not "
+        "repeated.",
+    )
+    compare.add_argument("documents", type=Path, metavar="FILE_OR_FOLDER", help="text, Markdown, HTML or PDF")
+    compare.add_argument(
+        "questions",
+        type=Path,
+        metavar="QUESTIONS",
+        help="JSON lines or CSV: question, answer or answers; document where there are several; evidence, type",
+    )
+    compare.add_argument("--model", help="folder or Hub name; default: the bundled one")
+    compare.add_argument(
+        "--recipes",
+        type=lambda text: text.split(","),
+        metavar="NAME,...",
+        help="shipped recipes or files, the first without an adapter as baseline; default: the model alone and LIFT",
+    )
+    compare.add_argument(
+        "--metric", help="the score that decides; by default one that suits the answers, or the judge's"
+    )
+    compare.add_argument(
+        "--out", type=Path, default=Path("comparison"), help="folder of runs and report (comparison)"
+    )
+    compare.set_defaults(work=_compare)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from lift_eval.benchmarks.own_questions import read_own_rows
+    from lift_eval.cli.runs import run_and_render
+    from lift_eval.recipe import load_recipe
+    from lift_eval.reporting.verdict import costs, verdicts
+
+    names = parsed.recipes or [BASELINES[not parsed.model], default_recipe(parsed.model)]
+    recipes = {name: load_recipe(name) for name in names}
+    rows = read_own_rows(parsed.documents, parsed.questions)
+    experiment = _write_experiment(parsed, recipes, rows)
+    status, report = run_and_render(experiment)
+    say(report.summary())
+    for sentence in (*verdicts(report.comparison, experiment.columns[0].label), *costs(report.comparison)):
+        say(f"{sentence[0].upper()}{sentence[1:]}.")
+    say(f"report: {report.page}")
+    return status
+
+
+def _write_experiment(
+    parsed: argparse.Namespace, recipes: dict[str, Recipe], rows: Sequence[OwnRow]
+) -> Experiment:
+    """Write an experiment file, so that ``lift-eval run`` and ``report`` know the comparison too."""
+    import yaml
+
+    from lift_eval.benchmarks.own import TASK
+    from lift_eval.benchmarks.own_questions import own_digest
+    from lift_eval.reporting.experiment import load_experiment
+
+    documents = len({row.document.digest for row in rows})
+    metadata = {"documents": _place(parsed.documents), "questions": _place(parsed.questions)}
+    metadata["digest"] = own_digest(rows)
+    reading = [recipe.name for recipe in recipes.values() if recipe.adapter.type == "none"]
+    content = {
+        "title": f"Questions about {parsed.documents.stem}",
+        "description": f"Questions: {len(rows)}. Documents: {documents}.",
+        "baseline": (reading or [recipe.name for recipe in recipes.values()])[0],
+        "model_args": {"pretrained": _place(Path(parsed.model))} if parsed.model else {},
+        "rows": [_row(name, recipe, metadata) for name, recipe in recipes.items()],
+        "columns": [
+            {"label": label, "task": TASK, "metric": metric}
+            for metric, label in _metrics(parsed.metric, rows)
+        ],
+    }
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    path: Path = parsed.out / "report.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return load_experiment(path)
+
+
+def _row(name: str, recipe: Recipe, metadata: dict[str, str]) -> dict[str, Any]:
+    """A recipe's row: questions are put in the form in which the recipe trains its pairs."""
+    options = {
+        "metadata": dict(metadata),
+        "gen_kwargs": {"max_gen_toks": recipe.decoding.max_new_tokens},
+        "apply_chat_template": recipe.prompt.chat_template,
+        "system_instruction": recipe.prompt.system,
+    }
+    named = _place(Path(name)) if name.endswith((".yaml", ".yml")) else name
+    return {"name": recipe.name, "model_args": {"recipe": named}, "options": options}
+
+
+def _place(path: Path) -> str:
+    """A path that holds in any folder; a name on the Hub stays as it is."""
+    return str(path.absolute()) if path.exists() else str(path)
+
+
+def _metrics(named: str | None, rows: Sequence[OwnRow]) -> list[tuple[str, str]]:
+    """The scores with their labels, the one that decides first."""
+    from lift_eval.benchmarks.own import METRICS
+    from lift_eval.benchmarks.own_questions import suited_metric
+    from lift_eval.judging import JUDGE_VARIABLE
+
+    judged = JUDGED if os.environ.get(JUDGE_VARIABLE) else {}
+    labels = {**judged, **METRICS}
+    first = named or next(iter(judged), suited_metric(rows))
+    if first not in labels:
+        lacking = f"; set {JUDGE_VARIABLE} to have a judge" if first in JUDGED else nearest(first, labels)
+        raise RecipeError("--metric", [f"must be a score of the task, got '{first}'{lacking}"])
+    return [(first, labels.pop(first)), *labels.items()]

@@ -1,0 +1,85 @@
+"""A comparison in one sentence: which method answers better, how sure that is, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lift_eval.reporting import statistics
+from lift_eval.reporting.comparison import Cell, Comparison
+from lift_eval.reporting.run_tables import break_evens
+from lift_eval.reporting.table import number, seconds, signed, span
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """Method minus baseline on the questions of both, scaled as shown, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    over: str
+
+
+def verdicts(comparison: Comparison, column: str) -> list[str]:
+    """A sentence for each method that is compared with a baseline.
+
+    Args:
+        comparison: The comparison.
+        column: Label of the score that decides.
+    """
+    rows = [row.name for row in comparison.experiment.rows]
+    pairs = [(row, baseline) for row in rows if (baseline := comparison.experiment.baseline_of(row))]
+    return [_verdict(comparison, column, row, baseline) for row, baseline in pairs]
+
+
+def costs(comparison: Comparison) -> list[str]:
+    """A sentence on the time that each method takes beside its baseline."""
+    return [
+        f"cost of {found.row}: {seconds(found.fixed)} for a document before the first answer "
+        f"({found.baseline}: {seconds(found.baseline_fixed)}), then {seconds(found.per_question)} for an answer "
+        f"({found.baseline}: {seconds(found.baseline_per_question)})"
+        for found in break_evens(comparison)
+    ]
+
+
+def _verdict(comparison: Comparison, column: str, row: str, baseline: str) -> str:
+    own, base = comparison.cell(row, column), comparison.cell(baseline, column)
+    for cell in (own, base):
+        if not cell.measured:
+            return f"no verdict on {row} against {baseline}: {cell.row} is {cell.status}"
+    if not own.paired_questions:
+        return f"no verdict on {row} against {baseline}: they have no question in common"
+    found = _difference(comparison, own, base)
+    decimals = comparison.column(column).decimals
+    scores = f"{column} {number(own.value, decimals)} against {number(base.value, decimals)}"
+    shown = f"difference {signed(found.value, decimals)}"
+    if math.isnan(found.low):
+        return f"one question cannot tell {row} from {baseline}: {scores}"
+    sure = f"95 % interval {span(found.low, found.high, decimals)} over {found.over}"
+    better = comparison.column(column).higher_is_better is not False
+    if found.low > 0 or found.high < 0:
+        verb = "better" if (found.low > 0) == better else "worse"
+        return f"{row} answers {verb} than {baseline}: {scores}, {shown}, {sure}"
+    return f"{row} and {baseline} cannot be told apart: {scores}, {shown}, {sure}"
+
+
+def _difference(comparison: Comparison, own: Cell, base: Cell) -> _Difference:
+    """With its interval over documents; over the questions of one document where there is no other."""
+    if own.documents > 1:
+        documents = f"{own.documents} documents"
+        return _Difference(own.difference, own.difference_low, own.difference_high, documents)
+    scale = comparison.column(own.column).scale or 1.0
+    frames = [
+        comparison.scores[(comparison.scores.row == cell.row) & (comparison.scores.column == cell.column)]
+        for cell in (own, base)
+    ]
+    both = frames[0].merge(frames[1], on=["task", "key"], suffixes=("", "_base"))
+    method, baseline, denominators = (
+        both[name].to_numpy(dtype=float)[None, :] for name in ("numerator", "numerator_base", "denominator")
+    )
+    result = statistics.compare_paired(method, baseline, denominators)
+    questions = f"the {len(both)} questions of this document, which says nothing about others"
+    return _Difference(
+        scale * result.difference, scale * result.interval.low, scale * result.interval.high, questions
+    )
