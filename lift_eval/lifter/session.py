@@ -97,7 +97,7 @@ class LiftedDocument:
             record.losses = training.losses
             record.trained_tokens = training.trained_tokens
             record.supervised_tokens = training.supervised_tokens
-            record.pairs = training.pairs
+            record.pairs, record.made_pairs = training.pairs, training.made_pairs
             record.retried = training.retried
         record.seconds["train"] += time.perf_counter() - began
         return True
@@ -146,7 +146,7 @@ class LiftedDocument:
                     generator=generator,
                     on_step=on_step,
                 )
-            counts = synthesis.result().counts
+            made = synthesis.result()
         # What memory has taught about this machine holds for the next document too.
         adapted.compute = adapted.compute.model_copy(
             update={
@@ -154,7 +154,8 @@ class LiftedDocument:
                 "gradient_checkpointing": report.gradient_checkpointing,
             }
         )
-        record.pairs = {**counts, "untrainable": pairs.untrainable} if counts else {}
+        record.pairs = {**made.counts, "untrainable": pairs.untrainable} if made.counts else {}
+        record.made_pairs = [[pair.question, pair.answer] for pair in made.pairs]
         record.seconds["synthesis"] += synthesis.waited
         report.seconds -= synthesis.waited
         record.losses = report.losses
@@ -173,6 +174,7 @@ class LiftedDocument:
             trained_tokens=report.tokens,
             supervised_tokens=report.supervised,
             pairs=record.pairs,
+            made_pairs=record.made_pairs,
             retried=record.retried,
             seconds={"synthesis": synthesis_seconds, "train": record.seconds["train"]},
         )

@@ -49,6 +49,7 @@ class DocumentRecord(Recorded):
         seconds: Wall-clock time by stage: synthesis, train, answer.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
         pairs: Auxiliary pairs: passages asked about, pairs kept, and refused by reason; empty without such a task.
+        made_pairs: Question and answer of each pair that was kept.
         retried: Why it was trained anew at a tenth of the learning rate; empty where it was not.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
         failure: Why the document was given up; empty where it was not.
@@ -74,6 +75,7 @@ class DocumentRecord(Recorded):
     seconds: dict[str, Number] = dict.fromkeys(STAGES, 0.0)
     memory: dict[str, Count] = {}
     pairs: dict[str, Count] = {}
+    made_pairs: list[list[str]] = []
     retried: str = ""
     gates: list[Number] = []
     failure: str = ""

@@ -26,6 +26,8 @@ SETTING_FIELDS = ("prompt_style", "prompt_template", "judge", "judged_as")
 WITHHELD = "sha256:"
 """What our tasks put before the document's hash where they leave out its text."""
 LONGEST_QUESTION = 4_000
+LONGEST_PROMPT = 2_000
+DOCUMENT = "[the document]"
 _SORTED = json.JSONEncoder(sort_keys=True, default=str)
 
 
@@ -40,6 +42,7 @@ class Sample:
         question: What was asked.
         references: The right answers, any of which counts.
         answer: The model's.
+        prompt: As it was sent, without the document's text where that is known; the middle of a long one is left out.
         type: Kind of question, empty where the task has none.
         depth: Where the evidence begins in the document, 0 to 1, or None.
         length: Length of the document in tokens where the task states it (needle in a haystack).
@@ -55,6 +58,7 @@ class Sample:
     question: str
     references: tuple[str, ...]
     answer: str
+    prompt: str
     type: str
     depth: float | None
     length: int | None
@@ -137,18 +141,19 @@ def _sample(record: Mapping[str, Any]) -> Sample:
     asked = {k: v for k, v in row.items() if k not in SETTING_FIELDS and k != text_field}
     key = _hash([document, asked])
     depth, length = row.get("depth"), row.get("length")
-    evidence = row.get("evidence") or ()
+    evidence = row.get("evidence") or []
     return Sample(
         key=key,
         document=document or key,
         title=_text(row.get("title")),
         question=_question(row, text_field),
         references=_references(record),
-        answer=_answer(record),
+        answer=_answer(record).strip(),
+        prompt=_without_middle(_without_document(_prompt(record), row.get(text_field))),
         type=_text(row.get("type")),
         depth=float(depth) if isinstance(depth, (int, float)) and 0 <= depth <= 1 else None,
         length=int(length) if isinstance(length, (int, float)) else None,
-        evidence=tuple(map(str, evidence)) if isinstance(evidence, list) else (_text(evidence),),
+        evidence=tuple(map(str, evidence if isinstance(evidence, list) else [evidence])),
         prompt_style=_text(row.get("prompt_style")),
         judge=_text(row.get("judge")),
         scores={
@@ -189,9 +194,26 @@ def _is_document(row: Mapping[str, Any], field: str, digest: str) -> bool:
 
 
 def _prompt(record: Mapping[str, Any]) -> str:
+    if isinstance(record.get("prompt"), str):  # by `compact_samples`
+        return str(record["prompt"])
     arguments = record.get("arguments")
     first = arguments.get("gen_args_0", {}) if isinstance(arguments, Mapping) else {}
     return _text(first.get("arg_0")) if isinstance(first, Mapping) else ""
+
+
+def _without_document(prompt: str, text: object) -> str:
+    """A prompt with a short remark in place of the document, where its text is known or our mark stands for it."""
+    if isinstance(text, str) and text.strip() and not text.startswith(WITHHELD):
+        prompt = prompt.replace(text, DOCUMENT)
+    return MARK.sub(DOCUMENT, prompt)
+
+
+def _without_middle(prompt: str) -> str:
+    left_out = len(prompt) - LONGEST_PROMPT
+    if left_out <= 0:
+        return prompt
+    half = LONGEST_PROMPT // 2
+    return f"{prompt[:half]} [... {left_out:,} characters ...] {prompt[-half:]}"
 
 
 def _question(row: Mapping[str, Any], text_field: str) -> str:
@@ -245,9 +267,10 @@ def _score(value: object) -> tuple[float, float] | None:
 
 
 def compact_samples(folder: str | Path) -> int:
-    """Rewrite the samples below a folder without what reports do not read: prompts, raw responses, documents.
+    """Rewrite the samples below a folder without what reports do not read: documents and raw responses.
 
-    A sample of a 100,000-word document repeats it in its prompt. The hashes of prompt and document stay.
+    A sample of a 100,000-word document repeats it in its prompt. Prompts stay where a remark stands for the document's
+    text in them; the hashes of prompt and document stay always.
 
     Args:
         folder: As given to ``lm_eval --output_path``.
@@ -279,6 +302,9 @@ def _compact(record: dict[str, Any]) -> dict[str, Any]:
         key: value for key, value in record.items() if key not in ("arguments", "resps", "filtered_resps")
     }
     row = {key: value for key, value in record["doc"].items() if key not in (text_field, "prompt_template")}
+    prompt = _without_document(_prompt(record), record["doc"].get(text_field))
+    if DOCUMENT in prompt:
+        slim["prompt"] = prompt
     return slim | {
         "doc": row,
         "document": {"digest": digest, "field": text_field},

@@ -48,6 +48,7 @@ class Training(Payload):
     trained_tokens: int
     supervised_tokens: int
     pairs: dict[str, int]
+    made_pairs: list[list[str]] = []
     seconds: dict[str, float]
     retried: str = ""
 

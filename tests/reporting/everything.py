@@ -35,6 +35,7 @@ def write_everything(folder: Path, *, questions: int = 6, documents: int = DOCUM
             data,
             model_args={"recipe": recipe},
             recipe={"name": recipe, "adapter": {"type": adapter}, "prompt": prompt},
+            also=["token_f1"],
             **options,
         )
 
@@ -114,6 +115,7 @@ def _documents(
             questions=12,
             losses=[3 / (step + 1) + 0.1 * rng.random() for step in range(5)] if train else [],
             trained_tokens=int(8 * tokens * train),
+            made_pairs=[[f"Who met number {number}?", "Nobody."]] * 60 if train else [],
             seconds={
                 "synthesis": train * tokens / 2000,
                 "train": train * tokens / 1000,

@@ -46,6 +46,7 @@ def write_run(
     data: Mapping[str, list[dict[str, Any]]] | list[dict[str, Any]],
     *,
     metric: str = "exact_match",
+    also: Sequence[str] = (),
     model: str = "lift",
     model_args: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -64,6 +65,7 @@ def write_run(
         scores: One score per row, by task.
         data: The rows, the same for all tasks or by task.
         metric: Name of the score.
+        also: Names of further scores with the same values.
         model: lm-eval's model class.
         model_args: Its arguments.
         recipe: What our model class records of the recipe.
@@ -87,7 +89,11 @@ def write_run(
         config["lift"] = lift_record(recipe or {}, seed, documents)
     results = {
         "results": {
-            task: {"alias": task, "sample_len": len(values), f"{metric},none": mean(values)}
+            task: {
+                "alias": task,
+                "sample_len": len(values),
+                **{f"{name},none": mean(values) for name in (metric, *also)},
+            }
             for task, values in scores.items()
         },
         "configs": {
@@ -99,7 +105,7 @@ def write_run(
         },
         "versions": dict.fromkeys(scores, 1.0),
         "n-shot": dict.fromkeys(scores, 0),
-        "higher_is_better": {task: {metric: True} for task in scores},
+        "higher_is_better": {task: dict.fromkeys((metric, *also), True) for task in scores},
         "n-samples": {task: {"original": len(v), "effective": len(v)} for task, v in scores.items()},
         "config": config,
         "git_hash": "abc1234",
@@ -115,7 +121,7 @@ def write_run(
     if samples:
         for task, values in scores.items():
             lines = [
-                json.dumps(sample(row, index, metric, value, answer))
+                json.dumps(sample(row, index, (metric, *also), value, answer))
                 for index, (row, value) in enumerate(zip(by_task[task], values, strict=True))
             ]
             (folder / f"samples_{task}_{date}.jsonl").write_text("".join(line + "\n" for line in lines))
@@ -130,7 +136,7 @@ def mean(values: Sequence[float | tuple[float, float]]) -> float:
 def sample(
     row: dict[str, Any],
     index: int,
-    metric: str,
+    metrics: Sequence[str],
     value: Any,
     answer: Callable[[dict[str, Any], float], str] | None,
 ) -> dict[str, Any]:
@@ -139,13 +145,20 @@ def sample(
         "doc_id": index,
         "doc": row,
         "target": str(row.get("answer", "")),
-        "arguments": {"gen_args_0": {"arg_0": f"{row.get('context')} {row.get('question')}", "arg_1": {}}},
+        "arguments": {"gen_args_0": {"arg_0": prompt_of(row), "arg_1": {}}},
         "resps": [[text]],
         "filtered_resps": [text],
         "filter": "none",
-        "metrics": [metric],
-        metric: value,
+        "metrics": list(metrics),
+        **dict.fromkeys(metrics, value),
     }
+
+
+def prompt_of(row: Mapping[str, Any]) -> str:
+    """What lm-eval logs: a mark for the document where the row has its hash alone."""
+    context = str(row.get("context"))
+    document = f"[document {context}]" if context.startswith("sha256:") else context
+    return f"{document} {row.get('question')}"
 
 
 def lift_record(

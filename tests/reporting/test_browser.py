@@ -68,7 +68,7 @@ def without_policy(page: Path) -> Path:
     return copy
 
 
-def probe(browser: str, page: Path, profile: Path, script: str) -> Any:
+def probe(browser: str, page: Path, profile: Path, script: str, *options: str) -> Any:
     """Run a script in a copy of the page and return what its function ``probe`` returns."""
     copy = without_policy(page)
     helpers = """
@@ -81,9 +81,12 @@ def probe(browser: str, page: Path, profile: Path, script: str) -> Any:
       const questions = () => [...document.querySelectorAll('#list h3')].map((head) => head.textContent);
     """
     answer = f"<script>{helpers} {script}; const made = document.createElement('pre'); made.id = 'probe';"
-    answer += "made.textContent = JSON.stringify(probe()); document.body.append(made);</script></body>"
+    answer += (
+        "(async () => { made.textContent = JSON.stringify(await probe()); document.body.append(made); })();"
+    )
+    answer += "</script></body>"
     copy.write_text(copy.read_text().replace("</body>", answer))
-    dom = run(browser, copy, profile, "--dump-dom")
+    dom = run(browser, copy, profile, "--virtual-time-budget=5000", "--dump-dom", *options)
     found = re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL)
     assert found, "the page's scripts failed"
     return json.loads(html.unescape(found[1]))
@@ -162,13 +165,13 @@ def test_samples_can_be_filtered_and_searched(browser: str, page: Path, tmp_path
     script = """
       function probe() {
         const seen = {all: count(), shown: questions().length};
-        set('filter-task', '0');
+        set('filter-task', 'loogle_shortqa');
         seen.task = count();
         set('filter-type', 'computation');
         seen.type = count();
-        set('filter-text', 'NUMBER 0 OF 1?');
+        set('filter-q', 'NUMBER 0 OF 1?');
         seen.found = questions();
-        set('filter-text', '');
+        set('filter-q', '');
         set('filter-type', '');
         set('filter-task', '');
         const outcomes = {};
@@ -180,7 +183,7 @@ def test_samples_can_be_filtered_and_searched(browser: str, page: Path, tmp_path
         set('filter-who', 'right');
         const boxes = [...document.querySelector('#list article').querySelectorAll(':scope > .answers > div')];
         seen.boxes = boxes.map((box) => [box.querySelector('h4').firstChild.textContent, box.className]);
-        set('filter-text', 'nothing like this');
+        set('filter-q', 'nothing like this');
         seen.none = [count(), questions().length];
         return seen;
       }
@@ -195,6 +198,108 @@ def test_samples_can_be_filtered_and_searched(browser: str, page: Path, tmp_path
     assert outcomes["differ"] + outcomes["both"] + outcomes["neither"] == 162
     assert seen["boxes"] == [["Reference", ""], ["ICL", "wrong"], ["LIFT", "right"]]
     assert seen["none"] == ["0 of 162 questions", 0]
+
+
+def test_samples_are_put_in_order_and_one_document_shown(browser: str, page: Path, tmp_path: Path) -> None:
+    script = """
+      function probe() {
+        const places = () => [...document.querySelectorAll('#list .meta')].flatMap(
+          (line) => line.textContent.match(/evidence at (\\d+) %/)?.slice(1).map(Number) ?? []);
+        const marks = (side) => document.querySelectorAll('#list .answers > div')[side].className;
+        const seen = {};
+        set('filter-order', 'place');
+        seen.first = places();
+        set('filter-order', 'gain');
+        seen.gain = [marks(1), marks(2)];
+        set('filter-order', 'loss');
+        seen.loss = [marks(1), marks(2)];
+        const third = [...by('filter-document').options].find((option) => option.textContent === 'Title 3').value;
+        set('filter-document', third);
+        seen.document = count();
+        return seen;
+      }
+    """
+    seen = probe(browser, page, tmp_path / "profile", script)
+    assert seen["first"] == sorted(seen["first"]) != []
+    assert seen["gain"] == ["wrong", "right"]
+    assert seen["loss"] == ["right", "wrong"]
+    assert seen["document"] == "12 of 162 questions", "six of each of two tasks"
+
+
+def test_a_sample_shows_its_prompt_its_metrics_and_how_its_document_was_trained(
+    browser: str, page: Path, tmp_path: Path
+) -> None:
+    script = """
+      function probe() {
+        const article = document.querySelector('#list article');
+        const open = (name) => {
+          const named = [...article.querySelectorAll('details')].filter((one) => one.firstChild.textContent === name);
+          const found = named.at(-1);
+          found.open = true;
+          found.dispatchEvent(new Event('toggle'));
+          return [...found.children].slice(1).map((child) => child.textContent).join(' | ');
+        };
+        return [article.querySelector('h3').textContent, article.querySelector('.answers .meta').textContent,
+          open('Prompt'), open('Document and training'), article.textContent.includes('()')];
+      }
+    """
+    question, metrics, prompt, training, nothing = probe(browser, page, tmp_path / "profile", script)
+    assert metrics in ("exact match 0 · token f1 0", "exact match 1 · token f1 1")
+    assert prompt == f"[the document] {question}"
+    assert "doc0: 3000 tokens; 5 steps, loss" in training
+    assert "Pairs made from it, 50 of 60:" in training
+    assert "Who met number 0? → Nobody." in training
+    assert not nothing
+
+
+def test_links_lead_to_a_sample_and_a_filter(browser: str, page: Path, tmp_path: Path) -> None:
+    script = """
+      async function probe() {
+        const moved = () => new Promise((done) =>
+          window.addEventListener('hashchange', () => setTimeout(done), { once: true }));
+        set('filter-task', 'loogle_longqa');
+        set('filter-right', 'Gated Memory, closed book');
+        by('next').click();
+        const target = document.querySelectorAll('#list article')[2];
+        const wanted = [target.querySelector('h3').textContent, count()];
+        const link = target.querySelector('a').getAttribute('href');
+        set('filter-task', '');
+        set('filter-right', 'LIFT');
+        const filter = location.hash;
+        location.hash = link;
+        await moved();
+        const found = document.activeElement;
+        const there = [found.tagName, found.querySelector('h3').textContent, count(), by('filter-right').value];
+        location.hash = '#scores';
+        await moved();
+        return { wanted, there, filter, after: count() };
+      }
+    """
+    seen = probe(browser, page, tmp_path / "profile", script)
+    question, count = seen["wanted"]
+    assert seen["there"] == ["ARTICLE", question, count, "Gated Memory, closed book"]
+    assert seen["filter"] == "", "nothing stands in the address where nothing is chosen"
+    assert seen["after"] == count == "72 of 162 questions", "a link to a section leaves the samples alone"
+
+
+def test_keys_go_from_question_to_question(browser: str, page: Path, tmp_path: Path) -> None:
+    script = """
+      function probe() {
+        const press = (key, where = document.body) =>
+          where.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+        const at = () => [...by('list').children].indexOf(document.activeElement);
+        const seen = [];
+        for (const key of ['j', 'j', 'k']) { press(key); seen.push(at()); }
+        for (let times = 0; times < 20; times += 1) press('j');
+        seen.push(at(), by('page').textContent);
+        by('filter-q').focus();
+        press('j', by('filter-q'));
+        seen.push(document.activeElement.id);
+        return seen;
+      }
+    """
+    seen = probe(browser, page, tmp_path / "profile", script)
+    assert seen == [0, 1, 0, 0, "Page 2 of 9", "filter-q"]
 
 
 def test_pages_are_turned_and_the_reader_is_taken_along(browser: str, page: Path, tmp_path: Path) -> None:
@@ -242,6 +347,8 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(
     browser: str, page: Path, tmp_path: Path
 ) -> None:
     script = """
+      const names = [...document.querySelectorAll('section, nav')].map((landmark) =>
+        landmark.getAttribute('aria-label') ?? by(landmark.getAttribute('aria-labelledby')).textContent);
       const lacking = (selector, has) => [...document.querySelectorAll(selector)].filter((one) => !has(one)).length;
       function probe() {
         return {
@@ -249,6 +356,7 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(
           imagesWithoutText: lacking('img', (image) => image.alt),
           headsWithoutScope: lacking('th', (head) => head.scope),
           scrollersWithoutFocus: lacking('.scroll', (box) => box.tabIndex === 0),
+          landmarksOfOneName: names.length - new Set(names).size + document.querySelectorAll('[role=region]').length,
           live: by('count').getAttribute('aria-live'),
           language: document.documentElement.lang,
           firstLink: document.querySelector('a').getAttribute('href'),
@@ -264,10 +372,28 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(
         "imagesWithoutText": 0,
         "headsWithoutScope": 0,
         "scrollersWithoutFocus": 0,
+        "landmarksOfOneName": 0,
         "live": "polite",
         "language": "en",
         "firstLink": "#main",
     }
+
+
+def test_a_phone_shows_legible_figures_and_keeps_the_methods_in_sight(
+    browser: str, page: Path, tmp_path: Path
+) -> None:
+    script = """
+      function probe() {
+        const box = document.querySelector('#scores .scroll');
+        const first = () => box.querySelector('tbody th').getBoundingClientRect().left;
+        const before = first();
+        box.scrollLeft = 20;
+        return { wider: document.documentElement.scrollWidth - innerWidth, moved: first() - before,
+          scrolled: box.scrollLeft, figure: document.querySelector('figure img').clientWidth };
+      }
+    """
+    seen = probe(browser, page, tmp_path / "profile", script, "--window-size=500,900")
+    assert seen == {"wider": 0, "moved": 0, "scrolled": 20, "figure": 640}
 
 
 def test_ten_thousand_samples(browser: str, tmp_path: Path) -> None:
@@ -277,7 +403,7 @@ def test_ten_thousand_samples(browser: str, tmp_path: Path) -> None:
     script = """
       function probe() {
         const all = count();
-        set('filter-text', 'number 99 of 99?');
+        set('filter-q', 'number 99 of 99?');
         return [all, count(), questions()];
       }
     """

@@ -240,8 +240,24 @@ def test_the_likeliest_choice_is_the_answer(tmp_path: Path) -> None:
     assert read_run(path).tasks["task"].samples["none"][0].answer == "choice B"
 
 
+def test_prompts_answers_and_evidence_are_read_for_people(tmp_path: Path) -> None:
+    """Without the document's text, without white space around an answer, and no evidence where there is none."""
+    data = [{**row, "evidence": []} for row in rows(1, 2)]
+    data[1]["context"] = LOREM * 40
+    path = write_run(tmp_path, {"task": [1, 1]}, data, answer=lambda row, _: f"\n {row['answer']} \n")
+    samples = read_run(path).tasks["task"].samples["none"]
+    assert [sample.prompt for sample in samples] == [f"[the document] {row['question']}" for row in data]
+    assert [sample.answer for sample in samples] == ["answer 0", "answer 1"]
+    assert [sample.evidence for sample in samples] == [(), ()]
+    data[1]["question"] = "Who? " * 1000
+    long = read_run(write_run(tmp_path, {"task": [1, 1]}, data)).tasks["task"].samples["none"][1].prompt
+    assert long.startswith("[the document] Who? ")
+    assert "[... 3,015 characters ...]" in long
+    assert len(long) < 2100
+
+
 @pytest.mark.parametrize("foreign", [False, True])
-def test_compact_samples_say_the_same_without_prompts(tmp_path: Path, foreign: bool) -> None:
+def test_compact_samples_say_the_same_without_documents(tmp_path: Path, foreign: bool) -> None:
     path = write_foreign(tmp_path) if foreign else write_run(tmp_path, {"task": [1, 0, 1, 0]}, rows(2, 2))
     before = read_run(path).tasks["task"].samples
     assert compact_samples(tmp_path) > 0

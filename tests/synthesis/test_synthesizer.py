@@ -167,6 +167,8 @@ def test_when_pairs_arrive_changes_nothing_about_the_training(
     assert stored.losses == at_once.losses
     assert stored.reused == ["pairs"]
     assert stored.pairs == at_once.pairs
+    assert stored.made_pairs == at_once.made_pairs
+    assert len(at_once.made_pairs) == at_once.pairs["kept"]
 
 
 def test_the_next_documents_pairs_are_made_while_one_trains(server: Log) -> None:

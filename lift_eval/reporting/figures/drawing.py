@@ -62,6 +62,7 @@ GRID = "rgba(31,35,40,0.15)"
 GRID_STROKE = 'stroke="rgb(31,35,40)" stroke-opacity="0.15" stroke-width="0.8"'
 GRID_ON_PAPER = 'stroke="#dedfdf" stroke-width="0.72" shape-rendering="crispEdges"'
 """How the grid stands in an SVG, and the same on white, a pixel wide: resvg takes long for lines to be seen through."""
+LINE_TYPES = ("solid", "longdash", "dashed", "twodash", "dotdash", "dotted")
 TEXT_SIZE = 12
 LEGEND_LETTERS = 95
 """What a line of the legend has room for."""
@@ -164,8 +165,23 @@ def _intervals(**span: str) -> FeatureSpec:
     return geom_errorbar(aes(**span), width=7, width_unit="px", size=0.7, show_legend=False)
 
 
-def _curves(*, marker_size: float = 3) -> FeatureSpec:
-    return geom_line(size=1) + geom_point(size=marker_size)
+def _curves(figure: Figure, *, marker_size: float = 3, line: str = "look") -> FeatureSpec:
+    """Lines with markers. Where they cover each other, those below show: less broken, and with larger markers.
+
+    Args:
+        figure: Whose looks.
+        marker_size: Of the marker in the middle.
+        line: Field whose values are a line each.
+    """
+    count = len(figure.looks)
+    sizes = [marker_size * (1.4 - 0.8 * place / max(count - 1, 1)) for place in range(count)]
+    types = [LINE_TYPES[place % len(LINE_TYPES)] for place in range(count)]
+    return (
+        geom_line(aes(linetype="look", group=line), size=1)
+        + geom_point(aes(size="look"))
+        + scale_manual("linetype", types, limits=list(figure.looks), guide="none")
+        + scale_manual("size", sizes, limits=list(figure.looks), guide="none")
+    )
 
 
 def _band() -> FeatureSpec:
@@ -220,8 +236,7 @@ def _places(figure: Figure) -> Plot:
     return (
         plot
         + _intervals(ymin="low", ymax="high")
-        + geom_line(aes(group="line"), size=1)
-        + geom_point(size=3)
+        + _curves(figure, line="line")
         + scale_x_continuous(
             breaks=list(ticks.values()), labels=list(ticks), limits=[0, len(ticks) / 3], expand=[0, 0]
         )
@@ -234,7 +249,7 @@ def _length(figure: Figure) -> Plot:
     return (
         _panels(figure, scales="free_x")
         + _intervals(ymin="low", ymax="high")
-        + _curves()
+        + _curves(figure)
         + _thousands()
         + labs(x="tokens of the document", y="score")
     )
@@ -267,7 +282,7 @@ def _losses(figure: Figure) -> Plot:
     return (
         _panels(figure, height=230)
         + _band()
-        + _curves(marker_size=2)
+        + _curves(figure, marker_size=2)
         + _whole_numbers(figure)
         + expand_limits(y=0)
         + labs(x="optimizer step", y="loss per supervised token")
@@ -283,7 +298,12 @@ def _document_memory(figure: Figure) -> Plot:
 
 
 def _by_stage(figure: Figure) -> PlotSpec:
-    return _panels(figure, scales="free") + geom_point(size=3, alpha=0.75) + expand_limits(y=0) + _thousands()
+    return (
+        _panels(figure, scales="free")
+        + geom_point(size=3, alpha=0.75)
+        + expand_limits(x=0, y=0)
+        + _thousands()
+    )
 
 
 def _memory(figure: Figure) -> Plot:
@@ -297,7 +317,7 @@ def _memory(figure: Figure) -> Plot:
 
 
 def _break_even(figure: Figure) -> Plot:
-    plot = _panels(figure, height=230) + _curves()
+    plot = _panels(figure, height=230) + _curves(figure)
     if crossings := figure.more["crossings"]:
         foot: dict[str, Any] = {"data": crossings, "show_legend": False}
         plot += geom_segment(aes(xend="x", yend="foot"), linetype="dotted", **foot)
@@ -314,7 +334,7 @@ def _gates(figure: Figure) -> Plot:
     return (
         _panels(figure)
         + _band()
-        + _curves()
+        + _curves(figure)
         + _whole_numbers(figure)
         + scale_y_continuous(limits=[0, 1])
         + labs(x="layer", y="mean gate")

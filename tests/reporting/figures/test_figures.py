@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.figures.contents import FIGURES, all_figures, look_of, needle_shares
 from lift_eval.reporting.figures.drawing import INK, draw, on_page, on_paper
 from lift_eval.reporting.figures.pixels import png
+from lift_eval.reporting.inference import infer_experiment
+from lift_eval.reporting.planning import runs_of_rows
+from lift_eval.results.reading import read_runs
 from tests.reporting.everything import write_everything
-from tests.reporting.helpers import rows, write_run
+from tests.reporting.helpers import document_record, rows, write_run
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +99,32 @@ def test_methods_differ_in_colour_and_marker(everything: Comparison) -> None:
     assert all(len(set(parts)) == len(looks) for parts in zip(*looks, strict=True))
 
 
+def test_lines_that_cover_each_other_are_told_apart(tmp_path: Path) -> None:
+    """Two methods with equal losses: the second is drawn broken and with smaller markers, so that the first shows."""
+    for name in ("one", "two"):
+        write_run(
+            tmp_path / name,
+            {"task": [1]},
+            rows(1, 1),
+            model_args={"recipe": name},
+            recipe={"name": name, "adapter": {"type": "lora"}},
+            documents=[document_record("doc0", losses=[3.0, 2.0, 1.0])],
+        )
+    runs = read_runs([tmp_path])
+    experiment = infer_experiment(runs, "T", tmp_path / "e.yaml")
+    drawing = drawn(compare(experiment, runs_of_rows(experiment, runs)))["losses"]
+    lines = re.findall(r'<path d="([^"]*)" fill="none" stroke-width="2.2"', drawing)
+    dashed = re.findall(r'<path d="([^"]*)" fill="none" stroke-width="2.2"[^>]*stroke-dasharray', drawing)
+    assert lines == dashed * 2
+
+
+def test_the_axis_of_one_document_begins_at_nothing(tmp_path: Path) -> None:
+    write_run(tmp_path, {"task": [1]}, rows(1, 1), documents=[document_record("doc0", tokens=1071)])
+    runs = read_runs([tmp_path])
+    drawing = drawn(compare(infer_experiment(runs, "T", tmp_path / "e.yaml"), {"icl": runs}))["costs"]
+    assert {"0", "1k"} <= texts(drawing)
+
+
 def test_figures_scale_with_the_page(drawings: dict[str, str]) -> None:
     for drawing in drawings.values():
         root = ET.fromstring(on_page(drawing))
@@ -117,9 +147,6 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
 
 
 def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
-    from lift_eval.reporting.inference import infer_experiment
-    from lift_eval.results.reading import read_runs
-
     data = [{**row, "depth": None} for row in rows(3, 2)]
     write_run(tmp_path, {"task": [1, 0] * 3}, data, model="hf")
     runs = read_runs([tmp_path])
