@@ -112,10 +112,9 @@ def _check_precision(
 def _adapted(model: PreTrainedModel, adapter: AdapterSettings, config: PeftConfig) -> PeftModel:
     try:
         adapted = get_peft_model(model, config).eval()
-    except ValueError as error:  # of a rule of peft's own
+    except (TypeError, ValueError) as error:  # of a rule of peft's own
         raise AdapterError(
-            f"adapter '{adapter.type}' does not fit {type(model).__name__}: {first_line(error)}; set other "
-            "adapter.targets, such as all-linear"
+            f"adapter '{adapter.type}' does not fit {type(model).__name__}: {first_line(error)}; {adapter.cure}"
         ) from error
     for parameter in adapted.parameters():
         if parameter.requires_grad:  # peft leaves copies of base weights in 16 bits, too few for small steps

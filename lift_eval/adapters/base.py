@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lift_eval.settings import Settings
 
@@ -20,6 +20,9 @@ class AdapterSettings(Settings):
     """The recipe's group ``adapter``: settings, and what they mean for model and reports."""
 
     type: str
+
+    cure: ClassVar[str] = "set other adapter.targets, such as all-linear"
+    """What to do where peft finds that the settings do not fit the model."""
 
     @property
     def needs_full_precision(self) -> bool:
@@ -35,6 +38,13 @@ class AdapterSettings(Settings):
     def without_initialisation(self) -> AdapterSettings:
         """Settings of an adapter of the same size whose weights are not computed from those of the base."""
         return self
+
+    def check_settings(self) -> None:
+        """Refuse settings that only peft can check, before the base model is loaded; nothing by default.
+
+        Raises:
+            AdapterError: If they are refused.
+        """
 
     def check(self, bits: int) -> None:
         """Refuse a base that the adapter does not work on.

@@ -9,6 +9,7 @@ from pydantic import Field
 from lift_eval.adapters.base import AdapterSettings
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
+from lift_eval.adapters.peft_method import PeftSettings
 from lift_eval.adapters.pissa import PissaSettings
 from lift_eval.adapters.weights import WeightsSettings
 
@@ -20,6 +21,6 @@ class NoAdapter(AdapterSettings):
 
 
 Adapter: TypeAlias = Annotated[
-    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings | WeightsSettings,
+    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings | WeightsSettings | PeftSettings,
     Field(discriminator="type"),
 ]

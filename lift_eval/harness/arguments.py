@@ -120,6 +120,7 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
 
     Raises:
         RecipeError: With all faults of arguments and recipe together.
+        AdapterError: If peft refuses the adapter's settings.
     """
     given = {key: value for key, value in arguments.items() if key in HfArguments.model_fields}
     overrides = {key: value for key, value in arguments.items() if _belongs_to_recipe(key, value)}
@@ -150,6 +151,7 @@ def read_arguments(recipe: str, arguments: Mapping[str, object]) -> tuple[Recipe
         raise RecipeError(ARGUMENTS, [*faults, *error.faults]) from None
     if faults:
         raise RecipeError(ARGUMENTS, faults)
+    resolved.adapter.check_settings()
     # Questions and trained pairs go through the chat template in the same way, whoever said how.
     said = {
         "chat_template_args": resolved.prompt.template_variables,

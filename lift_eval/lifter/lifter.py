@@ -60,6 +60,7 @@ class Lifter(AdaptedModel):
         """
         recipe = recipe or default_recipe(name)
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        resolved.adapter.check_settings()
         source = str(name or BUNDLED)
         kept = None if store is None else open_store(store)  # before the weights are loaded
         load_config(source, revision=revision, trust_remote_code=trust_remote_code)

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from lift_eval.adapters.attach import attach
 from lift_eval.adapters.quantization import quantizable
-from lift_eval.models.loading import resolve_dtype
+from lift_eval.errors import AdapterError
+from lift_eval.models.loading import first_line, resolve_dtype
 from lift_eval.recipe import Recipe
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -32,12 +33,18 @@ def fake_model(config: Any, recipe: Recipe, device: torch.device) -> Any:  # noq
         The model in evaluation mode. It takes real token ids.
 
     Raises:
-        AdapterError: If the adapter does not fit the model.
+        AdapterError: If the adapter does not fit the model, or is made from the values of its weights.
     """
     dtype = resolve_dtype(recipe.precision, device)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=dtype).requires_grad_(False)
-        model = attach(base, recipe.adapter.without_initialisation, seed=0)
+        try:
+            model = attach(base, recipe.adapter.without_initialisation, seed=0)
+        except RuntimeError as error:
+            raise AdapterError(
+                f"memory cannot be predicted with adapter '{recipe.adapter.type}', which is made from weights that are "
+                f"not there yet ({first_line(error)}); a run needs no prediction"
+            ) from error
     _leave_meta(model, device)
     if recipe.precision.quantization != "none":
         for _, _, layer in list(quantizable(model)):

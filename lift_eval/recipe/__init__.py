@@ -8,6 +8,7 @@ A recipe is a YAML file, from ``shipped/`` or the user's own. It holds only what
 
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
+from lift_eval.adapters.peft_method import PeftSettings
 from lift_eval.adapters.pissa import PissaSettings
 from lift_eval.adapters.registry import Adapter, NoAdapter
 from lift_eval.adapters.weights import WeightsSettings
@@ -26,6 +27,7 @@ __all__ = [
     "GatedMemorySettings",
     "LoraSettings",
     "NoAdapter",
+    "PeftSettings",
     "PissaSettings",
     "PrecisionSettings",
     "PromptSettings",
