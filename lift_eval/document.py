@@ -15,6 +15,9 @@ from lift_eval.errors import DocumentError
 MIN_CHARACTERS = 200
 """Shortest string that is taken for a document unasked; a shorter one is a question or an option."""
 
+QUESTION_FIELDS = ("question", "query", "input", "problem")
+"""Fields of a data set's rows that hold the question, the likeliest first."""
+
 Span = tuple[int, int]
 """Start and end of a part of a text."""
 
@@ -128,6 +131,20 @@ def find_field(row: Mapping[str, Any], prompt: str, field: str | None = None) ->
         name for name, text in texts.items() if len(text) >= MIN_CHARACTERS and occurrences(text, prompt)
     ]
     return max(found, key=lambda name: len(texts[name]), default=None)
+
+
+def find_question(row: Mapping[str, Any], prompt: str) -> str:
+    """Find the question of a request in its data set row.
+
+    Args:
+        row: The row of the data set.
+        prompt: The prompt made from the row, without its document.
+
+    Returns:
+        The text of the first of QUESTION_FIELDS that stands in the prompt; empty where there is none.
+    """
+    texts = (row.get(field) for field in QUESTION_FIELDS)
+    return next((text for text in texts if isinstance(text, str) and text.strip() and text in prompt), "")
 
 
 def find_document(row: Mapping[str, Any], prompt: str, field: str | None = None) -> Document | None:

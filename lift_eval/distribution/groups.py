@@ -19,11 +19,13 @@ class Request:
         task: Name of its task.
         row: Number of its row.
         arguments: The prompt, and what the kind of request has besides.
+        query: The question by itself, for retrieval; empty where the row does not name it.
     """
 
     task: str
     row: int
     arguments: tuple[Any, ...]
+    query: str = ""
 
     @property
     def question(self) -> tuple[str, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from lm_eval.api.instance import Instance
 
 from lift_eval.distribution.groups import Group, Request, group_by_document
+from lift_eval.document import find_question
 from lift_eval.errors import DocumentError
 from lift_eval.harness.documents import Documents
 from lift_eval.harness.generation import encoder_of, read_decoding
@@ -32,13 +34,14 @@ def group_requests(
         DocumentError: If a document cannot be found or trained on, or a prompt leaves no room in the model's window.
         RecipeError: If a task's settings of generation are wrong.
     """
-    requests = [Request(str(one.task_name), int(one.doc_id), tuple(one.args)) for one in instances]
-    documents = []
-    for instance, request in zip(instances, requests, strict=True):
+    requests, documents = [], []
+    for instance in instances:
+        request = Request(str(instance.task_name), int(instance.doc_id), tuple(instance.args))
         with named_in_errors(request):
             document, prompt = found.find(instance.doc, request)
             if lifter is not None and document is not None:
                 lifter.check(document)
+            query = find_question(instance.doc, prompt.without_document().text) if prompt.places else ""
             reserve = 0
             if kind == "generate_until":
                 reserve = read_decoding(request.arguments[1], most_tokens, request.task).max_new_tokens
@@ -47,7 +50,8 @@ def group_requests(
             if lifter is not None and reserve and prompt.text:
                 encoder = encoder_of(request.arguments, lifter.encoder)
                 content_for(document, lifter.encoder).check(prompt, reserve, encoder)
-            documents.append(document)
+        requests.append(replace(request, query=query))
+        documents.append(document)
     return group_by_document(requests, documents)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
-from lift_eval.document import Document, find_document
+from lift_eval.document import Document, find_document, find_question
 from lift_eval.errors import DocumentError, RecipeError, nearest
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.prompts.contents.base import Content
@@ -135,7 +135,7 @@ def _question(instance: Any, document: Document, content: Content) -> Question: 
         new_tokens = read_decoding(others[0], NEW_TOKENS, instance.task_name).max_new_tokens
     else:
         new_tokens = sum(len(encoder.plain_ids(continuation)) for continuation in others)
-    question = Question(
-        Prompt.around(text, document), new_tokens, encoder_of(instance.args, encoder), content
-    )
+    prompt = Prompt.around(text, document)
+    prompt = replace(prompt, query=find_question(instance.doc, prompt.without_document().text))
+    question = Question(prompt, new_tokens, encoder_of(instance.args, encoder), content)
     return question.without_document() if content.closed_book else question

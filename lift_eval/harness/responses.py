@@ -79,10 +79,10 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
     """
     decodings = [_decoding(request, lifter, most_tokens) for request in group.requests]
     content = content_for(group.document, lifter.encoder)
-    prompts = [
-        encode(request, Prompt.around(request.arguments[0], group.document), decoding.max_new_tokens, content)
-        for request, decoding in zip(group.requests, decodings, strict=True)
-    ]
+    prompts = []
+    for request, decoding in zip(group.requests, decodings, strict=True):
+        prompt = Prompt.around(request.arguments[0], group.document, request.query)
+        prompts.append(encode(request, prompt, decoding.max_new_tokens, content))
 
     def respond(session: LiftedDocument) -> list[str]:
         answers = [""] * len(prompts)

@@ -118,7 +118,7 @@ class Scoring:
             return EncodedPrompt([first], 0.0), ids if ids[0] != first else ids[1:]
         context_ids, ids = self._model._encode_pair(context, continuation)
         # lm-eval moves the space at its end to the continuation.
-        prompt = Prompt.around(context.rstrip(), content.document)
+        prompt = Prompt.around(context.rstrip(), content.document, request.query)
         if content.leaves(prompt, len(context_ids), len(ids)):
             return EncodedPrompt(context_ids, prompt.share), ids
         return encode(request, prompt, len(ids), content), ids

@@ -220,8 +220,9 @@ def largest_questions(recipe: Recipe, document_tokens: int, window: int) -> list
     if content.fills_window:
         prompt = recipe.prompt.model_copy(update={"max_tokens": window, "max_tokens_with_answer": False})
         recipe = recipe.model_copy(update={"prompt": prompt})
-    lengths = _prompt(recipe, document_tokens, window, closed_book=content.closed_book)
-    return alike(recipe.compute.answer_batch, *lengths)
+    shown = content.most_tokens(recipe.prompt, document_tokens)
+    length, shared = _prompt(recipe, shown, window, closed_book=content.closed_book)
+    return alike(recipe.compute.answer_batch, length, shared if content.begins_alike else 0)
 
 
 def largest_requests(recipe: Recipe, document_tokens: int) -> list[list[int]]:

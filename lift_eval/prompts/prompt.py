@@ -51,19 +51,22 @@ class Prompt:
         places: Ranges of characters where the document stands, ascending and apart; empty for a closed-book prompt.
         located: Whether the places are known. They are not where the prompt holds the document in a changed form, or a
             part of it, or nobody knows a document.
+        query: The question by itself, for retrieval; empty where it is not known.
     """
 
     text: str
     places: tuple[Span, ...] = ()
     located: bool = True
+    query: str = ""
 
     @classmethod
-    def around(cls, text: str, document: Document | None) -> Prompt:
+    def around(cls, text: str, document: Document | None, query: str = "") -> Prompt:
         """Find a document in a finished prompt, where it may stand more than once: in few-shot examples, too."""
         if document is None:
-            return cls(text, located=False)
+            return cls(text, located=False, query=query)
         places = tuple(occurrences(document.text, text))
-        return cls(text, places, located=bool(places) or not holds_part_of(document.text, text))
+        located = bool(places) or not holds_part_of(document.text, text)
+        return cls(text, places, located, query)
 
     @classmethod
     def joined(cls, parts: Sequence[str], text: str) -> Prompt:
@@ -221,7 +224,7 @@ class PromptEncoder:
             text = self.in_chat(text, system=system, answer=answer, thinking=thinking)
         else:
             text = f"{system or ''}{text}{answer or ''}"
-        return Prompt.joined(text.split(_SLOT), document.text)
+        return replace(Prompt.joined(text.split(_SLOT), document.text), query=question)
 
     def in_chat(
         self, text: str, *, system: str | None = None, answer: str | None = None, thinking: bool = True

@@ -98,11 +98,15 @@ class PromptSettings(Settings):
     """Whether ``max_tokens`` holds the new tokens of the answer too."""
     ellipsis: str = "..."
     """Text in the place of the middle that was cut out; may be empty."""
-    document: Literal["truncated", "none", "full", "end"] = "truncated"
+    document: Literal["truncated", "none", "full", "end", "retrieved"] = "truncated"
     """What of the document a prompt holds, by its name in `lift_eval.prompts.contents`; ``none`` asks closed-book."""
     over_length: Literal["error", "skip", "truncate"] = "error"
     """What becomes of a question whose prompt does not fit the window with ``document: full``: the run is refused, the
     question counts as wrong without being asked, or the prompt is truncated to the window."""
+    passage_tokens: PositiveInt = 512
+    """Length of a passage with ``document: retrieved``."""
+    passages: PositiveInt = 5
+    """Most passages in a prompt with ``document: retrieved``."""
     truncate: Literal["prompt", "document"] = "prompt"
     """Where a prompt that is too long is cut: in the middle of all of it, as published, or of the document alone."""
     question_tokens: PositiveInt = 256
@@ -153,7 +157,7 @@ class PromptSettings(Settings):
     @property
     def contents(self) -> dict[str, Any]:
         """The settings that say what of the document the prompt of a question holds, and nothing about training."""
-        return self.model_dump(include={"document", "over_length"})
+        return self.model_dump(include={"document", "over_length", "passage_tokens", "passages"})
 
     @property
     def template_variables(self) -> dict[str, Any]:

@@ -283,6 +283,11 @@ CONDITIONS = (
     Condition("document field", _of_arguments("document_field"), ("document_field=",)),
     Condition("prompt style", _of_samples("prompt_style"), ("--metadata", "prompt.style")),
     Condition("document in the prompt", _of_prompt("document"), ("prompt.document",)),
+    Condition(
+        "retrieved passages",
+        lambda source: " of ".join(str(_prompt(source).get(key)) for key in ("passages", "passage_tokens")),
+        ("prompt.passages", "prompt.passage_tokens"),
+    ),
     Condition("documents too long for the prompt", _of_prompt("over_length"), ("prompt.over_length",)),
     Condition(
         "most prompt tokens",

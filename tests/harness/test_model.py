@@ -397,6 +397,39 @@ def test_a_document_that_does_not_fit_is_truncated_to_the_window_and_counted(che
     assert "1 prompt truncated, since the document does not fit" in lm.record.documents[0].summary()
 
 
+RETRIEVED = {"prompt.document": "retrieved", "prompt.passage_tokens": len(LAMP), "prompt.passages": 1}
+
+
+def test_passages_are_retrieved_for_each_rows_question_in_all_kinds_of_requests(checkpoint, icl):
+    """Whatever else the prompt says: of lamp and boat."""
+    lm, page = lift(checkpoint, **RETRIEVED), f"{LAMP}{BOAT}"
+    asked = {"Who lit it, Ann?": LAMP, "What boat came?": BOAT}
+    rows = [{"context": page, "question": question} for question in asked]
+
+    def prompt(document: str, question: str) -> str:
+        return f"{document}\nOf lamp and boat: {question}\n"
+
+    requests = [generation(prompt(page, row["question"]), row, row=place) for place, row in enumerate(rows)]
+    expected = [generation(prompt(passage, question)) for question, passage in asked.items()]
+    assert lm.generate_until(requests) == icl.generate_until(expected)
+    assert lm.record.documents[0].kept == pytest.approx(0.5, abs=0.05)
+    ours = [scoring(request.args[0], "Ann", row) for request, row in zip(requests, rows, strict=True)]
+    theirs = [scoring(request.args[0], "Ann") for request in expected]
+    assert_close(lm.loglikelihood(ours, disable_tqdm=True), icl.loglikelihood(theirs, disable_tqdm=True))
+
+
+@pytest.mark.parametrize("content", ["full", "end", "retrieved"])
+def test_a_document_that_its_task_changes_is_refused_where_a_part_of_it_is_to_be_chosen(checkpoint, content):
+    lm = lift(checkpoint, **TRAINED, **{"prompt.document": content})
+    changed = f"{LAMP.upper()}\nWho?"
+    told = f"row 0: 'prompt.document: {content}' needs a prompt that holds the whole document"
+    with pytest.raises(DocumentError, match=told):
+        lm.generate_until([generation(changed, {"context": LAMP})], disable_tqdm=True)
+    with pytest.raises(DocumentError, match=told):
+        lm.loglikelihood([scoring(changed, " Ann", {"context": LAMP})], disable_tqdm=True)
+    assert lm.record.documents == []
+
+
 @pytest.mark.parametrize("form", [str.strip, lambda text: text.replace(" ", "\n")])
 def test_a_closed_book_recipe_takes_out_every_place_of_the_document_whatever_its_white_space(
     checkpoint, icl, form

@@ -19,6 +19,7 @@ from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
 LAMP = Document("The lamp was lit by Ann at nine. " * 12, "Lamp")
 BOAT = Document("No boat came in before the storm. " * 9, "Boat")
 TOWER = Document("A tower of stone, and a stair of ninety steps. " * 5, "Tower")
+LOG = Document(" ".join(f"On day {day} {name} lit the lamp." for day in range(9) for name in ("Ann", "Bob")))
 QUESTIONS = ["Who lit the lamp?", "When?", "How many steps are there?"]
 
 
@@ -265,6 +266,19 @@ def test_the_document_may_be_left_out_of_the_prompt():
         )
     with lifter(prompt={"max_tokens": 300}).lift(LAMP) as session:
         session.answer(QUESTIONS)
+        assert 0 < session.record.kept < 1
+
+
+@pytest.mark.parametrize(
+    "beginning", ["", "Read these passages of a log, and nothing else, to answer what is asked: "]
+)
+def test_questions_with_passages_of_their_own_are_answered_together_as_one_by_one(beginning):
+    """Whether their prompts begin alike or not."""
+    template = beginning + "{{ document }}\n{{ question }}"
+    retrieved = {"document": "retrieved", "passage_tokens": 40, "passages": 3, "template": template}
+    with lifter(prompt=retrieved).lift(LOG) as session:
+        together = session.answer(QUESTIONS)
+        assert together == [session.answer([question])[0] for question in QUESTIONS]
         assert 0 < session.record.kept < 1
 
 

@@ -1,6 +1,8 @@
-"""What of the document a prompt holds: the whole of it, or its end."""
+"""What of the document a prompt holds: the whole of it, its end, or retrieved passages."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 
@@ -8,6 +10,7 @@ from lift_eval.document import Document
 from lift_eval.errors import DocumentError
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import CONTENTS, content_for
+from lift_eval.prompts.contents.retrieved import Retrieved
 from lift_eval.prompts.prompt import Prompt, PromptEncoder
 from lift_eval.recipe import PromptSettings
 from tests.tiny_models import tiny_tokenizer
@@ -88,6 +91,108 @@ def test_questions_share_one_end_which_begins_with_the_ellipsis() -> None:
 def test_a_short_document_is_its_own_end() -> None:
     made = content("end")
     assert text_of(made.encode(rendered(made), 8).ids) == rendered(made).text
+
+
+# --- retrieved passages --------------------------------------------------------------------------------------------
+
+LOG = (
+    "The lamp was lit. " * 5
+    + "Otto built the mill. "
+    + "The storm rose. " * 5
+    + "Ann sold the mill. "
+    + "End. " * 9
+)
+SPECKS = Document(LOG, "Log")
+
+
+def retrieved(document: Document = SPECKS, **settings: object) -> Content:
+    group = {"document": "retrieved", "template": "{{ document }}|{{ question }}", "bos": False, **settings}
+    return content_for(
+        document, PromptEncoder(tiny_tokenizer(), PromptSettings.model_validate(group), 10_000)
+    )
+
+
+def shown(made: Content, question: str, reserve: int = 8) -> str:
+    assert made.document is not None
+    return text_of(made.encode(made.encoder.render(made.document, question), reserve).ids)
+
+
+def test_the_best_passages_stand_in_the_prompt_in_the_documents_order() -> None:
+    made = retrieved(passage_tokens=21, passages=2)
+    passages = [LOG[start : start + 21] for start in range(0, len(LOG), 21)]
+    mill = [passage for passage in passages if "mill" in passage]
+    assert len(mill) == 2
+    assert shown(made, "Who sold the mill?") == "\n\n".join(mill) + "|Who sold the mill?"
+    encoded = made.encode(made.encoder.render(SPECKS, "Who sold the mill?"), 8)
+    assert encoded.kept == pytest.approx(42 / len(LOG))
+
+
+def test_passages_that_follow_one_another_are_one_text() -> None:
+    assert shown(retrieved(passage_tokens=20, passages=99), "Who?") == LOG + "|Who?"
+
+
+def test_the_score_is_that_of_bm25() -> None:
+    """Lucene's: k1 1.5, b 0.75, and idf = ln(1 + (N - n + 0.5) / (n + 0.5))."""
+    words = [["a", "b", "b"], ["b", "c"], ["d"] * 3]
+    made = retrieved(Document("a b b b c   d d d"), passage_tokens=6)
+    assert isinstance(made, Retrieved)
+    assert [made._text[slice(*span)].split() for span in made._passages] == words
+
+    def idf(word: str) -> float:
+        holding = sum(word in passage for passage in words)
+        return math.log(1 + (3 - holding + 0.5) / (holding + 0.5))
+
+    def score(passage: list[str], query: str) -> float:
+        norm = 1.5 * (1 - 0.75 + 0.75 * len(passage) * 3 / 8)
+        return sum(idf(word) * passage.count(word) / (passage.count(word) + norm) for word in query.split())
+
+    expected = [score(passage, "b c") for passage in words]
+    assert made._index.get_scores(["b", "c"]).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "best"),
+    [
+        ("磨坊是奥托建的。灯塔是安点亮的。船在十点到达的。", "船何时到？", "船在十点到达的。"),
+        ("OTTO made it. ANN left it. BOB lost it.", "bob?", " BOB lost it."),
+    ],
+)
+def test_words_are_found_in_any_case_and_in_scripts_without_spaces(
+    text: str, question: str, best: str
+) -> None:
+    made = retrieved(Document(text), passage_tokens=len(best.encode()), passages=1)
+    assert shown(made, question) == f"{best}|{question}"
+
+
+def test_of_equally_good_passages_the_earlier_are_taken() -> None:
+    """And a question that shares no word with the document, or has none, is no error."""
+    for question in ("Unheard of", "?!"):
+        assert shown(retrieved(passage_tokens=18, passages=2), question) == f"{LOG[:36]}|{question}"
+
+
+def test_passages_fill_the_budget_and_no_more() -> None:
+    made = retrieved(passage_tokens=21, passages=9, max_tokens=80, question_tokens=1)
+    encoded = made.encode(made.encoder.render(SPECKS, "Who sold the mill?"), 8)
+    assert encoded.shortened == 0
+    assert encoded.kept == pytest.approx(
+        42 / len(LOG)
+    )  # a third, and what is put between them, would not fit
+
+
+def test_a_budget_that_holds_no_passage_is_refused() -> None:
+    made = retrieved(passage_tokens=80, max_tokens=80, question_tokens=1)
+    prompt = made.encoder.render(SPECKS, "Who sold the mill?")
+    for refused in (made.check, made.encode):
+        with pytest.raises(DocumentError, match=r"no passage of 80 tokens .* fits in a prompt of 80 tokens"):
+            refused(prompt, 8)
+    short = retrieved(Document("The mill."), passage_tokens=80, max_tokens=80, question_tokens=1)
+    short.check(short.encoder.render(Document("The mill."), "Who?"), 8)
+
+
+def test_a_prompt_whose_question_is_not_known_is_the_query() -> None:
+    made = retrieved(passage_tokens=21, passages=1)
+    prompt = Prompt.around(f"{LOG}\nQ: Who sold it, Ann?", SPECKS)
+    assert "Ann sold" in text_of(made.encode(prompt, 8).ids)
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------

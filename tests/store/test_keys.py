@@ -27,7 +27,7 @@ from tests.store.runs import DOCUMENTS, lifter
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 PAIRS = {"auxiliary__strategy": "passages", "training__joint_epochs": 1}
-OF_QUESTIONS = ("decoding.", "prompt.document", "prompt.over_length")
+OF_QUESTIONS = ("decoding.", "prompt.document", "prompt.over_length", "prompt.passage")
 """Keys that say how questions are put and answered: they decide no adapter."""
 NEVER = ("name", "description", "reproduces", "compute.", "auxiliary.retries", "auxiliary.timeout_seconds")
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
+from lift_eval.recipe import PromptSettings
 
 
 class Content:
@@ -23,16 +24,28 @@ class Content:
         needs_place: Whether a prompt that holds the document changed or in part is refused.
         closed_book: Whether a prompt holds nothing of the document.
         fills_window: Whether a prompt may fill the model's window, and ``prompt.max_tokens`` does not count.
+        begins_alike: Whether the prompts about a document all begin with the same part of it.
     """
 
     name: ClassVar[str]
     needs_place: ClassVar[bool] = True
     closed_book: ClassVar[bool] = False
     fills_window: ClassVar[bool] = False
+    begins_alike: ClassVar[bool] = True
 
     def __init__(self, document: Document | None, encoder: PromptEncoder) -> None:
         self.document = document
         self.encoder = encoder
+
+    @classmethod
+    def most_tokens(cls, settings: PromptSettings, document_tokens: int) -> int:
+        """Tokens of the document that stand in a prompt where there is room for them.
+
+        Args:
+            settings: The recipe's prompt group.
+            document_tokens: Tokens of the document.
+        """
+        return document_tokens
 
     def encode(self, prompt: Prompt, reserve: int, encoder: PromptEncoder | None = None) -> EncodedPrompt:
         """Encode the prompt of a question.

@@ -7,10 +7,13 @@ from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.end import End
 from lift_eval.prompts.contents.full import Full
 from lift_eval.prompts.contents.none import ClosedBook
+from lift_eval.prompts.contents.retrieved import Retrieved
 from lift_eval.prompts.contents.truncated import Truncated
 from lift_eval.prompts.prompt import PromptEncoder
 
-CONTENTS: dict[str, type[Content]] = {content.name: content for content in (Truncated, ClosedBook, Full, End)}
+CONTENTS: dict[str, type[Content]] = {
+    content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved)
+}
 
 
 def content_for(document: Document | None, encoder: PromptEncoder) -> Content:
