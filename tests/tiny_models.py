@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter, get_tensor_name_map
+from gguf.quants import quantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -117,6 +119,69 @@ def save_checkpoint(
     tiny_model(architecture, seed=seed).save_pretrained(folder)
     tiny_tokenizer(chat_template=chat_template).save_pretrained(folder)
     return folder
+
+
+def write_gguf(
+    path: Path,
+    *,
+    kind: str = "F32",
+    architecture: str = "llama",
+    tokenizer: str = "default",
+    eot: str | None = None,
+    adds_bos: bool | None = None,
+) -> Path:
+    """Write the tiny Llama and its tokenizer as one GGUF file, as llama.cpp's converter does; return the path.
+
+    Args:
+        path: The file.
+        kind: Of the matrices: ``F32``, or a quantized format.
+        architecture: What the file says that it holds.
+        tokenizer: How the file says that its tokenizer splits text.
+        eot: The token that ends a turn. None means that the file names none.
+        adds_bos: Whether the file says that ``<bos>`` comes first. None means that it does not say.
+    """
+    model, config = tiny_model(), tiny_config("llama")
+    writer = GGUFWriter(path, architecture)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    tokens = tiny_tokenizer().convert_ids_to_tokens(range(256 + len(SPECIAL_TOKENS)))
+    tokens += ["Ġt", "Ġa", "<unused>"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(tokenizer)
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if 256 <= place < 261 else 1 for place in range(VOCABULARY)])  # control, normal
+    writer.add_token_merges(["Ġ t", "Ġ a"])  # a file without any is not read
+    writer.add_chat_template(CHAT_TEMPLATE)
+    for add, token in (
+        (writer.add_bos_token_id, BOS),
+        (writer.add_eos_token_id, EOS),
+        (writer.add_pad_token_id, PAD),
+        (writer.add_eot_token_id, eot),
+    ):
+        if token is not None:
+            add(tokens.index(token))
+    if adds_bos is not None:
+        writer.add_add_bos_token(adds_bos)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, weight in model.state_dict().items():
+        values = weight.numpy()
+        if name.endswith(("q_proj.weight", "k_proj.weight")):  # the halves of rotary embeddings become pairs
+            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+            values = values.reshape(heads, 2, -1, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+        quantized = kind if values.ndim == 2 else "F32"
+        written = GGMLQuantizationType[quantized]
+        writer.add_tensor(names.get_name(name, (".weight",)), quantize(values, written), raw_dtype=written)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 THINK, THOUGHT = "<think>", "</think>"

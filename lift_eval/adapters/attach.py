@@ -17,7 +17,8 @@ from lift_eval.adapters.lazy_import import nothing_quantized
 from lift_eval.adapters.quantization import quantize, quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.errors import AdapterError
-from lift_eval.models.loading import first_line, keep_quantized_weights
+from lift_eval.models.faults import first_line
+from lift_eval.models.loading import keep_quantized_weights
 
 
 def attach(

@@ -65,7 +65,7 @@ class PeftSettings(AdapterSettings):
     def _configured(self) -> PeftConfig:
         from peft import TaskType
 
-        from lift_eval.models.loading import first_line
+        from lift_eval.models.faults import first_line
 
         config_class = _config_class_of(self.method)
         known = {field.name for field in fields(config_class) if field.init} - OURS

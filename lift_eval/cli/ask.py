@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lift_eval.cli.shared import default_recipe, say
+from lift_eval.cli.shared import add_model, default_recipe, named_model, say
 from lift_eval.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
         "file", type=Path, metavar="FILE", help="text, Markdown, HTML or PDF; '-' is standard input"
     )
     ask.add_argument("questions", nargs="*", metavar="QUESTION")
-    ask.add_argument("--model", help="folder or Hub name; default: the bundled one")
+    add_model(ask)
     ask.add_argument("--recipe", help="a shipped recipe's name or a file; 'lift-eval recipes' lists them")
     ask.add_argument(
         "--compare",
@@ -51,7 +51,7 @@ def _ask(parsed: argparse.Namespace) -> int:
         )
     document = read_document(parsed.file)
     recipe = parsed.recipe or default_recipe(parsed.model)
-    lifter = Lifter.from_pretrained(parsed.model, recipe, store=open_store())
+    lifter = Lifter.from_pretrained(named_model(parsed), recipe, store=open_store())
     with lifter.session(document) as session:
         _train(session)
         for questions in [parsed.questions] if parsed.questions else _typed_questions():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lift_eval.cli.shared import default_recipe, say
+from lift_eval.cli.shared import add_model, default_recipe, named_model, say
 from lift_eval.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
         metavar="QUESTIONS",
         help="JSON lines or CSV: question, answer or answers; document where there are several; evidence, type",
     )
-    compare.add_argument("--model", help="folder or Hub name; default: the bundled one")
+    add_model(compare)
     compare.add_argument(
         "--recipes",
         type=lambda text: text.split(","),
@@ -59,6 +59,7 @@ def _compare(parsed: argparse.Namespace) -> int:
     from lift_eval.recipe import load_recipe
     from lift_eval.reporting.verdict import costs, verdicts
 
+    parsed.model = named_model(parsed)
     names = parsed.recipes or [BASELINES[not parsed.model], default_recipe(parsed.model)]
     recipes = {name: load_recipe(name) for name in names}
     rows = read_own_rows(parsed.documents, parsed.questions)

@@ -25,6 +25,7 @@ HUB_TIMEOUT_SECONDS = 3.0
 OPTIONAL = {
     "openai": ("pairs from a server, judge accuracy", "pip install openai"),
     "bert_score": ("BERTScore", "pip install 'lift-eval[bertscore]'"),
+    "gguf": ("base models in llama.cpp's format", "pip install 'lift-eval[gguf]'"),
     "jieba": ("LongBench's Chinese answers", "pip install 'lift-eval[longbench]'"),
     "pypdf": ("documents as PDF", "pip install 'lift-eval[pdf]'"),
     "ray": ("documents on several machines", "pip install 'lift-eval[ray]'"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lift_eval.cli.launching import run_command
-from lift_eval.cli.shared import positive, say
+from lift_eval.cli.shared import add_model, named_model, positive, say
 from lift_eval.errors import Interrupted, ResultsError
 from lift_eval.harness.exit_status import GIVEN_UP
 
@@ -51,7 +51,7 @@ def add(commands: Commands) -> None:
         description="Looks at this machine. With a model or a recipe it predicts the memory of a run instead; no "
         "weights are loaded.",
     )
-    doctor.add_argument("--model", help="folder or Hub name of a checkpoint; default: the bundled one")
+    add_model(doctor, " of a checkpoint")
     doctor.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
     doctor.add_argument(
         "--document-tokens", type=positive, help="of the longest document (24000, about a LooGLE document)"
@@ -158,7 +158,7 @@ def _doctor(parsed: argparse.Namespace) -> int:
 
         recipe = load_recipe(parsed.recipe or default_recipe(parsed.model))
         findings = examine_memory(
-            parsed.model or str(BUNDLED), recipe, parsed.document_tokens or DOCUMENT_TOKENS
+            named_model(parsed) or str(BUNDLED), recipe, parsed.document_tokens or DOCUMENT_TOKENS
         )
     for finding in findings:
         say(finding)

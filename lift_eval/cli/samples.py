@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from lift_eval.cli.shared import say
+from lift_eval.cli.shared import add_model, named_model, say
 from lift_eval.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def add(commands: Commands) -> None:
     )
     samples.add_argument("task", metavar="TASK", help="a task of lm-eval or of lift_eval")
     samples.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
-    samples.add_argument(
-        "--model", help="folder or Hub name; a tokenizer alone will do; default: the bundled one"
-    )
+    add_model(samples, " (a tokenizer alone will do)")
     samples.add_argument(
         "--document", type=_count, default=0, metavar="N", help="number in the task, from 0 (0)"
     )
@@ -96,6 +94,7 @@ def _samples(parsed: argparse.Namespace) -> int:
     from lift_eval.recipe import default_recipe, load_recipe
     from lift_eval.training.stages import document_ids
 
+    parsed.model = named_model(parsed)
     name = parsed.recipe or default_recipe(parsed.model)
     recipe = load_recipe(name)
     encoder = _encoder(parsed.model, recipe)

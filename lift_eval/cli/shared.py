@@ -26,6 +26,23 @@ def size(count: int) -> str:
     return f"{value:.1f} GB"
 
 
+def add_model(parser: argparse.ArgumentParser, what: str = "") -> None:
+    """Add the arguments that name a base model; `named_model` reads them."""
+    parser.add_argument(
+        "--model", help=f"folder or Hub name{what}, or path of a GGUF file; default: the bundled one"
+    )
+    parser.add_argument(
+        "--gguf-file", metavar="NAME", help="name of a GGUF file in that folder or repository"
+    )
+
+
+def named_model(parsed: argparse.Namespace) -> str | None:
+    """The base model by the name that it is loaded by. None means the bundled one."""
+    from lift_eval.models.gguf import locate
+
+    return locate(parsed.model, parsed.gguf_file) if parsed.model else None
+
+
 def positive(text: str) -> int:
     """A whole number above 0, as an argument's type."""
     if not text.isdigit() or not int(text):

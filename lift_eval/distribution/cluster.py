@@ -330,3 +330,11 @@ def _give_up(group: Group, error: Exception) -> Outcome:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
+class ModelElsewhere:
+    """Stands for the base model where only workers have it."""
+
+    def to(self, device: object) -> ModelElsewhere:
+        """Do nothing: there is nothing to move."""
+        return self

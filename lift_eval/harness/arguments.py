@@ -26,7 +26,6 @@ REPLACED_ARGUMENTS = {
     "load_in_8bit": "use precision.quantization=int8",
     "autogptq": "a quantized checkpoint is recognized by its config.json; leave it out",
     "gptqmodel": "a quantized checkpoint is recognized by its config.json; leave it out",
-    "gguf_file": "convert the file to safetensors and name its folder with pretrained=",
     "peft": "the recipe's 'adapter' group makes the adapter",
     "delta": "add the delta to the weights first and name the result with pretrained=",
     "parallelize": "use device_map=auto",
@@ -64,6 +63,7 @@ class HfArguments(BaseModel):
 
     revision: Text = "main"
     subfolder: Text = ""
+    gguf_file: str | None = None
     tokenizer: Any = None
     max_length: PositiveInt | None = None
     batch_size: int | str = 1

@@ -21,7 +21,7 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import simple_parse_args_string
 
-from lift_eval.distribution.cluster import Cluster, cluster_settings
+from lift_eval.distribution.cluster import Cluster, ModelElsewhere, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome
 from lift_eval.document import Document
@@ -38,13 +38,15 @@ from lift_eval.harness.scoring import Scoring
 from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import OnStep
+from lift_eval.models import gguf
+from lift_eval.models.faults import tokenizer_errors
 from lift_eval.models.loading import (
     BUNDLED,
     known_positions,
     load_config,
     load_model,
+    load_tokenizer,
     resolve_device,
-    tokenizer_errors,
 )
 from lift_eval.recipe import default_recipe
 from lift_eval.record.peak_memory import peak_memory_bytes
@@ -61,7 +63,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
     """Any causal language model, fine-tuned on each document before it answers.
 
     Args:
-        pretrained: Folder or Hub name of the base model. None means the bundled one.
+        pretrained: Folder or Hub name of the base model, or path of a GGUF file. None means the bundled one.
         recipe: A shipped recipe's name or a recipe file. None means ``tiny`` with the bundled model, else ``lora``.
         document_field: Field of the data set's rows that holds the document; ``auto`` to find it, None for no
             documents, so that the base model answers.
@@ -95,6 +97,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         judge: str | None = None,
         **model_args: Any,  # noqa: ANN401
     ) -> None:
+        device = None if device == UNSAID_DEVICE else device
         self._flags = noted_flags()
         model_args |= self._flags.as_arguments(model_args)
         settings = cluster_settings(workers, model_args)
@@ -104,14 +107,15 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.record = RunRecord()
         self._chat_template_used = False
         self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
-        self._bundled = pretrained is None
+        self._named = pretrained
         self._device_map = device_map
         self._attn_implementation = attn_implementation
-        source = str(pretrained or BUNDLED)
-        config = load_config(
+        began = time.perf_counter()
+        source = gguf.locate(str(pretrained or BUNDLED), hf.gguf_file, hf.revision, hf.subfolder)
+        self._config = load_config(
             source, revision=hf.revision, subfolder=hf.subfolder, trust_remote_code=hf.trust_remote_code
         )
-        hf.check(known_positions(config), config.get_text_config().vocab_size)
+        hf.check(known_positions(self._config), self._config.get_text_config().vocab_size)
         opened = open_store(store)
         self._cluster = None
         if settings is not None:
@@ -120,10 +124,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 "attn_implementation": attn_implementation, "store": str(opened.folder) if opened else "off",
             }  # fmt: skip
             self._cluster = Cluster(settings, partial(type(self), **own, **model_args))
-        began = time.perf_counter()
         super().__init__(
             pretrained=source,
-            device="cpu" if self._cluster else self._named_device(device),
+            device="cpu" if self._cluster else str(resolve_device(device)),
             add_bos_token=self.recipe.prompt.bos,
             **dict(hf),
         )
@@ -160,15 +163,17 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         return cls(**with_flags(arg_dict, additional_config or {}))
 
-    @staticmethod
-    def _named_device(device: str | None) -> str:
-        return str(resolve_device(None if device == UNSAID_DEVICE else device))
+    def _get_config(self, pretrained: str, **_: Any) -> None:  # noqa: ANN401
+        """Do nothing: the configuration is there; called by HFLM."""
 
     def _create_tokenizer(self, pretrained: str, tokenizer: str | None, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the tokenizer as HFLM does; called by HFLM before the model."""
         named = (pretrained, "pretrained") if tokenizer is None else (tokenizer, "tokenizer")
         with tokenizer_errors(named[0], argument=named[1]):
-            super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
+            if tokenizer is None and gguf.is_gguf(pretrained):
+                self.tokenizer = load_tokenizer(pretrained, bos=self.recipe.prompt.bos)
+            else:
+                super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
         # Prompts are encoded as a whole before they are cut, so one that exceeds the window is nothing to warn of.
         self.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
         if self._flags.chat_template:
@@ -177,12 +182,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
     def _create_model(self, pretrained: str, **hf_arguments: Any) -> None:  # noqa: ANN401
         """Load the base model as the core does; called by HFLM once it knows device and tokenizer."""
         if self._cluster is not None:
-            self._model = _Elsewhere()
+            self._model = ModelElsewhere()
             return
         self._model = load_model(
             pretrained,
             self.recipe.precision,
             device=self.device,
+            config=self._config,
             quantize=not self.recipe.adapter.needs_full_precision,
             device_map=self._device_map,
             revision=hf_arguments.get("revision"),
@@ -279,7 +285,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         lifter = None if self._cluster else self.lifter
         groups = group_requests(kind, requests, found, lifter, self.max_gen_toks)
-        if self._bundled and any(not str(one.task_name).startswith(BUNDLED_TASKS) for one in requests):
+        if self._named is None and any(not str(one.task_name).startswith(BUNDLED_TASKS) for one in requests):
             logger.warning(
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
                 "with pretrained=..."
@@ -325,7 +331,9 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         if chat_template and not self.tokenizer.chat_template:
             whose = (
-                "the bundled model" if self._bundled else f"the tokenizer of '{self.tokenizer.name_or_path}'"
+                "the bundled model"
+                if self._named is None
+                else f"the tokenizer of '{self.tokenizer.name_or_path}'"
             )
             raise CheckpointError(
                 f"--apply_chat_template needs a chat template, and {whose} has none; leave it out, or name a tokenizer "
@@ -380,7 +388,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         ours = {
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_digest": self.recipe.digest,
-            "pretrained": "bundled" if self._bundled else self.pretrained,
+            "pretrained": "bundled" if self._named is None else self._named,
             "window": self.lifter.window,
             "device": str(self.device),
             "dtype": str(self.lifter.model.dtype).removeprefix("torch."),
@@ -389,11 +397,3 @@ class LiftLM(HFLM):  # type: ignore[misc]
             **self.record.as_dict(),
         }
         return {**super().get_model_info(), "lift": ours}
-
-
-class _Elsewhere:
-    """Stands for the base model where only workers have it."""
-
-    def to(self, device: object) -> _Elsewhere:
-        """Do nothing: there is nothing to move."""
-        return self

@@ -10,6 +10,7 @@ from lift_eval.document import Document
 from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.session import LiftedDocument, OnStep
+from lift_eval.models import gguf
 from lift_eval.models.loading import BUNDLED, load_config, load_model, load_tokenizer, resolve_device
 from lift_eval.recipe import Recipe, default_recipe, load_recipe
 from lift_eval.record.record import DocumentRecord
@@ -35,6 +36,7 @@ class Lifter(AdaptedModel):
         name: str | Path | None = None,
         recipe: str | Path | Recipe | None = None,
         *,
+        gguf_file: str | None = None,
         device: str | None = None,
         device_map: str | None = None,
         revision: str | None = None,
@@ -45,8 +47,9 @@ class Lifter(AdaptedModel):
         """Load a model and its tokenizer.
 
         Args:
-            name: Folder or Hub name of the checkpoint. None means the bundled one.
+            name: Folder or Hub name of the checkpoint, or path of a GGUF file. None means the bundled one.
             recipe: A recipe, its name or its file. None means ``tiny`` with the bundled model, else ``lora``.
+            gguf_file: Name of a GGUF file in that folder or repository. None means a checkpoint of several files.
             device: E.g. ``cuda``. None means a GPU where there is one, else the CPU.
             device_map: transformers' own, for models larger than one device.
             revision: Branch, tag or commit on the Hub.
@@ -61,15 +64,16 @@ class Lifter(AdaptedModel):
         recipe = recipe or default_recipe(name)
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
         resolved.adapter.check_settings()
-        source = str(name or BUNDLED)
+        source = gguf.locate(str(name or BUNDLED), gguf_file, revision)
         kept = None if store is None else open_store(store)  # before the weights are loaded
-        load_config(source, revision=revision, trust_remote_code=trust_remote_code)
+        config = load_config(source, revision=revision, trust_remote_code=trust_remote_code)
         bos = resolved.prompt.bos
         tokenizer = load_tokenizer(source, revision, trust_remote_code=trust_remote_code, bos=bos)
         model = load_model(
             source,
             resolved.precision,
             device=resolve_device(device),
+            config=config,
             quantize=not resolved.adapter.needs_full_precision,
             device_map=device_map,
             revision=revision,

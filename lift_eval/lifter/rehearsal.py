@@ -10,7 +10,8 @@ import torch
 
 from lift_eval.answering.generate import MIN_SHARED_TOKENS, Decoding, answer
 from lift_eval.errors import CheckpointError
-from lift_eval.models.loading import base_of, first_line, supports_prefix_sharing
+from lift_eval.models.faults import first_line
+from lift_eval.models.loading import base_of, supports_prefix_sharing
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import step_gradient

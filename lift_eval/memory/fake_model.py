@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 from lift_eval.adapters.attach import attach
 from lift_eval.adapters.quantization import quantizable
 from lift_eval.errors import AdapterError
-from lift_eval.models.loading import first_line, resolve_dtype
+from lift_eval.models.faults import first_line
+from lift_eval.models.loading import resolve_dtype
 from lift_eval.recipe import Recipe
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)

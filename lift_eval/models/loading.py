@@ -5,28 +5,25 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import cached_file
 
-from lift_eval.errors import CheckpointError, LiftEvalError
+from lift_eval.errors import CheckpointError
+from lift_eval.models import gguf
+from lift_eval.models.faults import checkpoint_errors, tokenizer_errors
 from lift_eval.models.malloc import tune_glibc
 from lift_eval.models.settings import PrecisionSettings
 
 logger = logging.getLogger(__name__)
 
-CURES = {
-    "trust_remote_code": "set trust_remote_code=True if you trust that code",
-    "no file named model.safetensors": "weights must be in *.safetensors; convert the checkpoint, or use another",
-}
-"""What transformers says of a checkpoint in part, and what to do about it."""
+WAY_OUT = "check the checkpoint and the arguments; 'lift-eval doctor' shows what is missing"
 
 BUNDLED = Path(__file__).parents[1] / "tiny" / "checkpoint"
 """The model that comes with the package."""
@@ -127,36 +124,12 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
-@contextmanager
-def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
-    """Turn the errors of transformers about a checkpoint into one line.
-
-    A checkpoint's files decide what transformers does, so that a faulty one may raise anything.
-
-    Args:
-        what: The fault.
-        way_out: The way to fix it.
-
-    Raises:
-        CheckpointError: Where transformers finds the checkpoint missing, broken or not supported.
-    """
-    try:
-        yield
-    except LiftEvalError:
-        raise
-    except Exception as error:
-        logger.debug("%s", what, exc_info=True)
-        if isinstance(error, SafetensorError):
-            way_out = "a file of weights is cut off or damaged: download it again"
-        way_out = next((cure for part, cure in CURES.items() if part in str(error)), way_out)
-        raise CheckpointError(f"{what}: {first_line(error)}; {way_out}") from error
-
-
 def load_model(
     name: str,
     precision: PrecisionSettings,
     *,
     device: torch.device,
+    config: Any = None,  # noqa: ANN401
     quantize: bool = True,
     device_map: str | dict[str, Any] | None = None,
     revision: str | None = None,
@@ -167,9 +140,10 @@ def load_model(
     """Load a causal language model.
 
     Args:
-        name: Folder or Hub name of the checkpoint.
+        name: Folder or Hub name of the checkpoint, or path of a GGUF file.
         precision: The recipe's precision group.
         device: Where the model goes, unless ``device_map`` spreads it.
+        config: What `load_config` gave. None means that it is read here.
         quantize: Whether to quantize as the precision group says while loading; off for adapters that are made
             from the unquantized weights.
         device_map: transformers' own, for models larger than one device.
@@ -182,24 +156,22 @@ def load_model(
         The model in evaluation mode, all parameters frozen.
 
     Raises:
-        CheckpointError: If there is no such checkpoint, or it is not a causal language model.
+        CheckpointError: If it is not there, no causal language model, or a GGUF file that is to be quantized.
     """
     where = {"revision": revision, "subfolder": subfolder, "trust_remote_code": trust_remote_code}
-    load_config(name, **where)
+    config = config or load_config(name, **where)
     if device.type == "cpu":
         tune_glibc()
     dtype = resolve_dtype(precision, device)
     quantized = quantization_config(precision, dtype) if quantize else None
-    with checkpoint_errors(
-        f"pretrained='{name}' cannot be loaded",
-        "check the checkpoint and the arguments; 'lift-eval doctor' shows what is missing",
-    ):
+    source, file = gguf.folder_and_file(name)
+    form = gguf.weights_arguments(file, config, precision) if file else {"quantization_config": quantized}
+    with checkpoint_errors(f"pretrained='{name}' cannot be loaded", gguf.WAY_OUT if file else WAY_OUT):
         model, report = AutoModelForCausalLM.from_pretrained(
-            name,
-            **where,
+            source,
+            **(form | where),
             dtype=dtype,
             device_map=device_map or ({"": device} if quantized else None),
-            quantization_config=quantized,
             attn_implementation=attn_implementation,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
@@ -209,8 +181,9 @@ def load_model(
     if device_map is None and quantized is None:
         model.to(device)
     keep_quantized_weights(model)
-    model.requires_grad_(False)
-    return model.eval()
+    if file:
+        gguf.name_end_tokens(model, name)
+    return model.requires_grad_(False).eval()
 
 
 def _check_weights(name: str, kind: str, report: Mapping[str, Iterable[Any]]) -> None:
@@ -232,21 +205,25 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
     """Load the configuration of a causal language model.
 
     Args:
-        name: Folder or Hub name.
+        name: Folder or Hub name, or path of a GGUF file.
         where: ``revision``, ``subfolder`` and ``trust_remote_code`` of `load_model`.
 
     Raises:
         CheckpointError: If there is none, or it is of another kind of model.
     """
-    _refuse_missing_folder(name)
-    way_out = (
-        "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)"
+    _refuse_missing(name)
+    source, file = gguf.folder_and_file(name)
+    what, way_out = (
+        f"pretrained='{name}' has no readable config.json",
+        "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)",
     )
-    with checkpoint_errors(f"pretrained='{name}' has no readable config.json", way_out):
-        config = AutoConfig.from_pretrained(name, **where)
+    if file:
+        what, way_out = f"pretrained='{name}' is no GGUF file that can be read", gguf.WAY_OUT
+    with checkpoint_errors(what, way_out):
+        config = AutoConfig.from_pretrained(source, **file, **where)
     if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
         raise CheckpointError(
-            f"pretrained='{name}' must be a causal language model, its config.json says '{config.model_type}' "
+            f"pretrained='{name}' must be a causal language model, its configuration says '{config.model_type}' "
             f"({', '.join(config.architectures or []) or 'no architecture'}); use a decoder-only checkpoint"
         )
     return config
@@ -259,16 +236,16 @@ def checkpoint_version(name: str) -> str:
         name: Folder or Hub name.
 
     Returns:
-        Name, size and time of each file of a folder; the commit of a name on the Hub.
+        Name, size and time of each file of a folder, or of a GGUF file; the commit of a name on the Hub.
 
     Raises:
         CheckpointError: If there is none.
     """
-    _refuse_missing_folder(name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in folder.iterdir()]
-        return str(sorted(files))
+    _refuse_missing(name)
+    place = Path(name).expanduser()
+    if place.exists():
+        paths = list(place.iterdir()) if place.is_dir() else [place]
+        return str(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths))
     with checkpoint_errors(f"'{name}' is no checkpoint", "give its folder, or its name on the Hub"):
         return Path(cached_file(name, "config.json")).parent.name
 
@@ -282,28 +259,13 @@ def _is_causal(config: Any, *, trusted: bool) -> bool:  # noqa: ANN401
     return trusted or kind in MODEL_FOR_CAUSAL_LM_MAPPING
 
 
-def tokenizer_errors(name: str, *, argument: str = "pretrained") -> AbstractContextManager[None]:
-    """Turn the errors of transformers about a tokenizer into one line.
-
-    Args:
-        name: Folder or Hub name that it is loaded from.
-        argument: The argument that named it.
-
-    Raises:
-        CheckpointError: As `checkpoint_errors`.
-    """
-    return checkpoint_errors(
-        f"{argument}='{name}' has no tokenizer that loads", "name one that does with tokenizer=NAME"
-    )
-
-
 def load_tokenizer(
     name: str, revision: str | None = None, *, trust_remote_code: bool = False, bos: bool | None = None
 ) -> Any:  # noqa: ANN401
     """Load the tokenizer of a checkpoint.
 
     Args:
-        name: Folder or Hub name.
+        name: Folder or Hub name, or path of a GGUF file.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Whether code of the checkpoint may run.
         bos: Whether it puts the beginning-of-sequence token first. None means its own way.
@@ -311,8 +273,10 @@ def load_tokenizer(
     Raises:
         CheckpointError: If there is none.
     """
-    _refuse_missing_folder(name)
+    _refuse_missing(name)
     with tokenizer_errors(name):
+        if gguf.is_gguf(name):
+            return gguf.load_gguf_tokenizer(name, bos)
         return AutoTokenizer.from_pretrained(
             name,
             revision=revision,
@@ -369,18 +333,14 @@ def supports_prefix_sharing(model: Any) -> bool:  # noqa: ANN401
     return kinds == {"full_attention"} and config._attn_implementation in ("eager", "sdpa")
 
 
-def _refuse_missing_folder(name: str) -> None:
+def _refuse_missing(name: str) -> None:
     path = Path(name).expanduser()
+    if gguf.is_gguf(name):
+        if not path.is_file():
+            raise CheckpointError(f"pretrained='{name}' is no file; give the path of a GGUF file")
+        return
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if looks_local and not path.is_dir():
         raise CheckpointError(
             f"pretrained='{name}' is no folder; give the folder of a checkpoint (with a config.json)"
         )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says in one line; errors of Python itself say little without their names."""
-    first, *more = str(error).strip().splitlines() or [""]
-    line = f"{first} {more[0].strip()}" if first.endswith(":") and more else first
-    plain = isinstance(error, (OSError, ValueError, ImportError, SafetensorError))
-    return line if plain and line else f"{type(error).__name__}{': ' if line else ''}{line}"

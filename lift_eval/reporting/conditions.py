@@ -125,7 +125,8 @@ def _of_samples(name: str) -> Callable[[Source], str | None]:
 def _base_model(source: Source) -> str | None:
     arguments = source.run.model_args
     name = source.run.lift.get("pretrained") or arguments.get("pretrained") or arguments.get("model")
-    return f"{name}/{arguments['subfolder']}" if arguments.get("subfolder") else _known(name)
+    parts = [name, arguments.get("subfolder"), arguments.get("gguf_file")]
+    return "/".join(str(part) for part in parts if part) or None
 
 
 def _revision(source: Source) -> str | None:
@@ -277,7 +278,7 @@ WORDING = (
 # -------------------------------------------------------------------------------------------- what each setting does
 
 CONDITIONS = (
-    Condition("base model", _base_model, ("pretrained=", "subfolder=")),
+    Condition("base model", _base_model, ("pretrained=", "subfolder=", "gguf_file=")),
     Condition("revision", _revision, ("revision=",)),
     Condition("tokenizer", _of_arguments("tokenizer"), ("tokenizer=",)),
     Condition("document field", _of_arguments("document_field"), ("document_field=",)),

@@ -14,7 +14,7 @@ from lift_eval.cli import main
 from lift_eval.document import Document, document_seed
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.tiny import world
-from tests.tiny_models import tiny_tokenizer
+from tests.tiny_models import tiny_tokenizer, write_gguf
 
 SHORT = {"documents": 2, "words": 200}
 PAIRS = [{"question": "Who built it?", "answer": "Otto Larkley"}, {"question": "When?", "answer": "1842"}]
@@ -63,6 +63,16 @@ def test_segments_pairs_and_both_ways_of_asking_are_printed(
     assert [one["index"] for one in prompts] == list(range(len(prompts)))
     assert all(one["labels"] is None for one in prompts)
     assert [len(one["ids"]) > 100 for one in prompts] == [True, False] * (len(prompts) // 2)
+
+
+def test_a_gguf_file_is_named_by_its_path_or_by_folder_and_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    recipe = ("--recipe", "icl")
+    by_path = run_json(capsys, "--model", str(path), *recipe)
+    assert by_path == run_json(capsys, "--model", str(tmp_path), "--gguf-file", "tiny.gguf", *recipe)
+    assert tiny_tokenizer().decode(by_path[0]["ids"]).count("Question")
 
 
 def test_text_marks_what_is_learned(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ EXAMPLES = {"n-shot": {"task": 3}}
 TRACES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "pretrained=": ({}, config(lift=lift(pretrained="another"))),
     "subfolder=": ({}, argument(subfolder="other")),
+    "gguf_file=": ({}, argument(gguf_file="other.gguf")),
     "revision=": ({}, config(model_revision="other")),
     "tokenizer=": ({}, argument(tokenizer="other")),
     "document_field=": ({}, argument(document_field="text")),
