@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -158,8 +158,9 @@ def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, list[Any]]:
 def _groups(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - an annotation has no type
     if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
         yield annotation
-    for part in get_args(annotation):
-        yield from _groups(part)
+    if get_origin(annotation) is not tuple:  # what a list holds has no dotted key
+        for part in get_args(annotation):
+            yield from _groups(part)
 
 
 def sentences_of(

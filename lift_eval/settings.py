@@ -19,6 +19,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+class Demonstration(Settings):
+    """A question with its answer that is shown before the one that is asked."""
+
+    passage: Annotated[str, Field(min_length=1)]
+    """The text in which the answer stands."""
+    question: Annotated[str, Field(min_length=1)]
+    answer: Annotated[str, Field(min_length=1)]
+    title: str = ""
+    """Title of the text; may be empty."""
+
+
 def check_variables(key: str, template: str, known: Set[str], needed: Set[str] = frozenset()) -> None:
     """Refuse a template that does not parse, uses what it is not given, or lacks what it needs."""
     try:

@@ -107,7 +107,9 @@ def _samples(parsed: argparse.Namespace) -> int:
         say(
             f"document {parsed.document} of {parsed.task}: {document.name}, {tokens} tokens; recipe {recipe.name}\n"
         )
-    for listed in list_samples(document, recipe, encoder, pairs, windows):
+    forms = {question.form for question in questions if question.prompt.places}
+    common = [form for form in forms if form is not None] if len(forms) == 1 else []
+    for listed in list_samples(document, recipe, encoder, pairs, windows, common):
         sample = listed.sample
         say(show(_describe(listed), sample.context.tolist(), sample.target.tolist()))
     for index, question in enumerate(questions):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from lift_eval.document import Document
+from lift_eval.prompts.form import TaskForm
 from lift_eval.record.record import DocumentRecord
 
 
@@ -41,11 +42,13 @@ class Group:
         document: The document. None means the requests that have no document.
         places: The requests' places in the run.
         requests: They.
+        forms: The prompts of their tasks by the task's name, where they are known.
     """
 
     document: Document | None
     places: tuple[int, ...]
     requests: tuple[Request, ...]
+    forms: Mapping[str, TaskForm] = field(default_factory=dict)
 
     def per_question(self, kept: Sequence[float | None]) -> list[float | None]:
         """What the prompts of each question keep of the document.

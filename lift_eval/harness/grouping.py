@@ -12,9 +12,12 @@ from lift_eval.distribution.groups import Group, Request, group_by_document
 from lift_eval.document import find_question
 from lift_eval.errors import DocumentError
 from lift_eval.harness.documents import Documents
+from lift_eval.harness.forms import TaskForms
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.lifter.lifter import Lifter
+from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
+from lift_eval.prompts.form import TaskForm, demonstrated
 from lift_eval.prompts.prompt import Prompt
 
 
@@ -35,6 +38,7 @@ def group_requests(
         RecipeError: If a task's settings of generation are wrong.
     """
     requests, documents = [], []
+    forms = TaskForms()
     for instance in instances:
         request = Request(str(instance.task_name), int(instance.doc_id), tuple(instance.args))
         with named_in_errors(request):
@@ -42,17 +46,44 @@ def group_requests(
             if lifter is not None and document is not None:
                 lifter.check(document)
             query = find_question(instance.doc, prompt.without_document().text) if prompt.places else ""
+            if document is not None and prompt.text and kind != "loglikelihood_rolling":
+                forms.note(request.task, document, TaskForm.of(prompt, document, query))
+        requests.append(replace(request, query=query))
+        documents.append(document)
+    groups = [forms.given_to(group) for group in group_by_document(requests, documents)]
+    for group in groups:
+        _check_room(kind, group, lifter, most_tokens)
+    return groups
+
+
+def _check_room(kind: str, group: Group, lifter: Lifter | None, most_tokens: int) -> None:
+    """Refuse early what does not fit the model's window."""
+    content = None if lifter is None else content_for(group.document, lifter.encoder)
+    for request in group.requests:
+        with named_in_errors(request):
             reserve = 0
             if kind == "generate_until":
                 reserve = read_decoding(request.arguments[1], most_tokens, request.task).max_new_tokens
-            elif kind == "loglikelihood" and lifter is not None:
-                reserve = len(lifter.encoder.plain_ids(request.arguments[1]))
-            if lifter is not None and reserve and prompt.text:
-                encoder = encoder_of(request.arguments, lifter.encoder)
-                content_for(document, lifter.encoder).check(prompt, reserve, encoder)
-        requests.append(replace(request, query=query))
-        documents.append(document)
-    return group_by_document(requests, documents)
+            elif kind == "loglikelihood" and content is not None:
+                reserve = len(content.encoder.plain_ids(request.arguments[1]))
+            if content is not None and reserve and request.arguments[0]:
+                encoder = encoder_of(request.arguments, content.encoder)
+                content.check(prompt_of(request, group, content), reserve, encoder)
+
+
+def prompt_of(request: Request, group: Group, content: Content) -> Prompt:
+    """A request's prompt, behind the recipe's demonstrations.
+
+    Args:
+        request: The request.
+        group: Its group.
+        content: What of the document the prompt will hold.
+    """
+    prompt = Prompt.around(request.arguments[0], group.document, request.query)
+    form = group.forms.get(request.task)
+    if form is None or not request.arguments[0]:
+        return prompt
+    return demonstrated(prompt, form, content.encoder, closed_book=content.closed_book)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from lift_eval.harness.arguments import read_arguments, with_flags
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
-from lift_eval.harness.forms import describe_difference, refuse_thinking
+from lift_eval.harness.forms import refuse_thinking, warn_of_forms
 from lift_eval.harness.grouping import group_requests, shorten_logged
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.harness.responses import Respond, generate, lift_and_respond
@@ -275,16 +275,12 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     def _groups(self, kind: str, requests: Sequence[Instance], *, quiet: bool) -> list[Group]:
         """Group the requests, and refuse what cannot be done before anything is trained."""
-        difference = describe_difference(
-            self.recipe, chat_template=self._chat_template_used, system=noted_flags().system_instruction
-        )
-        if difference is not None:
-            logger.warning("%s", difference)
         if kind != "generate_until":
             refuse_thinking(self.recipe, sorted({str(request.task_name) for request in requests}))
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         lifter = None if self._cluster else self.lifter
         groups = group_requests(kind, requests, found, lifter, self.max_gen_toks)
+        warn_of_forms(kind, groups, self.recipe, chat_template=self._chat_template_used)
         if self._named is None and any(not str(one.task_name).startswith(BUNDLED_TASKS) for one in requests):
             logger.warning(
                 "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "

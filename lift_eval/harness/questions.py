@@ -14,6 +14,7 @@ from lift_eval.errors import DocumentError, RecipeError, nearest
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
+from lift_eval.prompts.form import TaskForm, demonstrated
 from lift_eval.prompts.prompt import Prompt, PromptEncoder
 
 NEW_TOKENS = 256
@@ -29,17 +30,25 @@ class Question:
         new_tokens: Most tokens of the answer.
         encoder: Encodes it.
         content: What of the document the prompt holds.
+        form: The task's form of it. None means that it is not known.
     """
 
     prompt: Prompt
     new_tokens: int
     encoder: PromptEncoder
     content: Content
+    form: TaskForm | None = None
 
     @property
     def ids(self) -> list[int]:
         """Token ids of the prompt, truncated to leave room for the answer."""
-        return self.content.encode(self.prompt, self.new_tokens, self.encoder).ids
+        closed_book = self.prompt.share == 0.0
+        shown = (
+            demonstrated(self.prompt, self.form, self.encoder, closed_book=closed_book)
+            if self.form
+            else self.prompt
+        )
+        return self.content.encode(shown, self.new_tokens, self.encoder).ids
 
     def without_document(self) -> Question:
         """The same question closed-book."""
@@ -137,5 +146,6 @@ def _question(instance: Any, document: Document, content: Content) -> Question: 
         new_tokens = sum(len(encoder.plain_ids(continuation)) for continuation in others)
     prompt = Prompt.around(text, document)
     prompt = replace(prompt, query=find_question(instance.doc, prompt.without_document().text))
-    question = Question(prompt, new_tokens, encoder_of(instance.args, encoder), content)
+    form = TaskForm.of(prompt, document, prompt.query)
+    question = Question(prompt, new_tokens, encoder_of(instance.args, encoder), content, form)
     return question.without_document() if content.closed_book else question

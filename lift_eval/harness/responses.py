@@ -14,7 +14,7 @@ from lift_eval.distribution.groups import Group, Outcome, Request
 from lift_eval.document import Document
 from lift_eval.errors import GeneratorError, TrainingError
 from lift_eval.harness.generation import encoder_of, read_decoding
-from lift_eval.harness.grouping import named_in_errors
+from lift_eval.harness.grouping import named_in_errors, prompt_of
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import LiftedDocument, OnStep
 from lift_eval.prompts.contents.base import Content
@@ -53,7 +53,7 @@ def lift_and_respond(
     if group.document is None:
         with lifter.base_model() as base:
             return Outcome(tuple(respond(base)), base.record)
-    with lifter.session(group.document, earlier) as session:
+    with lifter.session(group.document, earlier, tuple(dict.fromkeys(group.forms.values()))) as session:
         try:
             session.train(on_step, following)
             results = tuple(respond(session))
@@ -79,10 +79,10 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
     """
     decodings = [_decoding(request, lifter, most_tokens) for request in group.requests]
     content = content_for(group.document, lifter.encoder)
-    prompts = []
-    for request, decoding in zip(group.requests, decodings, strict=True):
-        prompt = Prompt.around(request.arguments[0], group.document, request.query)
-        prompts.append(encode(request, prompt, decoding.max_new_tokens, content))
+    prompts = [
+        encode(request, prompt_of(request, group, content), decoding.max_new_tokens, content)
+        for request, decoding in zip(group.requests, decodings, strict=True)
+    ]
 
     def respond(session: LiftedDocument) -> list[str]:
         answers = [""] * len(prompts)

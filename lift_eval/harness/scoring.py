@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lm_eval import utils
 from lm_eval.models.huggingface import HFLM
 
 from lift_eval.distribution.groups import Group, Request
+from lift_eval.harness.grouping import prompt_of
 from lift_eval.harness.lost_choices import LostScore
 from lift_eval.harness.responses import Respond, count, encode
 from lift_eval.lifter.session import LiftedDocument
@@ -108,17 +110,18 @@ class Scoring:
     def _encode_all(self, group: Group) -> list[tuple[EncodedPrompt, list[int]]]:
         """The contexts of a group's requests, and token ids of their continuations."""
         content = content_for(group.document, self._encoder)
-        return [self._encode(request, content) for request in group.requests]
+        return [self._encode(request, group, content) for request in group.requests]
 
-    def _encode(self, request: Request, content: Content) -> tuple[EncodedPrompt, list[int]]:
+    def _encode(self, request: Request, group: Group, content: Content) -> tuple[EncodedPrompt, list[int]]:
         context, continuation = request.arguments
         if not context:
             ids = self._model.tok_encode(continuation, add_special_tokens=False)
             first = self._model.prefix_token_id
             return EncodedPrompt([first], 0.0), ids if ids[0] != first else ids[1:]
-        context_ids, ids = self._model._encode_pair(context, continuation)
+        prompt = prompt_of(request, group, content)
+        context_ids, ids = self._model._encode_pair(prompt.text, continuation)
         # lm-eval moves the space at its end to the continuation.
-        prompt = Prompt.around(context.rstrip(), content.document, request.query)
+        prompt = replace(prompt, text=prompt.text.rstrip())
         if content.leaves(prompt, len(context_ids), len(ids)):
             return EncodedPrompt(context_ids, prompt.share), ids
         return encode(request, prompt, len(ids), content), ids

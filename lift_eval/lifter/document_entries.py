@@ -10,6 +10,7 @@ from torch import Tensor
 from lift_eval.answering.generate import Decoding
 from lift_eval.document import Document
 from lift_eval.lifter.adapted_model import AdaptedModel
+from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt
 from lift_eval.store import Answers, Training, answers_key, entry_key
 
@@ -20,17 +21,22 @@ class DocumentEntries:
     Args:
         adapted: The adapted model; it names the store.
         document: The document.
+        forms: The prompts of the tasks that ask about it.
     """
 
-    def __init__(self, adapted: AdaptedModel, document: Document) -> None:
+    def __init__(self, adapted: AdaptedModel, document: Document, forms: Sequence[TaskForm] = ()) -> None:
         self._adapted = adapted
+        decide = adapted.recipe.trains and adapted.recipe.auxiliary.asks_as_task
+        self._forms = [form.text for form in forms] if decide else []
         self._store = adapted.store
         self._document = document
 
     @property
     def key(self) -> str:
         """Key of the trained adapter."""
-        return entry_key("adapters", run=self._adapted.identity, document=self._document.digest)
+        return entry_key(
+            "adapters", run=self._adapted.identity, document=self._document.digest, forms=self._forms
+        )
 
     def load_adapter(self, like: Mapping[str, Tensor]) -> tuple[Training, dict[str, Tensor]] | None:
         """How the adapter was trained, and its tensors. None means that it is not kept.

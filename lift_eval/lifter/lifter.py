@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.session import LiftedDocument, OnStep
 from lift_eval.models import gguf
 from lift_eval.models.loading import BUNDLED, load_config, load_model, load_tokenizer, resolve_device
+from lift_eval.prompts.form import TaskForm
 from lift_eval.recipe import Recipe, default_recipe, load_recipe
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Store, open_store
@@ -101,12 +102,15 @@ class Lifter(AdaptedModel):
             yield session
 
     @contextmanager
-    def session(self, document: Document, record: DocumentRecord | None = None) -> Iterator[LiftedDocument]:
+    def session(
+        self, document: Document, record: DocumentRecord | None = None, forms: Sequence[TaskForm] = ()
+    ) -> Iterator[LiftedDocument]:
         """Open a session on a document without training yet: the session's ``train`` lifts the document.
 
         Args:
             document: The document.
             record: The document's record from earlier in the run, to be continued. None means a new record.
+            forms: The prompts in which questions will be put, where they are not the recipe's own.
 
         Yields:
             The session.
@@ -116,7 +120,7 @@ class Lifter(AdaptedModel):
         """
         if not isinstance(document, Document):
             raise DocumentError(f"a Document must be lifted, got {document!r:.60}; write Document(text)")
-        with self._hold(LiftedDocument(self, document, record)) as session:
+        with self._hold(LiftedDocument(self, document, record, forms)) as session:
             try:
                 yield session
             finally:

@@ -11,6 +11,7 @@ import torch
 
 from lift_eval.document import Document, document_seed
 from lift_eval.errors import DocumentError
+from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.synthesis.replies import Pair
@@ -47,6 +48,7 @@ def list_samples(
     encoder: PromptEncoder,
     pairs: Iterable[Pair],
     windows: Sequence[Windows] | None = None,
+    forms: Sequence[TaskForm] = (),
 ) -> Iterator[ListedSample]:
     """List the training samples of a document: its segments as in the first epoch, then each pair in each prompt.
 
@@ -57,6 +59,7 @@ def list_samples(
         pairs: The document's pairs; those that do not fit their prompt are left out.
         windows: Windows of the segments, in order, in place of those that the recipe's seed draws; surplus ones are
             not used. None to draw them.
+        forms: The task's prompts, in which pairs are trained.
 
     Raises:
         DocumentError: If windows are missing or do not lie in the document.
@@ -67,8 +70,8 @@ def list_samples(
     if training.context_epochs or training.joint_segments:
         yield from _segments(document, recipe, encoder, windows)
     if auxiliary.strategy != "none":
-        once = auxiliary.model_copy(update={"prompts": tuple(dict.fromkeys(auxiliary.prompts))})
-        made = PairSamples(document, (), encoder, once)
+        once = auxiliary.model_copy(update={"prompts": tuple(dict.fromkeys(auxiliary.prompts_in_turn))})
+        made = PairSamples(document, (), encoder, once, forms)
         for index, pair in enumerate(pairs):
             yield from (ListedSample("pair", index, sample) for sample in made.samples(pair))
 

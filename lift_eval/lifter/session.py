@@ -20,6 +20,7 @@ from lift_eval.lifter.document_entries import DocumentEntries
 from lift_eval.memory.predict import chosen_compute
 from lift_eval.models.loading import autocast, supports_prefix_sharing
 from lift_eval.prompts.contents.registry import CONTENTS, content_for
+from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.recipe import TrainingSettings
 from lift_eval.record.peak_memory import watch
@@ -48,10 +49,14 @@ class LiftedDocument:
     """
 
     def __init__(
-        self, adapted: AdaptedModel, document: Document, record: DocumentRecord | None = None
+        self,
+        adapted: AdaptedModel,
+        document: Document,
+        record: DocumentRecord | None = None,
+        forms: Sequence[TaskForm] = (),
     ) -> None:
-        self._adapted = adapted
-        self._entries = DocumentEntries(adapted, document)
+        self._adapted, self._forms = adapted, forms
+        self._entries = DocumentEntries(adapted, document, forms)
         self._content = content_for(document, adapted.encoder)
         self._trained = False
         self._decoded = record.questions if record else 0
@@ -127,6 +132,7 @@ class LiftedDocument:
                 synthesis.pairs,
                 adapted.encoder,
                 adapted.recipe.auxiliary,
+                self._forms,
                 freezes=settings.freezes_context,
             )
             epochs = build_epochs(self.document, adapted.recipe, adapted.encoder, pairs, generator)

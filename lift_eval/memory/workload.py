@@ -176,7 +176,7 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         return
     passages = auxiliary.method.passages(auxiliary, document_tokens)
     pair_count = passages * auxiliary.pairs if auxiliary.method.several else passages
-    for kind in auxiliary.prompts:
+    for kind in auxiliary.prompts_in_turn:
         closed_book = auxiliary.leaves_document_out(kind)
         prompt = _prompt(recipe, document_tokens, window, closed_book=closed_book)
         frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0

@@ -5,9 +5,9 @@ ICL and LIFT share this path, so that a comparison differs in the adapter alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import accumulate
 from typing import Any
 
@@ -18,11 +18,18 @@ from lift_eval.answering.thinking import Thinking
 from lift_eval.document import Document, Span, holds_part_of, occurrences
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError
 from lift_eval.prompts.encoding import TextEncoder
-from lift_eval.prompts.truncation import Truncate, truncate_middle, truncate_parts
+from lift_eval.prompts.truncation import (
+    Truncate,
+    characters_of,
+    kept_share,
+    token_ranges,
+    truncate_middle,
+    truncate_parts,
+)
 from lift_eval.recipe import PromptSettings
 
-# Stands for the document while templates are rendered, so that its place in the prompt is known exactly.
-_SLOT = "\x02document\x03"
+DOCUMENT_SLOT = "\x02document\x03"
+"""Stands for the document while templates are rendered, so that its place in the prompt is known exactly."""
 
 
 @cache
@@ -30,7 +37,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return ImmutableSandboxedEnvironment(keep_trailing_newline=True)
 
 
-def fill_template(template: str, *, title: str, document: str, question: str) -> str:
+def fill_template(template: str, title: str, document: str, question: str) -> str:
     """Fill a recipe's template of a prompt.
 
     Raises:
@@ -84,6 +91,11 @@ class Prompt:
     def without_document(self) -> Prompt:
         """The same prompt closed-book: the document taken out of it."""
         return replace(self.with_document(""), places=())
+
+    def with_text_at(self, place: int, text: str) -> Prompt:
+        """The same prompt with another text put in, before the document."""
+        places = tuple((start + len(text), stop + len(text)) for start, stop in self.places)
+        return replace(self, text=self.text[:place] + text + self.text[place:], places=places)
 
     @property
     def share(self) -> float | None:
@@ -218,13 +230,38 @@ class PromptEncoder:
         """
         if template is None:
             template = self.settings.closed_book_template if closed_book else self.settings.template
-        text = fill_template(template, title=document.title, document=_SLOT, question=question)
+        put = partial(fill_template, template)
+        shown = self.demonstrate(put, self.settings.answer_prefix)
+        text = shown + put(document.title, DOCUMENT_SLOT, question)
         system = self.settings.system if system is None else system
         if self.settings.chat_template:
             text = self.in_chat(text, system=system, answer=answer, thinking=thinking)
         else:
             text = f"{system or ''}{text}{answer or ''}"
-        return replace(Prompt.joined(text.split(_SLOT), document.text), query=question)
+        return replace(Prompt.joined(text.split(DOCUMENT_SLOT), document.text), query=question)
+
+    def demonstrate(self, put: Callable[[str, str, str], str], answer_prefix: str) -> str:
+        """The recipe's demonstrations, each a prompt with its answer; empty where it has none.
+
+        Args:
+            put: Puts a question; takes the title, the document and the question.
+            answer_prefix: What stands between a prompt and its answer.
+        """
+        shown = self.settings.demonstrations
+        return "".join(
+            f"{put(one.title, one.passage, one.question)}{answer_prefix}{one.answer}\n\n" for one in shown
+        )
+
+    def users_words(self, text: str) -> Span:
+        """Where the user's words stand in a finished prompt: behind the system message, within the chat template."""
+        heads = [(self.settings.system or "", "")]
+        if self.tokenizer.chat_template:
+            head, _, tail = self.in_chat(DOCUMENT_SLOT, system=self.settings.system).partition(DOCUMENT_SLOT)
+            heads.insert(0, (head, tail))
+        for head, tail in heads:
+            if text.startswith(head) and text.endswith(tail):
+                return len(head), len(text) - len(tail)
+        return 0, len(text)
 
     def in_chat(
         self, text: str, *, system: str | None = None, answer: str | None = None, thinking: bool = True
@@ -286,7 +323,7 @@ class PromptEncoder:
         shared = prompt.places[0][1] if prompt.places else 0
         encoding = self._encoder(prompt.text, shared=shared, special=self._adds_special_tokens(prompt.text))
         ids, spans = encoding.ids, encoding.spans
-        parts = _token_ranges(spans, prompt.places)
+        parts = token_ranges(spans, prompt.places)
         rest = len(ids) - sum(last - first for first, last in parts)
         limit = self.limit(reserve)
         apart = prompt.located and (truncate is not None or self.settings.truncate == "document")
@@ -304,7 +341,7 @@ class PromptEncoder:
         else:
             shorter, cut = truncate_middle(ids, limit, self._ellipsis)
             cuts, before = [cut] * len(parts), min(cut[0], before)
-        kept, lost = _kept(prompt.places, [_characters(spans, cut) for cut in cuts])
+        kept, lost = kept_share(prompt.places, [characters_of(spans, cut) for cut in cuts])
         return EncodedPrompt(shorter, kept, lost, before, len(ids) - len(shorter))
 
     def check_room(self, prompt: Prompt, reserve: int) -> None:
@@ -344,42 +381,3 @@ class PromptEncoder:
         if bos and text.startswith(bos):  # a chat template has written it
             return False
         return True if self.settings.bos is None else self.settings.bos
-
-
-def _token_ranges(spans: Sequence[Span], places: Sequence[Span]) -> list[Span]:
-    """Which tokens hold any of the characters of each place; a token of two places belongs to the first."""
-    ranges: list[Span] = []
-    last = 0
-    for start, stop in places:
-        first = next((i for i in range(last, len(spans)) if spans[i][1] > start), len(spans))
-        last = next((i for i in range(len(spans), first, -1) if _begins_before(spans[i - 1], stop)), first)
-        ranges.append((first, last))
-    return ranges
-
-
-def _begins_before(span: Span, stop: int) -> bool:
-    # Special tokens have the empty span (0, 0): they belong to no text.
-    return span[1] > span[0] and span[0] < stop
-
-
-def _characters(spans: Sequence[Span], cut: Span) -> Span:
-    """The characters of a range of tokens; (0, 0) for none."""
-    first, last = cut
-    return (spans[first][0], spans[last - 1][1]) if first < last else (0, 0)
-
-
-def _kept(places: Sequence[Span], cuts: Sequence[Span]) -> tuple[float | None, Span]:
-    """Share of the document that stands in one place or another beside its cut, and what stands in none.
-
-    A share of None means that no place is known.
-    """
-    if not places:
-        return None, (0, 0)
-    length = places[0][1] - places[0][0]
-    start, stop = 0, length
-    for (begin, end), cut in zip(places, cuts, strict=True):
-        # Places may differ in white space.
-        first, last = (round((min(max(c, begin), end) - begin) * length / (end - begin)) for c in cut)
-        start, stop = max(start, first), min(stop, last)
-    stop = max(start, stop)
-    return 1 - (stop - start) / length, (start, stop)

@@ -79,3 +79,42 @@ def truncate_parts(
         cuts.append((first + start, first + stop))
         end = last
     return result + ids[end:], cuts
+
+
+def token_ranges(spans: Sequence[Span], places: Sequence[Span]) -> list[Span]:
+    """Which tokens hold any of the characters of each place; a token of two places belongs to the first."""
+    ranges: list[Span] = []
+    last = 0
+    for start, stop in places:
+        first = next((i for i in range(last, len(spans)) if spans[i][1] > start), len(spans))
+        last = next((i for i in range(len(spans), first, -1) if _begins_before(spans[i - 1], stop)), first)
+        ranges.append((first, last))
+    return ranges
+
+
+def _begins_before(span: Span, stop: int) -> bool:
+    # Special tokens have the empty span (0, 0): they belong to no text.
+    return span[1] > span[0] and span[0] < stop
+
+
+def characters_of(spans: Sequence[Span], cut: Span) -> Span:
+    """The characters of a range of tokens; (0, 0) for none."""
+    first, last = cut
+    return (spans[first][0], spans[last - 1][1]) if first < last else (0, 0)
+
+
+def kept_share(places: Sequence[Span], cuts: Sequence[Span]) -> tuple[float | None, Span]:
+    """Share of the document that stands in one place or another beside its cut, and what stands in none.
+
+    A share of None means that no place is known.
+    """
+    if not places:
+        return None, (0, 0)
+    length = places[0][1] - places[0][0]
+    start, stop = 0, length
+    for (begin, end), cut in zip(places, cuts, strict=True):
+        # Places may differ in white space.
+        first, last = (round((min(max(c, begin), end) - begin) * length / (end - begin)) for c in cut)
+        start, stop = max(start, first), min(stop, last)
+    stop = max(start, stop)
+    return 1 - (stop - start) / length, (start, stop)

@@ -12,7 +12,7 @@ from lift_eval.adapters.registry import Adapter, NoAdapter
 from lift_eval.answering.settings import DecodingSettings
 from lift_eval.errors import keys_of
 from lift_eval.models.settings import PrecisionSettings
-from lift_eval.settings import NonNegativeInt, PositiveInt, Settings, check_variables
+from lift_eval.settings import Demonstration, NonNegativeInt, PositiveInt, Settings, check_variables
 from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 
 NOT_DECISIVE: dict[str, bool | set[str]] = {
@@ -122,6 +122,9 @@ class PromptSettings(Settings):
     closed_book_template: str = (
         'Please answer the question based on "{{ title }}".\nQuestion: {{ question }}\nAnswer: '
     )
+    demonstrations: tuple[Demonstration, ...] = ()
+    """Questions with their answers that stand before each question in the same form, in training as in tests; with
+    the document each has its passage in its place, closed-book none."""
     chat_template: bool = False
     system: str | None = None
     """System message. Without the chat template it stands right before the prompt, as in lm-eval."""

@@ -291,6 +291,11 @@ CONDITIONS = (
     ),
     Condition("documents too long for the prompt", _of_prompt("over_length"), ("prompt.over_length",)),
     Condition(
+        "demonstrations",
+        lambda source: _short(_prompt(source).get("demonstrations") or "none"),
+        ("prompt.demonstrations",),
+    ),
+    Condition(
         "most prompt tokens",
         _most_prompt_tokens,
         ("prompt.max_tokens", "prompt.max_tokens_with_answer", "max_length="),

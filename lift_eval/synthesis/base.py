@@ -5,6 +5,7 @@ Recipes read these modules, so they import torch inside functions only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
 from lift_eval.errors import RecipeError
-from lift_eval.settings import PositiveInt, Settings
+from lift_eval.settings import Demonstration, PositiveInt, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,9 @@ ReplyFormat: TypeAlias = Literal["labels", "json", "text"]
 
 REQUEST_VARIABLES = frozenset({"title", "passage", "context", "sentence", "pairs", "questions"})
 """What a request's template may use."""
+
+PAIR_KEYS = ("question", "answer", "evidence")
+"""Of a pair in a JSON reply."""
 
 CHARACTERS_PER_TOKEN = 4
 """Of English text, where memory is predicted without a tokenizer."""
@@ -47,6 +51,9 @@ class PairSettings(Settings):
     request: str | None = None
     """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs, and questions:
     those made already, where a reply was cut off and the rest is asked for. None means the strategy's own."""
+    demonstrations: tuple[Demonstration, ...] = ()
+    """Passages with a pair each, shown before the passage that is asked about, as request and reply with a blank line
+    behind; a local generator then stops at the blank line behind its own reply."""
     reply: ReplyFormat | None = None
     """How a reply is read: a labelled pair, JSON, or plain text, which is the question of an answer known beforehand.
     None means the strategy's own way."""
@@ -107,7 +114,28 @@ class Passage:
             RecipeError: If the recipe's template fails on this document.
         """
         left = self.settings.pairs - len(made)
-        return render(self.settings.request_template, **self.variables, pairs=left, questions=made)
+        shown = "".join(map(self._demonstrated, self.settings.demonstrations))
+        return shown + self._ask(self.variables, left, made)
+
+    def _ask(self, variables: Mapping[str, str], pairs: int, made: Sequence[str] = ()) -> str:
+        return render(self.settings.request_template, **variables, pairs=pairs, questions=made)
+
+    def _demonstrated(self, one: Demonstration) -> str:
+        """The request about another passage, and its reply as the recipe reads it."""
+        shown = {"title": one.title, "passage": one.passage, "context": "", "sentence": one.passage}
+        values = (one.question, one.answer, one.passage)
+        replies = {
+            "labels": "\n".join(
+                f"{label} {value}"
+                for label, value in zip(self.settings.labels, values[: self.settings.values], strict=False)
+            ),
+            "json": json.dumps(
+                {"pairs": [dict(zip(PAIR_KEYS, values[: self.settings.values], strict=False))]}
+            ),
+            "text": one.question,
+        }
+        request = self._ask(shown, self.settings.pairs).rstrip("\n")
+        return f"{request}\n{replies[self.settings.reply_format]}\n\n"
 
 
 class Strategy:

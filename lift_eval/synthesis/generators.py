@@ -94,7 +94,7 @@ class ModelGenerator:
                 self.model,
                 self.tokenizer,
                 fitting,
-                Decoding(most, options=sampling, thinking=self.thinking),
+                Decoding(most, self.settings.reply_ends, sampling, self.thinking),
                 batch=self.settings.batch,
             )
         replies = iter(answers)

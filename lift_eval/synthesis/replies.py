@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import Any
 
 from lift_eval.answering.generate import Answer
+from lift_eval.synthesis.base import PAIR_KEYS
 from lift_eval.synthesis.settings import AuxiliarySettings
 
 LIST_KEYS = ("pairs", "qa_list")
@@ -81,7 +82,7 @@ def _read_labels(reply: Answer, settings: AuxiliarySettings) -> Reading:
     A label stands at the beginning of a line, perhaps in bold or in a list; its value ends at the next label, at a
     blank line, or with the reply if that is complete.
     """
-    labels = settings.labels if settings.needs_evidence else settings.labels[:2]
+    labels = settings.labels[: settings.values]
     either = "|".join(re.escape(label.strip()) for label in settings.labels)
     marks = list(re.finditer(rf"^[ \t*_#>-]*({either})[ \t*_]*", reply.text, re.MULTILINE | re.IGNORECASE))
     values: dict[str, str] = {}
@@ -144,7 +145,7 @@ def _decode(text: str, start: int) -> tuple[Any, int]:
 
 
 def _json_pair(item: Any, *, needs_evidence: bool) -> Pair | None:  # noqa: ANN401 - any JSON
-    keys = ("question", "answer", "evidence") if needs_evidence else ("question", "answer")
+    keys = PAIR_KEYS[: 3 if needs_evidence else 2]
     if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in keys):
         return None
     values = [item[key].strip() for key in keys]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticKnownError
@@ -13,6 +13,10 @@ from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 
 TRANSPORT = {"retries", "timeout_seconds"}
 """Keys of ``auxiliary`` that say how long a server is waited for."""
+
+PairPrompt: TypeAlias = Literal["task", "task_closed_book", "test", "closed_book"]
+
+OF_TASK, CLOSED_BOOK = {"task", "task_closed_book"}, {"closed_book", "task_closed_book"}
 
 LEAST_REPLY_TOKENS, TOKENS_PER_PAIR = 512, 128
 """Room for a reply: for any, and for each pair asked for. Of real replies with ten pairs one in five exceeds 512."""
@@ -38,8 +42,12 @@ class AuxiliarySettings(StrategySettings):
     """How often a request to a server is sent again after an error, with growing pauses."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
     """Longest wait for a server in one try; a request takes at most this times one more than ``retries``."""
-    prompts: Annotated[tuple[Literal["test", "closed_book"], ...], Field(min_length=1)] = ("test",)
-    """Prompts in which a pair is trained: with the truncated document, without it, or taking turns by epoch."""
+    prompts: Annotated[tuple[PairPrompt, ...], Field(min_length=1)] | None = None
+    """Prompts in which a pair is trained; several take turns by epoch. ``task`` is the prompt in which the run's task
+    puts its questions, with the truncated document, and ``task_closed_book`` the same without it; without a task, or
+    where its prompt does not show the question, they are the recipe's own: ``test`` with the document and
+    ``closed_book`` without. None means ``task``, or ``test`` where ``template``, ``system`` or a joint ``encoding``
+    say how a pair is put."""
     template: str | None = None
     """Jinja template of the prompt in which a pair is trained in place of the test prompt; variables title, document,
     question. None means the test prompt, ``prompt.template``."""
@@ -65,6 +73,15 @@ class AuxiliarySettings(StrategySettings):
         if self.template is not None:
             variables = {"title", "document", "question"}
             check_variables("auxiliary.template", self.template, variables, {"question"})
+        return self
+
+    @model_validator(mode="after")
+    def _form_is_one(self) -> AuxiliarySettings:
+        if self.asks_as_task and self._own_ways:
+            raise ValueError(
+                f"'auxiliary.{self._own_ways[0]}' is for pairs in the recipe's own prompt, got prompts "
+                f"{list(self.prompts_in_turn)}; set 'auxiliary.prompts: [test]' or leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -100,6 +117,7 @@ class AuxiliarySettings(StrategySettings):
                 "reply": self.reply_format,
                 "evidence": self.needs_evidence,
                 "max_tokens": self.reply_tokens,
+                "prompts": self.prompts_in_turn,
             }
         )
 
@@ -113,14 +131,30 @@ class AuxiliarySettings(StrategySettings):
         """The recipe's way to read a reply, or the strategy's own."""
         return self.method.reply if self.reply is None else self.reply
 
-    def leaves_document_out(self, prompt: Literal["test", "closed_book"]) -> bool:
+    def leaves_document_out(self, prompt: PairPrompt) -> bool:
         """Whether a pair is trained without the document in one of the prompts."""
-        return prompt == "closed_book" or "document" not in variables_of(self.template or "{{ document }}")
+        return prompt in CLOSED_BOOK or "document" not in variables_of(self.template or "{{ document }}")
+
+    @property
+    def _own_ways(self) -> list[str]:
+        """Keys that say how a pair is put in the recipe's own prompt."""
+        set_keys = [key for key in ("template", "system") if getattr(self, key) is not None]
+        return set_keys + (["encoding"] if self.encoding == "joint" else [])
+
+    @property
+    def prompts_in_turn(self) -> tuple[PairPrompt, ...]:
+        """The recipe's prompts of pairs, or the one that goes with its other keys."""
+        return self.prompts or (("test",) if self._own_ways else ("task",))
+
+    @property
+    def asks_as_task(self) -> bool:
+        """Whether there are pairs, and they are trained in the task's prompt."""
+        return self.strategy != "none" and not OF_TASK.isdisjoint(self.prompts_in_turn)
 
     @property
     def trains_closed_book(self) -> bool:
         """Whether there are pairs, and a prompt of theirs without the document."""
-        return self.strategy != "none" and any(map(self.leaves_document_out, self.prompts))
+        return self.strategy != "none" and any(map(self.leaves_document_out, self.prompts_in_turn))
 
     @property
     def pairs_in_reply(self) -> int:
@@ -141,6 +175,16 @@ class AuxiliarySettings(StrategySettings):
     def in_background(self) -> bool:
         """Whether pairs are made while the model trains: by a server, which needs no share of its machine."""
         return self.strategy != "none" and self.generator.startswith("openai:")
+
+    @property
+    def values(self) -> int:
+        """Values of a pair in a reply: question, answer, and evidence where it is needed."""
+        return 3 if self.needs_evidence else 2
+
+    @property
+    def reply_ends(self) -> tuple[str, ...]:
+        """Strings that end a local generator's reply: behind demonstrations, the blank line."""
+        return ("\n\n",) if self.demonstrations else ()
 
     @property
     def needs_evidence(self) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError
-from lift_eval.prompts.prompt import PromptEncoder
+from lift_eval.prompts.form import TaskForm, answer_prefix, put_in_form
+from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.replies import Pair
+from lift_eval.synthesis.settings import CLOSED_BOOK, OF_TASK, PairPrompt
 from lift_eval.training.samples import Sample
 
 
@@ -25,6 +28,7 @@ class PairSamples:
         pairs: Its pairs, which may still be arriving.
         encoder: Of the prompts in which questions are asked in the test.
         settings: The recipe's auxiliary group.
+        forms: The task's prompts, one or none; several where several tasks ask about the document.
         freezes: Whether the document in a prompt is a frozen prefix of the sample.
 
     Attributes:
@@ -37,11 +41,12 @@ class PairSamples:
         pairs: Iterable[Pair],
         encoder: PromptEncoder,
         settings: AuxiliarySettings,
+        forms: Sequence[TaskForm] = (),
         *,
         freezes: bool = False,
     ) -> None:
         self.document, self.encoder, self.settings = document, encoder, settings
-        self.freezes = freezes
+        self.forms, self.freezes = forms, freezes
         self.untrainable = 0
         self._arriving = iter(pairs)
         self._encoded: list[tuple[Sample, ...]] = []
@@ -67,12 +72,27 @@ class PairSamples:
     def samples(self, pair: Pair) -> tuple[Sample, ...]:
         """A pair in each of the recipe's prompts; nothing where it does not fit."""
         try:
-            return tuple(self._encode(pair, prompt) for prompt in self.settings.prompts)
+            return tuple(
+                sample for prompt in self.settings.prompts_in_turn for sample in self._in_prompt(pair, prompt)
+            )
         except DocumentError:
             return ()
 
-    def _encode(self, pair: Pair, prompt: str) -> Sample:
-        settings, closed_book = self.encoder.settings, prompt == "closed_book"
+    def _in_prompt(self, pair: Pair, prompt: PairPrompt) -> list[Sample]:
+        """A pair in one of the recipe's prompts, which several tasks may put in their own ways."""
+        closed_book = prompt in CLOSED_BOOK
+        if prompt in OF_TASK and self.forms:
+            return [self._as_task(pair, form, closed_book=closed_book) for form in self.forms]
+        return [self._as_recipe(pair, closed_book=closed_book)]
+
+    def _as_task(self, pair: Pair, form: TaskForm, *, closed_book: bool) -> Sample:
+        put = put_in_form(form, self.document, pair.question, self.encoder, closed_book=closed_book)
+        if self.encoder.thinking is not None:
+            put = replace(put, text=self.encoder.thinking.unopened(put.text))
+        return self._apart(put, answer_prefix(put.text) + pair.answer)
+
+    def _as_recipe(self, pair: Pair, *, closed_book: bool) -> Sample:
+        settings = self.encoder.settings
         render = partial(
             self.encoder.render,
             self.document,
@@ -83,17 +103,27 @@ class PairSamples:
             thinking=False,
         )
         answer = settings.answer_prefix + pair.answer
-        end = [self.encoder.tokenizer.eos_token_id] if settings.eos_after_answer else []
-        if self.settings.encoding == "joint":
-            encoded = self.encoder.encode(render(answer=answer), reserve=len(end))
-            learned = encoded.untruncated - self.encoder.encode(render(), reserve=len(end)).untruncated
-            if learned < 1:
-                raise DocumentError(f"the answer {pair.answer!r} has no token of its own behind its prompt")
-            read, target = encoded.ids[:-learned], encoded.ids[-learned:] + end
-        else:
-            target = self.encoder.plain_ids(answer) + end
-            encoded = self.encoder.encode(render(), reserve=len(target))
-            read = encoded.ids
+        if self.settings.encoding == "separate":
+            return self._apart(render(), answer)
+        end = self._end
+        encoded = self.encoder.encode(render(answer=answer), reserve=len(end))
+        learned = encoded.untruncated - self.encoder.encode(render(), reserve=len(end)).untruncated
+        if learned < 1:
+            raise DocumentError(f"the answer {pair.answer!r} has no token of its own behind its prompt")
+        return self._sample(encoded, encoded.ids[:-learned], encoded.ids[-learned:] + end)
+
+    def _apart(self, prompt: Prompt, answer: str) -> Sample:
+        """A sample of a prompt and an answer that are encoded apart."""
+        target = self.encoder.plain_ids(answer) + self._end
+        encoded = self.encoder.encode(prompt, reserve=len(target))
+        return self._sample(encoded, encoded.ids, target)
+
+    @property
+    def _end(self) -> list[int]:
+        """What ends an answer."""
+        return [self.encoder.tokenizer.eos_token_id] if self.encoder.settings.eos_after_answer else []
+
+    def _sample(self, encoded: EncodedPrompt, read: list[int], target: list[int]) -> Sample:
         context = torch.tensor(read, dtype=torch.int64)
         frozen = min(encoded.before_question, max(len(context) - 1, 0)) if self.freezes else 0
         return Sample(context[frozen:], torch.tensor(target), context[:frozen])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lift_eval.harness.forms import describe_difference
+from lift_eval.distribution.groups import Group, Request
+from lift_eval.document import Document
+from lift_eval.errors import RecipeError
+from lift_eval.harness.forms import TaskForms, describe_difference, describe_missing
+from lift_eval.prompts.form import TaskForm
 from lift_eval.recipe import load_recipe
 
 CHAT = {"prompt.chat_template": True}
@@ -49,3 +55,31 @@ def test_nothing_is_said_of_one_form_or_of_a_recipe_without_any(recipe, override
 )  # fmt: skip
 def test_different_forms_are_told_with_what_to_say(recipe, chat_template, system, told):
     assert describe_difference(load_recipe(recipe), chat_template=chat_template, system=system) == told
+
+
+DOCUMENT = Document("The lamp was lit by Ann. " * 20)
+FORM = TaskForm(f"{DOCUMENT.text}\n\x02question\x03")
+
+
+def group(*tasks: str) -> Group:
+    return Group(DOCUMENT, (), tuple(Request(task, 0, ("prompt", {})) for task in tasks))
+
+
+def test_a_task_whose_questions_are_put_alike_has_a_form():
+    forms = TaskForms()
+    for task, form in (("alike", FORM), ("alike", FORM), ("changing", FORM), ("changing", TaskForm("other"))):
+        forms.note(task, DOCUMENT, form)
+    forms.note("unknown", DOCUMENT, None)
+    assert forms.given_to(group("alike", "changing", "unknown")).forms == {"alike": FORM}
+
+
+def test_pairs_of_a_task_without_a_form_are_told_and_demonstrations_refused():
+    known, unknown = replace(group("alike"), forms={"alike": FORM}), group("changing")
+    pairs = {"training.joint_epochs": 1, "auxiliary.strategy": "sentences"}
+    assert describe_missing([known], load_recipe("lora", pairs)) is None
+    assert describe_missing([unknown], load_recipe("lora")) is None  # trains no pairs
+    told = describe_missing([known, unknown], load_recipe("lora", pairs))
+    assert "own prompt: the prompts of changing hold" in str(told)
+    shown = [{"passage": "By the sea.", "question": "Where?", "answer": "by the sea"}]
+    with pytest.raises(RecipeError, match=r"'prompt\.demonstrations' cannot be put as its task does"):
+        describe_missing([unknown], load_recipe("icl", {"prompt.demonstrations": shown}))

@@ -7,11 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError
 from lift_eval.recipe import AuxiliarySettings
+from lift_eval.settings import Demonstration
 from lift_eval.synthesis.base import Passage
 from lift_eval.synthesis.paragraphs import split_paragraphs
+from lift_eval.synthesis.replies import read_reply
 
 SENTENCES = [f"Sentence {number} is about the mill." for number in range(40)]
 DOCUMENT = Document(" ".join(SENTENCES), "The mill")
@@ -136,3 +139,27 @@ def test_a_template_that_fails_says_so() -> None:
 def test_a_template_cannot_reach_out() -> None:
     with pytest.raises(RecipeError, match="template fails"):
         chosen(strategy="passages", request="{{ passage.__class__.__mro__ }}")[0].request()
+
+
+SHOWN = Demonstration(
+    title="Mills", passage="The mill is by the sea.", question="Where is it?", answer="by the sea"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "replied"),
+    [
+        ("labels", "Question: Where is it?\nAnswer: by the sea"),
+        ("json", '{"pairs": [{"question": "Where is it?", "answer": "by the sea"}]}'),
+    ],
+)
+def test_a_request_shows_its_demonstrations_as_they_would_be_asked_and_answered(reply, replied):
+    settings = AuxiliarySettings(
+        strategy="sentences", request="Text: {{ sentence }}\n", reply=reply, demonstrations=[SHOWN]
+    )
+    request = Passage.of(
+        Document("Ann lit the lamp."), settings, "Ann lit the lamp.", sentence="Ann lit the lamp."
+    ).request()
+    assert request == f"Text: The mill is by the sea.\n{replied}\n\nText: Ann lit the lamp.\n"
+    read = read_reply(Answer(replied, complete=True), settings)
+    assert [(pair.question, pair.answer) for pair in read.pairs] == [("Where is it?", "by the sea")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lift_eval.document import Document
-from lift_eval.prompts.prompt import PromptEncoder
+from lift_eval.prompts.form import TaskForm
+from lift_eval.prompts.prompt import Prompt, PromptEncoder
 from lift_eval.recipe import load_recipe
 from lift_eval.synthesis.replies import Pair
 from lift_eval.training.pair_samples import PairSamples
@@ -131,3 +132,30 @@ def test_an_answer_without_a_token_of_its_own_is_counted_and_left_out() -> None:
     made = samples("llama3_loogle", [Pair("Who?", ""), PAIR], {"prompt.answer_prefix": ""})
     assert [texts(one)[1] for one in made.epoch(0)] == ["By the sea"]
     assert made.untrainable == 1
+
+
+def test_pairs_are_trained_in_the_prompt_of_the_task_with_and_without_the_document() -> None:
+    prompt = Prompt.around(f"{DOCUMENT.text}\n\nQ: Who?\nA:", DOCUMENT)
+    form = TaskForm.of(prompt, DOCUMENT, "Who?")
+    assert form is not None
+    settings = load_recipe(
+        "lora", {"training.joint_epochs": 1, "auxiliary.strategy": "sentences",
+                 "auxiliary.prompts": ["task", "task_closed_book"]},
+    )  # fmt: skip
+    assert settings.auxiliary.asks_as_task
+    encoder = PromptEncoder(tiny_tokenizer(), settings.prompt, 4096)
+    with_document, closed_book = PairSamples(DOCUMENT, (), encoder, settings.auxiliary, [form]).samples(PAIR)
+    assert texts(with_document) == (f"{DOCUMENT.text}\n\nQ: Where is the mill?\nA:", " By the sea")
+    assert texts(closed_book) == ("\n\nQ: Where is the mill?\nA:", " By the sea")
+
+
+def test_pairs_of_a_recipe_with_its_own_template_stay_in_it() -> None:
+    settings = load_recipe(
+        "lora",
+        {
+            "training.joint_epochs": 1,
+            "auxiliary.strategy": "sentences",
+            "auxiliary.template": "{{ question }}",
+        },
+    )
+    assert settings.auxiliary.prompts_in_turn == ("test",)
