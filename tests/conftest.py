@@ -19,6 +19,12 @@ os.environ["LIFT_EVAL_STORE"] = "off"
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def _computes_alike_on_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``precision.dtype: auto`` is float32, whatever the processor multiplies in hardware."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
+
+
 @pytest.fixture(scope="session")
 def loogle_dir() -> Path:
     """The folder of real LooGLE files; the project does not ship them."""

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from lift_eval.models.settings import PrecisionSettings
 logger = logging.getLogger(__name__)
 
 WAY_OUT = "check the checkpoint and the arguments; 'lift-eval doctor' shows what is missing"
+
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""What torch calls a processor's instructions that multiply bfloat16: of x86 (AVX-512, AMX) and of ARM."""
 
 BUNDLED = Path(__file__).parents[1] / "tiny" / "checkpoint"
 """The model that comes with the package."""
@@ -73,11 +77,27 @@ def _answers(device: torch.device) -> bool:
 
 
 def resolve_dtype(settings: PrecisionSettings, device: torch.device) -> torch.dtype:
-    """Number format of base weights and computation: ``auto`` is bfloat16 on a GPU that has it, else float32."""
-    if settings.dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if settings.dtype == "bfloat16" else torch.float32
+    """Number format of base weights and computation; what ``auto`` has become is said once."""
+    automatic = settings.dtype == "auto"
+    half = multiplies_bfloat16(device) if automatic else settings.dtype == "bfloat16"
+    dtype = torch.bfloat16 if half else torch.float32
+    if automatic:
+        _say_format(dtype, device.type)
+    return dtype
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 in hardware; elsewhere float32 is faster, and exact."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(known.get(instructions, False) for instructions in BFLOAT16_INSTRUCTIONS)
+
+
+@cache
+def _say_format(dtype: torch.dtype, device: str) -> None:
+    name = str(dtype).removeprefix("torch.")
+    logger.info("precision.dtype=auto: weights and computation in %s, the faster on this %s", name, device)
 
 
 def quantization_config(settings: PrecisionSettings, dtype: torch.dtype) -> BitsAndBytesConfig | None:

@@ -11,5 +11,5 @@ class PrecisionSettings(Settings):
     """Number formats of base model and computation."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 on a GPU that has it, else float32."""
+    """``auto``: bfloat16 where GPU or processor multiplies it in hardware, else float32."""
     quantization: Literal["none", "nf4", "int8"] = "none"

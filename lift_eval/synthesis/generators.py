@@ -18,6 +18,7 @@ from lift_eval.models.loading import (
     load_config,
     load_model,
     load_tokenizer,
+    resolve_dtype,
 )
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.synthesis.settings import AuxiliarySettings
@@ -153,7 +154,8 @@ class LocalGenerator:
         """A checkpoint is not loaded to be told from others."""
         with self._errors():
             version = checkpoint_version(self.name)
-        return f"local {self.name} {version} {self.precision.model_dump_json()} {self.device.type}"
+        dtype = resolve_dtype(self.precision, self.device)
+        return f"local {self.name} {version} {self.precision.quantization} {dtype} {self.device.type}"
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, XLNetConf
 
 from lift_eval.errors import CheckpointError
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.models.loading import context_window, load_model
+from lift_eval.models.loading import _say_format, context_window, load_model
 from lift_eval.models.settings import PrecisionSettings
+from lift_eval.recipe import load_recipe
 from tests.tiny_models import save_checkpoint, tiny_tokenizer
 
 Break = Callable[[Path], None]
@@ -87,6 +88,45 @@ def test_a_damaged_checkpoint_ends_in_one_line(damage: Break, told: str, tmp_pat
         Lifter.from_pretrained(tmp_path, "icl", device="cpu")
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "amx_bf16": True}, torch.bfloat16),
+        ({"architecture": "aarch64", "bf16": True}, torch.bfloat16),
+    ],
+)
+def test_auto_takes_the_format_that_the_processor_multiplies_and_says_so_once(
+    instructions: dict[str, Any],
+    dtype: torch.dtype,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: instructions)
+    _say_format.cache_clear()
+    caplog.set_level("INFO", logger="lift_eval")
+    recipe = load_recipe("lora", {"adapter.rank": 2})
+    lifters = [Lifter.from_pretrained(save_checkpoint(tmp_path), recipe, device="cpu") for _ in range(2)]
+    assert {lifter.model.dtype for lifter in lifters} == {dtype}
+    assert {weight.dtype for weight in lifters[0].model.parameters() if weight.requires_grad} == {
+        torch.float32
+    }
+    assert [record.getMessage() for record in caplog.records if "precision.dtype" in record.getMessage()] == [
+        f"precision.dtype=auto: weights and computation in {str(dtype)[6:]}, the faster on this cpu"
+    ]
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "tiny_icl"])
+def test_the_demonstration_is_the_same_on_every_processor(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
+    assert Lifter.from_pretrained(recipe=recipe, device="cpu").model.dtype == torch.float32
 
 
 def test_a_tokenizer_of_its_own_is_blamed_by_its_own_name(tmp_path: Path) -> None:
