@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lift_eval.cli.shared import add_model, default_recipe, named_model, say
+from lift_eval.cli.shared import add_model, bold, default_recipe, named_model, say
 from lift_eval.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _compare(parsed: argparse.Namespace) -> int:
     rows = read_own_rows(parsed.documents, parsed.questions)
     experiment = _write_experiment(parsed, recipes, rows)
     status, report = run_and_render(experiment)
-    say(report.summary())
+    say(report.summary(bold))
     for sentence in (*verdicts(report.comparison, experiment.columns[0].label), *costs(report.comparison)):
         say(f"{sentence[0].upper()}{sentence[1:]}.")
     say(f"report: {report.page}")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from huggingface_hub import constants
 
+from lift_eval.cli.shared import green, yellow
+from lift_eval.document import Document
+from lift_eval.errors import counted
 from lift_eval.judging import JUDGE_VARIABLE
+from lift_eval.lifter.lifter import Lifter
 from lift_eval.memory.predict import Prediction, free_bytes, predict
 from lift_eval.memory.workload import SAFE_SHARE
 from lift_eval.models.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype
@@ -22,6 +27,10 @@ DOCUMENT_TOKENS = 24_000
 """Of a document of LooGLE, about."""
 HUB = ("huggingface.co", 443)
 HUB_TIMEOUT_SECONDS = 3.0
+TRIAL_TEXT = """\
+The ship Silver Heron was built in 1842. Nobody spoke about the fog near the quay. Otto Larkley was born in Kirmoor."""
+TRIAL_QUESTION, TRIAL_ANSWER = "When was the ship Silver Heron built?", "1842"
+TRIAL_FAILED = f"the answer should be {TRIAL_ANSWER}: install the versions of requirements.lock"
 OPTIONAL = {
     "openai": ("pairs from a server, judge accuracy", "pip install openai"),
     "bert_score": ("BERTScore", "pip install 'lift-eval[bertscore]'"),
@@ -50,11 +59,12 @@ class Finding:
 
     def __str__(self) -> str:
         advice = f"; {self.advice}" if self.advice else ""
-        return f"{'ok' if self.good else '--':3} {self.subject:18} {self.state}{advice}"
+        mark = green("ok ") if self.good else yellow("-- ")
+        return f"{mark} {self.subject:18} {self.state}{advice}"
 
 
 def examine() -> Iterator[Finding]:
-    """Look at packages, device, precision, the bundled model, the Hub and the judge, in this order."""
+    """Look at packages, device, precision, the bundled model, the Hub and the judge, and try LIFT, in this order."""
     found = versions()
     yield Finding(True, "python", found["python"])
     for package in PACKAGES:
@@ -71,6 +81,8 @@ def examine() -> Iterator[Finding]:
         str(BUNDLED) if bundled else "missing",
         "" if bundled else "python -m pretraining.pretrain makes it",
     )
+    if bundled:
+        yield _trial()
     yield _hub()
     judge = os.environ.get(JUDGE_VARIABLE, "")
     yield Finding(
@@ -164,6 +176,19 @@ def _hardware() -> Iterator[Finding]:
     yield Finding(True, "precision", f"{str(dtype).removeprefix('torch.')} (precision.dtype=auto)")
     yield Finding(True, "free memory", _gib(free_bytes(device)))
     yield Finding(True, "free disk", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB")
+
+
+def _trial() -> Finding:
+    """Lift a document of some sentences with the bundled model, as a run does: pairs, training and an answer."""
+    began = time.perf_counter()
+    with Lifter.from_pretrained().lift(Document(TRIAL_TEXT, "Notes from Kirmoor")) as session:
+        reply = session.answer([TRIAL_QUESTION])[0]
+    losses = session.record.losses
+    state = f"{counted(len(losses), 'step')}, loss {losses[0]:.2f} -> {losses[-1]:.4f}; '{TRIAL_QUESTION}' '{reply}'"
+    good = losses[-1] < losses[0] and reply == TRIAL_ANSWER
+    return Finding(
+        good, "LIFT", f"{state}; {time.perf_counter() - began:.1f} s", "" if good else TRIAL_FAILED
+    )
 
 
 def _hub() -> Finding:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from textwrap import fill
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.shared import say
+from lift_eval.cli.shared import bold, say
 
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
+    from lift_eval.recipe import Recipe
+
+FINE_TUNING = "Fine-tune a document"
+READING = "Read the document without fine-tuning, to be compared with"
+PUBLISHED = "Published runs"
+PURPOSES = (FINE_TUNING, READING, PUBLISHED)
+MIN_COLUMNS = 50
+"""A narrower terminal breaks lines itself."""
 
 
 def add(commands: Commands) -> None:
@@ -28,11 +38,30 @@ def _list(_: argparse.Namespace) -> int:
     from lift_eval.recipe import load_recipe, shipped_recipes
 
     recipes = [load_recipe(name) for name in shipped_recipes()]
-    width = max(len(recipe.name) for recipe in recipes)
-    for recipe in recipes:
-        note = f" [{recipe.reproduces}]" if recipe.reproduces else ""
-        say(f"{recipe.name:{width}}  {recipe.description}{note}")
+    width = max(len(recipe.name) for recipe in recipes) + 4
+    columns = shutil.get_terminal_size().columns
+    for purpose in PURPOSES:
+        say(bold(purpose))
+        for recipe in recipes:
+            if _purpose(recipe) == purpose:
+                note = f" [{recipe.reproduces}]" if recipe.reproduces else ""
+                say(
+                    fill(
+                        f"{recipe.description}{note}",
+                        max(columns, MIN_COLUMNS),
+                        initial_indent=f"  {recipe.name}".ljust(width),
+                        subsequent_indent=" " * width,
+                        break_on_hyphens=False,
+                    )
+                )
+        say()
     return 0
+
+
+def _purpose(recipe: Recipe) -> str:
+    if recipe.reproduces:
+        return PUBLISHED
+    return FINE_TUNING if recipe.trains else READING
 
 
 def _show(parsed: argparse.Namespace) -> int:

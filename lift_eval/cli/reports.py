@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.shared import positive, say
+from lift_eval.cli.shared import bold, positive, say
 from lift_eval.errors import ResultsError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _report(parsed: argparse.Namespace) -> int:
         report = render_experiment(experiments[0], parsed.out)
     else:
         report = render_results(parsed.sources, parsed.out or Path("report"), metric=parsed.metric)
-    say(report.summary())
+    say(report.summary(bold))
     say(f"report: {report.page}")
     if parsed.open:
         import webbrowser

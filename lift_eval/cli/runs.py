@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lift_eval.cli.launching import run_command
-from lift_eval.cli.shared import add_model, named_model, positive, say
+from lift_eval.cli.shared import add_model, bold, named_model, positive, say
 from lift_eval.errors import Interrupted, ResultsError
 from lift_eval.harness.exit_status import GIVEN_UP
 
@@ -90,7 +90,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     if parsed.ray:
         experiment = _on_cluster(experiment, parsed.ray, parsed.workers)
     worst, report = run_and_render(experiment, parsed.processes)
-    say(report.summary())
+    say(report.summary(bold))
     say(f"report: {report.page}")
     return worst
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,27 @@ if TYPE_CHECKING:
 def say(line: object = "") -> None:
     """Print a line for a person."""
     sys.stdout.write(f"{line}\n")
+
+
+def bold(text: str) -> str:
+    """A text that a terminal shows bold."""
+    return _styled(text, "1")
+
+
+def green(text: str) -> str:
+    """A text that a terminal shows green."""
+    return _styled(text, "32")
+
+
+def yellow(text: str) -> str:
+    """A text that a terminal shows yellow."""
+    return _styled(text, "33")
+
+
+def _styled(text: str, style: str) -> str:
+    """As it is where nobody watches, or NO_COLOR asks for no colour (https://no-color.org)."""
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[{style}m{text}\x1b[0m"
 
 
 def size(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -114,17 +115,30 @@ class Workload:
             The group without ``auto``. Where nothing fits, it is what takes least.
         """
         tokens, checkpointing = compute.micro_batch_tokens, compute.gradient_checkpointing
-        chosen = compute
         if "auto" not in (tokens, checkpointing):
-            return chosen
-        for checkpointed in (False, True) if checkpointing == "auto" else (checkpointing,):
-            for size in self._sizes() if tokens == "auto" else (tokens,):
-                chosen = compute.model_copy(
-                    update={"micro_batch_tokens": size, "gradient_checkpointing": checkpointed}
-                )
-                if self.optimizer + self.gradient(size, checkpointed) <= SAFE_SHARE * free:
-                    return chosen
-        return chosen
+            return compute
+        sizes = list(self._sizes()) if tokens == "auto" else [int(tokens)]
+        modes = (False, True) if checkpointing == "auto" else (bool(checkpointing),)
+        size, checkpointed = sizes[-1], modes[-1]
+        for mode in modes:
+            if (largest := self._largest_fitting(sizes, mode, free)) is not None:
+                size, checkpointed = largest, mode
+                break
+        return compute.model_copy(update={"micro_batch_tokens": size, "gradient_checkpointing": checkpointed})
+
+    def _largest_fitting(self, sizes: Sequence[int], checkpointing: bool, free: int) -> int | None:
+        """The largest of descending sizes that fits, by bisection, since each trial is some simulated passes."""
+        room = SAFE_SHARE * free - self.optimizer
+
+        def fits(size: int) -> bool:
+            return room > 0 and self.gradient(size, checkpointing) <= room
+
+        if fits(sizes[0]):
+            return sizes[0]
+        if not fits(sizes[-1]):
+            return None
+        place = bisect_left(range(1, len(sizes) - 1), True, key=lambda place: fits(sizes[place]))
+        return sizes[1 + place]
 
     def _sizes(self) -> Iterator[int]:
         """Sizes of micro-batches worth trying, down to that of the longest sample."""

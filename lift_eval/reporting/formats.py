@@ -1,4 +1,4 @@
-"""Tables as text: Markdown, LaTeX with booktabs, CSV; and the whole comparison as JSON."""
+"""Tables as text: for a terminal, Markdown, LaTeX with booktabs, CSV; and the whole comparison as JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,42 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.table import MINUS, NOTHING, Table, TableCell
+
+# --------------------------------------------------------------------------------------------------------- terminal
+
+
+def terminal_table(table: Table, bold: Callable[[str], str] = str) -> str:
+    """A table in aligned columns, with its notes below.
+
+    Args:
+        table: The table.
+        bold: Makes a text bold; by default it stays as it is.
+    """
+    texts = [list(table.header), *([_terminal_cell(entry) for entry in row] for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    best = [[False] * len(widths), *([entry.bold for entry in row] for row in table.rows)]
+    lines = []
+    for cells, bolds in zip(texts, best, strict=True):
+        aligned = [
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        parts = (bold(cell) if is_best else cell for cell, is_best in zip(aligned, bolds, strict=True))
+        lines.append("  ".join(parts).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    notes = [*table.remarks, *(f"({mark}) {note}" for mark, note in table.notes)]
+    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+
+
+def _terminal_cell(entry: TableCell) -> str:
+    parts = [entry.text, *entry.detail, f"({entry.marks})" if entry.marks else ""]
+    return " ".join(part for part in parts if part)
+
 
 # --------------------------------------------------------------------------------------------------------- Markdown
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,14 @@ from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.figures.contents import FIGURES, all_figures
 from lift_eval.reporting.figures.render_pool import Drawing, RenderPool
-from lift_eval.reporting.formats import csv_cells, json_comparison, latex_table, markdown_table, markdown_text
+from lift_eval.reporting.formats import (
+    csv_cells,
+    json_comparison,
+    latex_table,
+    markdown_table,
+    markdown_text,
+    terminal_table,
+)
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import runs_of_rows
 from lift_eval.reporting.provenance import provenance
@@ -51,9 +58,13 @@ class Report:
         """The HTML page."""
         return self.folder / "report.html"
 
-    def summary(self) -> str:
-        """The scores as a Markdown table, after a line on what they fall short of."""
-        return "\n".join([*_warnings(self.comparison), markdown_table(scores_table(self.comparison))])
+    def summary(self, bold: Callable[[str], str] = str) -> str:
+        """The scores as a table for a terminal, after a line on what they fall short of.
+
+        Args:
+            bold: Makes a text bold; by default it stays as it is.
+        """
+        return "\n".join([*_warnings(self.comparison), terminal_table(scores_table(self.comparison), bold)])
 
 
 def render_experiment(path: str | Path, out: str | Path | None = None, *, figures: bool = True) -> Report:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,34 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_recipes_lists_every_shipped_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_are_listed_by_purpose_and_wrapped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
     assert main(["recipes"]) == 0
-    assert [line.split()[0] for line in lines(capsys)] == shipped_recipes()
+    shown = lines(capsys)
+    assert max(map(len, shown)) <= 60
+    assert sorted(line.split()[0] for line in shown if re.match(r"  \S", line)) == shipped_recipes()
+    purposes = [line for line in shown if re.match(r"\S", line)]
+    assert len(purposes) == 3
+    reading = shown[shown.index(purposes[1]) : shown.index(purposes[2])]
+    assert any(line.startswith("  tiny_icl ") for line in reading)
+    assert not any(line.startswith("  tiny ") for line in reading)
+
+
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_a_terminal_has_colour_unless_no_color_is_set(no_colour: str) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "lift_eval.cli", "recipes"]
+    env = {**os.environ, "NO_COLOR": no_colour, "TERM": "xterm"}
+    shown = b""
+    with subprocess.Popen(command, stdout=theirs, env=env), os.fdopen(ours, "rb", buffering=0) as screen:
+        os.close(theirs)
+        with suppress(OSError):  # how Linux says that the other side is closed
+            while part := screen.read(4096):
+                shown += part
+    assert b"tiny_icl" in shown
+    assert (b"\x1b[1m" in shown) == (not no_colour)
 
 
 def test_recipes_show_prints_a_recipe_that_can_be_loaded_again(
@@ -50,6 +77,7 @@ def test_doctor_names_device_precision_and_versions(capsys: pytest.CaptureFixtur
     report = capsys.readouterr().out
     for subject in ("python", "torch", "lm-eval", "device", "precision", "Hub", "judge"):
         assert subject in report
+    assert re.search(r"ok +LIFT +\d+ steps, loss .*'When was the ship Silver Heron built\?' '1842'", report)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,9 @@ def test_little_memory_means_smaller_micro_batches_and_then_checkpointing() -> N
     assert not less.gradient_checkpointing
     single = work.optimizer + work.gradient(256, checkpointing=False)
     assert work.choose(recipe.compute, single).gradient_checkpointing
+    known = len(work._known)
     nothing = work.choose(recipe.compute, 0)
+    assert len(work._known) == known, "nothing is simulated where the model alone takes the memory"
     assert (nothing.micro_batch_tokens, nothing.gradient_checkpointing) == (256, True)
 
 

@@ -201,6 +201,15 @@ def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: P
     assert report.summary().splitlines()[0].startswith("Not the full benchmark")
 
 
+def test_a_terminal_shows_aligned_columns_without_escapes(fixture: Path) -> None:
+    text = render_experiment(fixture, "out", figures=False).summary(bold=lambda cell: f"<{cell}>")
+    table = text.partition("\n\n")[0].splitlines()
+    assert "\\" not in text
+    assert [len(re.sub("[<>]", "", line)) for line in table] == [len(table[1])] * len(table)
+    assert table[0].startswith("Method  ")
+    assert re.search(r"<\s*\d", text), "the best is bold"
+
+
 def test_one_document_has_no_interval_and_the_report_says_so(tmp_path: Path) -> None:
     for name in ("icl", "lora"):
         recipe = {"name": name, "adapter": {"type": "none" if name == "icl" else name}}
