@@ -13,6 +13,7 @@ from lift_eval.settings import Settings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -38,6 +39,21 @@ class AdapterSettings(Settings):
     def without_initialisation(self) -> AdapterSettings:
         """Settings of an adapter of the same size whose weights are not computed from those of the base."""
         return self
+
+    def positions(self, document_tokens: int) -> int:
+        """Positions that the adapter puts before every text, for a document of so many tokens."""
+        return 0
+
+    @contextmanager
+    def prepared(self, model: Any, ids: Tensor, seed: int) -> Iterator[None]:  # noqa: ANN401 - PeftModel
+        """Start the adapter for a document that is trained and asked inside; nothing by default.
+
+        Args:
+            model: The model with the adapter.
+            ids: Token ids of the document, shape (n,).
+            seed: Of all that is random about the document.
+        """
+        yield
 
     def check_settings(self) -> None:
         """Refuse settings that only peft can check, before the base model is loaded; nothing by default.

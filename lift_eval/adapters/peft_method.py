@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
 
-OWN_TYPES = {"GATED_MEMORY": "gated_memory", "LORA": "lora"}
+OWN_TYPES = {
+    "CARTRIDGE": "cartridge",
+    "GATED_MEMORY": "gated_memory",
+    "KV_CARTRIDGE": "cartridge",
+    "LORA": "lora",
+}
 """Methods that are a ``type`` of their own."""
 
 UNFIT = {

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from lift_eval.adapters.base import AdapterSettings
+from lift_eval.adapters.cartridge.settings import CartridgeSettings
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
 from lift_eval.adapters.peft_method import PeftSettings
@@ -21,6 +22,12 @@ class NoAdapter(AdapterSettings):
 
 
 Adapter: TypeAlias = Annotated[
-    NoAdapter | LoraSettings | PissaSettings | GatedMemorySettings | WeightsSettings | PeftSettings,
+    NoAdapter
+    | LoraSettings
+    | PissaSettings
+    | GatedMemorySettings
+    | WeightsSettings
+    | PeftSettings
+    | CartridgeSettings,
     Field(discriminator="type"),
 ]

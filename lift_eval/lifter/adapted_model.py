@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from lift_eval.synthesis.generators import make_generator
 from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.synthesizer import Synthesizer
 from lift_eval.training.finetune import column_cost_of
-from lift_eval.training.stages import trained_text
+from lift_eval.training.stages import document_ids, trained_text
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,36 @@ class AdaptedModel:
                 "it; leave it out, or use the recipe icl"
             )
 
+    @contextmanager
+    def _prepared(self, document: Document, tokens: int) -> Iterator[None]:
+        """Start the adapter for a document of so many tokens; a reset goes back to this start inside."""
+        adapter = self.recipe.adapter
+        if not adapter.positions(tokens):  # it starts from the same for all documents
+            yield
+            return
+        self.check(document)
+        self._check_positions(document, tokens)
+        ids, before = document_ids(document, self.recipe, self.encoder), self._initial
+        with adapter.prepared(self.model, ids, document_seed(self.recipe.seed, document)):
+            self._initial = AdapterState.capture(self.model)
+            try:
+                yield
+            finally:
+                self._initial = before
+
+    def _check_positions(self, document: Document, tokens: int) -> None:
+        """Refuse a document whose adapter leaves no room in the window for samples and prompts."""
+        recipe = self.recipe
+        prompt = tokens + recipe.prompt.question_tokens if recipe.prompt.document != "none" else 0
+        longest = max(min(self._longest_sample, tokens), min(prompt, recipe.prompt.max_tokens))
+        positions = recipe.adapter.positions(tokens)
+        if positions + longest > self.window:
+            raise DocumentError(
+                f"document {document.name!r} gets {positions} positions of adapter '{recipe.adapter.type}' before "
+                f"texts of {longest} tokens, which must fit the model's window of {self.window}; set a smaller "
+                "adapter.tokens, training.segment_tokens or prompt.max_tokens"
+            )
+
     def kept_pairs(self, document: Document) -> tuple[Pair, ...] | None:
         """A document's question-answer pairs in the store. None means that it has none."""
         found = self.synthesizer.find(document, document_seed(self.recipe.seed, document))
@@ -161,15 +191,18 @@ class AdaptedModel:
         """What attention pays for a column: it decides how samples are laid out, and is the same for all documents."""
         return column_cost_of(self.model)
 
-    def _check_window(self) -> None:
+    @property
+    def _longest_sample(self) -> int:
+        """Most tokens of a training sample of the document's text."""
         training = self.recipe.training
-        if not self.recipe.trains:
-            return
-        longest = training.segment_tokens
-        if training.contextualized:
-            around = self.recipe.prompt.ellipsis + training.recite_instruction
-            longest += training.window_tokens + len(self.encoder.plain_ids(around))
-        if longest > self.window:
+        if not training.contextualized:
+            return training.segment_tokens
+        around = self.encoder.plain_ids(self.recipe.prompt.ellipsis + training.recite_instruction)
+        return training.segment_tokens + training.window_tokens + len(around)
+
+    def _check_window(self) -> None:
+        training, longest = self.recipe.training, self._longest_sample
+        if self.recipe.trains and longest > self.window:
             raise RecipeError(
                 f"recipe '{self.recipe.name}'",
                 [

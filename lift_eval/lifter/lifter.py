@@ -120,7 +120,10 @@ class Lifter(AdaptedModel):
         """
         if not isinstance(document, Document):
             raise DocumentError(f"a Document must be lifted, got {document!r:.60}; write Document(text)")
-        with self._hold(LiftedDocument(self, document, record, forms)) as session:
+        with (
+            self._hold(LiftedDocument(self, document, record, forms)) as session,
+            self._prepared(document, session.record.tokens),
+        ):
             try:
                 yield session
             finally:

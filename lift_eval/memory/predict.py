@@ -116,10 +116,23 @@ def predict(
         AdapterError: If the adapter does not fit the model.
     """
     model = fake_model(config, recipe, device)
+    ids = torch.zeros(document_tokens, dtype=torch.int64)
+    with recipe.adapter.without_initialisation.prepared(model, ids, seed=0):
+        return _predicted(model, recipe, document_tokens, window, free, generator)
+
+
+def _predicted(
+    model: Any,  # noqa: ANN401 - of `fake_model`
+    recipe: Recipe,
+    document_tokens: int,
+    window: int,
+    free: int,
+    generator: Any,  # noqa: ANN401
+) -> Prediction:
     trained = bytes_of(trained_parameters(model))
     everything = bytes_of(chain(model.parameters(), model.buffers()))
     parts = []
-    if device.type == "cpu":
+    if model.device.type == "cpu":
         parts.append(MemoryPart("process", process_bytes(recipe), "interpreter and libraries"))
     precision = recipe.precision.quantization
     dtype = str(model.dtype).removeprefix("torch.") if precision == "none" else precision
@@ -198,7 +211,10 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
     ):  # no need to know better
         return compute.model_copy(update=chosen | given)
     try:
-        return Workload(fake_model(base.config, recipe, model.device), steps).choose(compute, free)
+        made = fake_model(base.config, recipe, model.device)
+        ids = torch.zeros(MANY_TOKENS, dtype=torch.int64)
+        with recipe.adapter.without_initialisation.prepared(made, ids, seed=0):
+            return Workload(made, steps).choose(compute, free)
     except Exception as error:
         logger.warning(
             "memory could not be predicted (%s: %s); going on with micro-batches of at most %d tokens, smaller ones "

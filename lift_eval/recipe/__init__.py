@@ -6,6 +6,7 @@ A recipe is a YAML file, from ``shipped/`` or the user's own. It holds only what
 ``settings.py``, or from the recipe that it names under ``extends``. Nothing here imports torch.
 """
 
+from lift_eval.adapters.cartridge.settings import CartridgeSettings
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
 from lift_eval.adapters.peft_method import PeftSettings
@@ -22,6 +23,7 @@ __all__ = [
     "TRANSPORT",
     "Adapter",
     "AuxiliarySettings",
+    "CartridgeSettings",
     "ComputeSettings",
     "DecodingSettings",
     "GatedMemorySettings",

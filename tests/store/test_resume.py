@@ -23,6 +23,7 @@ ADAPTERS = {
     "pissa": {"adapter__type": "pissa", "adapter__rank": 4},
     "gated_memory": {"adapter__type": "gated_memory", "adapter__lm_head_rank": 2},
     "weights": {"adapter__type": "weights"},
+    "cartridge": {"adapter__type": "cartridge", "adapter__tokens": 0.2},
     "nf4": {"precision__quantization": "nf4"},
 }
 

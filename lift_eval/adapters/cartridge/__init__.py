@@ -1,0 +1,1 @@
+"""Cartridges: trained keys and values of positions in front of every text, started from the document's own."""
