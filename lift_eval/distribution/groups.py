@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,12 +42,15 @@ class Group:
         document: The document. None means the requests that have no document.
         places: The requests' places in the run.
         requests: They.
+        other: The document that comes next in the run, after the last one the first. None means that there is no
+            other.
         forms: The prompts of their tasks by the task's name, where they are known.
     """
 
     document: Document | None
     places: tuple[int, ...]
     requests: tuple[Request, ...]
+    other: Document | None = None
     forms: Mapping[str, TaskForm] = field(default_factory=dict)
 
     def per_question(self, kept: Sequence[float | None]) -> list[float | None]:
@@ -96,10 +99,18 @@ def group_by_document(requests: Sequence[Request], documents: Sequence[Document 
     places: dict[Document | None, list[int]] = {}
     for place, document in enumerate(documents):
         places.setdefault(document, []).append(place)
+    others = next_documents(document for document in places if document is not None)
     groups = [
-        Group(document, tuple(at), tuple(requests[place] for place in at)) for document, at in places.items()
+        Group(document, tuple(at), tuple(requests[place] for place in at), others.get(document))
+        for document, at in places.items()
     ]
     return sorted(groups, key=lambda group: group.document is None)
+
+
+def next_documents(documents: Iterable[Document]) -> dict[Document | None, Document]:
+    """The document after each of several ones, after the last one the first; nothing for one alone."""
+    each = list(documents)
+    return dict(zip(each, [*each[1:], each[0]], strict=True)) if len(each) > 1 else {}
 
 
 def fingerprint(groups: Sequence[Group]) -> str:

@@ -58,7 +58,7 @@ def group_requests(
 
 def _check_room(kind: str, group: Group, lifter: Lifter | None, most_tokens: int) -> None:
     """Refuse early what does not fit the model's window."""
-    content = None if lifter is None else content_for(group.document, lifter.encoder)
+    content = None if lifter is None else content_for(group.document, lifter.encoder, group.other)
     for request in group.requests:
         with named_in_errors(request):
             reserve = 0

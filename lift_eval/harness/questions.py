@@ -9,11 +9,12 @@ from typing import Any
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
+from lift_eval.distribution.groups import next_documents
 from lift_eval.document import Document, find_document, find_question
 from lift_eval.errors import DocumentError, RecipeError, nearest
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.prompts.contents.base import Content
-from lift_eval.prompts.contents.registry import content_for
+from lift_eval.prompts.contents.registry import CONTENTS, content_for
 from lift_eval.prompts.form import TaskForm, demonstrated
 from lift_eval.prompts.prompt import Prompt, PromptEncoder
 
@@ -133,7 +134,10 @@ def ask(task: Task, document: Document, rows: Iterable[int], encoder: PromptEnco
         chat_template=in_chat if settings.chat_template else None,
     )
     first = {instance.doc_id: instance for instance in reversed(task.instances)}
-    content = content_for(document, encoder)
+    other = None
+    if CONTENTS[settings.document].needs_other:
+        other = next_documents(rows_by_document(task)).get(document)
+    content = content_for(document, encoder, other)
     return [_question(first[row], document, content) for row in sorted(first)]
 
 

@@ -78,7 +78,7 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
         DocumentError: If a prompt leaves no room in the model's window.
     """
     decodings = [_decoding(request, lifter, most_tokens) for request in group.requests]
-    content = content_for(group.document, lifter.encoder)
+    content = content_for(group.document, lifter.encoder, group.other)
     prompts = [
         encode(request, prompt_of(request, group, content), decoding.max_new_tokens, content)
         for request, decoding in zip(group.requests, decodings, strict=True)

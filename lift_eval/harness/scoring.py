@@ -109,7 +109,7 @@ class Scoring:
 
     def _encode_all(self, group: Group) -> list[tuple[EncodedPrompt, list[int]]]:
         """The contexts of a group's requests, and token ids of their continuations."""
-        content = content_for(group.document, self._encoder)
+        content = content_for(group.document, self._encoder, group.other)
         return [self._encode(request, group, content) for request in group.requests]
 
     def _encode(self, request: Request, group: Group, content: Content) -> tuple[EncodedPrompt, list[int]]:

@@ -98,7 +98,7 @@ class PromptSettings(Settings):
     """Whether ``max_tokens`` holds the new tokens of the answer too."""
     ellipsis: str = "..."
     """Text in the place of the middle that was cut out; may be empty."""
-    document: Literal["truncated", "none", "full", "end", "retrieved"] = "truncated"
+    document: Literal["truncated", "none", "full", "end", "retrieved", "wrong"] = "truncated"
     """What of the document a prompt holds, by its name in `lift_eval.prompts.contents`; ``none`` asks closed-book."""
     over_length: Literal["error", "skip", "truncate"] = "error"
     """What becomes of a question whose prompt does not fit the window with ``document: full``: the run is refused, the

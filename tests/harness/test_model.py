@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -418,7 +419,21 @@ def test_passages_are_retrieved_for_each_rows_question_in_all_kinds_of_requests(
     assert_close(lm.loglikelihood(ours, disable_tqdm=True), icl.loglikelihood(theirs, disable_tqdm=True))
 
 
-@pytest.mark.parametrize("content", ["full", "end", "retrieved"])
+def test_the_wrong_document_is_the_next_one_of_the_run_and_after_the_last_the_first(checkpoint, icl):
+    lm, bell = lift(checkpoint, **{"prompt.document": "wrong"}), "A bell was rung at noon by Bob. " * 8
+    texts = (LAMP, BOAT, bell)
+    asked = [about(text, ask, row=row) for row, (text, ask) in enumerate(product(texts, ("Who?", "When?")))]
+    expected = [generation(f"{text}\n{ask}") for text, ask in product((BOAT, bell, LAMP), ("Who?", "When?"))]
+    assert lm.generate_until(asked) == icl.generate_until(expected)
+    assert [record.kept for record in lm.record.documents] == [0.0] * 3
+    choice = [scoring(f"{text}\nBy", " Ann", {"context": text}, row=row) for row, text in enumerate(texts)]
+    others = [scoring(f"{text}\nBy", " Ann") for text in (BOAT, bell, LAMP)]
+    assert_close(lm.loglikelihood(choice, disable_tqdm=True), icl.loglikelihood(others, disable_tqdm=True))
+    with pytest.raises(DocumentError, match=r"task 'task', row 0: .* and there is no other"):
+        lm.generate_until(asked[:2], disable_tqdm=True)
+
+
+@pytest.mark.parametrize("content", ["full", "end", "retrieved", "wrong"])
 def test_a_document_that_its_task_changes_is_refused_where_a_part_of_it_is_to_be_chosen(checkpoint, content):
     lm = lift(checkpoint, **TRAINED, **{"prompt.document": content})
     changed = f"{LAMP.upper()}\nWho?"

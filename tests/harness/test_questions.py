@@ -72,6 +72,24 @@ def test_the_recipes_chat_template_and_system_message_are_those_of_a_run() -> No
     )
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_recipe_of_the_wrong_document_shows_the_tasks_next_one(number: int) -> None:
+    chosen = task()
+    document, rows = choose_document(chosen, number)
+    other, _ = choose_document(chosen, 1 - number)
+    (asked, *_) = ask(chosen, document, rows, encoder("icl", document="wrong", max_tokens=10**6, bos=False))
+    assert tiny_tokenizer().decode(asked.ids) == asked.prompt.with_document(other.text).text
+
+
+def test_passages_are_retrieved_for_the_rows_question() -> None:
+    chosen = task()
+    document, rows = choose_document(chosen, 0)
+    asked = ask(chosen, document, rows, encoder("rag"))
+    assert [question.prompt.query for question in asked] == [
+        chosen.eval_docs[row]["question"] for row in rows
+    ]
+
+
 def test_a_recipe_without_the_document_asks_closed_book() -> None:
     chosen = task()
     document, rows = choose_document(chosen, 0)

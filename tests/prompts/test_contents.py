@@ -1,4 +1,4 @@
-"""What of the document a prompt holds: the whole of it, its end, or retrieved passages."""
+"""What of the document a prompt holds: the whole of it, its end, retrieved passages, or another document."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ DOCUMENT = Document("".join(f"On day {day} the lamp was lit by Ann. " for day in
 QUESTIONS = ("Who?", "Who lit the lamp on day 19?")
 
 
-def content(document: str, *, window: int = 10_000, **settings: object) -> Content:
+OTHER = Document("The boat came in at ten. " * 30, "The Boat")
+
+
+def content(
+    document: str, *, window: int = 10_000, other: Document | None = OTHER, **settings: object
+) -> Content:
     group = PromptSettings.model_validate({"document": document, "bos": False, **settings})
-    return content_for(DOCUMENT, PromptEncoder(tiny_tokenizer(), group, window))
+    return content_for(DOCUMENT, PromptEncoder(tiny_tokenizer(), group, window), other)
 
 
 def rendered(made: Content, question: str = QUESTIONS[0]) -> Prompt:
@@ -193,6 +198,25 @@ def test_a_prompt_whose_question_is_not_known_is_the_query() -> None:
     made = retrieved(passage_tokens=21, passages=1)
     prompt = Prompt.around(f"{LOG}\nQ: Who sold it, Ann?", SPECKS)
     assert "Ann sold" in text_of(made.encode(prompt, 8).ids)
+
+
+# --- another document ----------------------------------------------------------------------------------------------
+
+
+def test_the_wrong_document_stands_in_the_prompt_truncated_as_the_right_one() -> None:
+    wrong, right = (content(name, max_tokens=400) for name in ("wrong", "truncated"))
+    prompt = rendered(right)
+    encoded = wrong.encode(prompt, 8)
+    assert encoded.ids == right.encode(prompt.with_document(OTHER.text), 8).ids
+    assert len(encoded.ids) == 400
+    assert encoded.kept == 0.0
+
+
+def test_where_there_is_no_other_document_there_is_no_wrong_one() -> None:
+    made = content("wrong", other=None)
+    for refused in (made.check, made.encode):
+        with pytest.raises(DocumentError, match="and there is no other; ask about two documents or more"):
+            refused(rendered(made), 8)
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------

@@ -18,12 +18,14 @@ class Content:
     Args:
         document: What the questions are about. None means that they have no document.
         encoder: Of the recipe's prompts.
+        other: Another document of the run. None means that there is no other.
 
     Attributes:
         name: The recipe's ``prompt.document``.
         needs_place: Whether a prompt that holds the document changed or in part is refused.
         closed_book: Whether a prompt holds nothing of the document.
         fills_window: Whether a prompt may fill the model's window, and ``prompt.max_tokens`` does not count.
+        needs_other: Whether the prompts hold the other document.
         begins_alike: Whether the prompts about a document all begin with the same part of it.
     """
 
@@ -31,11 +33,13 @@ class Content:
     needs_place: ClassVar[bool] = True
     closed_book: ClassVar[bool] = False
     fills_window: ClassVar[bool] = False
+    needs_other: ClassVar[bool] = False
     begins_alike: ClassVar[bool] = True
 
-    def __init__(self, document: Document | None, encoder: PromptEncoder) -> None:
-        self.document = document
-        self.encoder = encoder
+    def __init__(
+        self, document: Document | None, encoder: PromptEncoder, other: Document | None = None
+    ) -> None:
+        self.document, self.encoder, self.other = document, encoder, other
 
     @classmethod
     def most_tokens(cls, settings: PromptSettings, document_tokens: int) -> int:

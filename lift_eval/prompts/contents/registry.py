@@ -9,19 +9,21 @@ from lift_eval.prompts.contents.full import Full
 from lift_eval.prompts.contents.none import ClosedBook
 from lift_eval.prompts.contents.retrieved import Retrieved
 from lift_eval.prompts.contents.truncated import Truncated
+from lift_eval.prompts.contents.wrong import Wrong
 from lift_eval.prompts.prompt import PromptEncoder
 
 CONTENTS: dict[str, type[Content]] = {
-    content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved)
+    content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved, Wrong)
 }
 
 
-def content_for(document: Document | None, encoder: PromptEncoder) -> Content:
+def content_for(document: Document | None, encoder: PromptEncoder, other: Document | None = None) -> Content:
     """What of a document the recipe puts into prompts; prompts without a document are only truncated.
 
     Args:
         document: The document. None means that the questions have none.
         encoder: Of the recipe's prompts.
+        other: Another document of the run. None means that there is no other.
     """
     content = Truncated if document is None else CONTENTS[encoder.settings.document]
-    return content(document, encoder)
+    return content(document, encoder, other)
