@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,12 @@ os.environ["LIFT_EVAL_STORE"] = "off"
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(autouse=True)
-def _computes_alike_on_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")  # before the models that a module's tests share
+def _computes_alike_on_every_processor() -> Iterator[None]:
     """``precision.dtype: auto`` is float32, whatever the processor multiplies in hardware."""
-    monkeypatch.setattr("torch.cpu.get_capabilities", dict, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.cpu.get_capabilities", dict, raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
