@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 
@@ -222,8 +223,12 @@ def test_where_there_is_no_other_document_there_is_no_wrong_one() -> None:
 # --- all of them ---------------------------------------------------------------------------------------------------
 
 
+def test_a_recipe_can_name_each_content_and_no_other() -> None:
+    assert set(get_args(PromptSettings.model_fields["document"].annotation)) == set(CONTENTS)
+
+
 @pytest.mark.parametrize("name", CONTENTS)
-def test_a_recipe_names_each_content_and_a_prompt_without_the_document_stays_as_it_is(name: str) -> None:
+def test_a_prompt_without_the_document_stays_as_it_is(name: str) -> None:
     made = content(name)
     closed_book = Prompt.around("Who?", DOCUMENT)
     made.check(closed_book, 8)
