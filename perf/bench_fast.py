@@ -105,7 +105,7 @@ def large(tokenizer: Any, tokens: int, changes: Mapping[str, Any]) -> Case:
     return Case(f"{tokens:,} tokens", document, filler_pairs(10), recipes, 8192)
 
 
-def tiny(made: world.Document) -> Case:
+def tiny(made: world.ArticleWithRows) -> Case:
     """A document of the bundled benchmark, with two pairs about each of its facts."""
     recipes = load_recipe("tiny", PUBLISHED_TINY), load_recipe("tiny", FAST_TINY)
     pairs = [

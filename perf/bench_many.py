@@ -310,7 +310,7 @@ def _in_turn(where: Setting, ours: Callable[[], Any], theirs: Callable[[], Any])
     return Paired(spent[0][1:], spent[1][1:]), our_result, their_result
 
 
-def _steps(lifter: Lifter, made: world.Document) -> list[Sequence[Sample]]:
+def _steps(lifter: Lifter, made: world.ArticleWithRows) -> list[Sequence[Sample]]:
     """Some steps of a document, with the world's own pairs."""
     recipe, document = lifter.recipe, Document(made.article.text, made.article.title)
     generator = torch.Generator().manual_seed(document_seed(recipe.seed, document))
@@ -324,7 +324,7 @@ def _steps(lifter: Lifter, made: world.Document) -> list[Sequence[Sample]]:
     return [steps[number * len(steps) // STEPS] for number in range(STEPS)]
 
 
-def _requests(lifter: Lifter, made: world.Document) -> list[str]:
+def _requests(lifter: Lifter, made: world.ArticleWithRows) -> list[str]:
     document, auxiliary = Document(made.article.text, made.article.title), lifter.recipe.auxiliary
     passages = auxiliary.method.choose(document, auxiliary, torch.Generator())
     return [passage.request() for passage in passages]

@@ -67,7 +67,7 @@ class WorldGenerator:
 
     identity = "world"
 
-    def __init__(self, article: world.Article, settings: AuxiliarySettings) -> None:
+    def __init__(self, article: world.ArticleWithRows, settings: AuxiliarySettings) -> None:
         self.known = {prompts.GENERATION.format(passage=fact.sentence): fact for _, fact in article.facts}
         self.asked: dict[str, int] = {}
 
@@ -118,7 +118,7 @@ class Trial:
         if condition in ("lift", "segments"):
             self.scores[f"{condition}_closed_book"] = Scores()
 
-    def document(self, made: world.Document) -> None:
+    def document(self, made: world.ArticleWithRows) -> None:
         """Train one document and ask its questions."""
         document = Document(made.article.text, made.article.title)
         recipe = self.lifter.recipe
@@ -135,7 +135,7 @@ class Trial:
         if recipe.auxiliary.strategy != "none" and self.condition == "lift":
             self._check_pairs(document, made)
 
-    def _check_pairs(self, document: Document, made: world.Document) -> None:
+    def _check_pairs(self, document: Document, made: world.ArticleWithRows) -> None:
         """Count the pairs that were trained on, against the world; they are a function of the seed."""
         pairs = self.lifter.synthesizer.begin(
             document, document_seed(self.lifter.recipe.seed, document)
@@ -148,7 +148,7 @@ class Trial:
         scores.pairs = [before + now for before, now in zip(scores.pairs, counts, strict=True)]
 
     def _ask(
-        self, session: LiftedDocument, made: world.Document, scores: Scores, *, closed_book: bool
+        self, session: LiftedDocument, made: world.ArticleWithRows, scores: Scores, *, closed_book: bool
     ) -> None:
         hits = []
         for row in (made.shortqa, made.longqa):
@@ -181,7 +181,7 @@ class Trial:
         return right, encoded[0].cut if encoded else (0, 0)
 
 
-def _kept(article: world.Article, cut: tuple[int, int]) -> Iterator[tuple[str, str]]:
+def _kept(article: world.ArticleWithRows, cut: tuple[int, int]) -> Iterator[tuple[str, str]]:
     """Questions and answers about the facts outside the cut, in every paraphrase."""
     for _, fact in article.facts:
         start = article.text.index(fact.sentence)

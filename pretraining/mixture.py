@@ -77,7 +77,7 @@ class Mixture(Samples):
         tree = self._asked(rng, written, short=7, joint=4)
         return tree if tree.branches else self.in_context(rng, supply, size)  # it was too long for the window
 
-    def _asked(self, rng: random.Random, written: world.Article, *, short: int, joint: int) -> Tree:
+    def _asked(self, rng: random.Random, written: world.ArticleWithRows, *, short: int, joint: int) -> Tree:
         """An article and some of the questions about it: over one fact, and over two."""
         prefix = self.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
         singles = [(rng.choice(fact.questions), fact.answer) for _, fact in written.facts]
@@ -86,7 +86,9 @@ class Mixture(Samples):
         rng.shuffle(joints)
         return self.reading(prefix, singles[:short] + joints[:joint])
 
-    def truncated(self, rng: random.Random, written: world.Article, *, hidden: bool, most: int = 8) -> Tree:
+    def truncated(
+        self, rng: random.Random, written: world.ArticleWithRows, *, hidden: bool, most: int = 8
+    ) -> Tree:
         """An article cut in its middle to the window; questions about what is left, or about what is hidden."""
         text = self.encode(prompts.DOCUMENT.format(title=written.title, context=written.text))
         keep = 240 - rng.randrange(14, 26)
@@ -124,7 +126,7 @@ class Mixture(Samples):
         return self.writing(passage, rng.sample(asked, min(6, len(asked))))
 
     @lru_cache(maxsize=64)  # noqa: B019 (one mixture lives as long as the run)
-    def recurring(self, number: int) -> world.Article:
+    def recurring(self, number: int) -> world.ArticleWithRows:
         """The article of that number: it comes back for some hundred steps, so that it can be remembered."""
         rng = random.Random(f"{self.seed} article {number}")  # noqa: S311
         supply = world.Supply("train", rng)

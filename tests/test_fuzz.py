@@ -41,7 +41,7 @@ from lift_eval.reporting.published import published_rows
 from lift_eval.reporting.render import render_results
 from lift_eval.results.reading import read_runs
 from lift_eval.results.samples import compact_samples
-from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, entry_key
+from lift_eval.store import KeptAnswer, KeptAnswers, Pairs, Store, Training, entry_key
 from lift_eval.synthesis.replies import read_reply
 from tests.conftest import ROOT
 from tests.reporting.helpers import DATE, document_record, rows, write_run
@@ -433,10 +433,10 @@ def test_manifests_of_downloads(folder: Path, data: bytes) -> None:
 @fuzz(200, damaged(TEXT) | json_lines(*map(json.loads, TEXT.splitlines())))
 def test_entries_of_text(folder: Path, data: bytes) -> None:
     store = Store(folder / "store")
-    store.save(KEY, Answers(answers=[KeptAnswer(text="yes", complete=True)]))
+    store.save(KEY, KeptAnswers(answers=[KeptAnswer(text="yes", complete=True)]))
     (store.folder / "answers" / f"{KEY}.jsonl").write_bytes(data)
     ends_well(lambda: store.show(KEY))
-    assert store.load(Answers, KEY) is None or data == TEXT
+    assert store.load(KeptAnswers, KEY) is None or data == TEXT
     store.verify()
 
 

@@ -103,7 +103,7 @@ def decode_behind_prefix(
         use_cache=True,
         logits_to_keep=1,
     )
-    rows = [_Row.of(row, prompts, shared) for row in group_rows(prompts)]
+    rows = [_CacheRow.of(row, prompts, shared) for row in group_rows(prompts)]
     width = max(len(row.owners) for row in rows) + SPARE
     answers: dict[int, list[int]] = {}
     for some in _batches(rows, min(batch, rows_that_fit(beginning, width) or batch)):
@@ -135,7 +135,7 @@ class _Continuation:
 
 
 @dataclass
-class _Row:
+class _CacheRow:
     """Prompts in one row: their common tokens, then the rest of each.
 
     Attributes:
@@ -153,7 +153,7 @@ class _Row:
     alive: list[int]
 
     @classmethod
-    def of(cls, indices: Sequence[int], prompts: Sequence[Sequence[int]], shared: int) -> _Row:
+    def of(cls, indices: Sequence[int], prompts: Sequence[Sequence[int]], shared: int) -> _CacheRow:
         """Lay out prompts; a single one continuations off where all rows do."""
         row = [prompts[index] for index in indices]
         common = shared_length(row) if len(row) > 1 else shared
@@ -167,7 +167,7 @@ class _Row:
         return cls(tokens, positions, owners, continuations, list(range(len(continuations))))
 
 
-def _batches(rows: list[_Row], most: int) -> Iterator[list[_Row]]:
+def _batches(rows: list[_CacheRow], most: int) -> Iterator[list[_CacheRow]]:
     """Split rows into batches of like size."""
     count = -(-len(rows) // most)
     for number in range(count):
@@ -184,7 +184,7 @@ class _Decoder:
         width: Columns to make room for.
     """
 
-    def __init__(self, model: Any, beginning: DynamicCache, rows: list[_Row], width: int) -> None:  # noqa: ANN401
+    def __init__(self, model: Any, beginning: DynamicCache, rows: list[_CacheRow], width: int) -> None:  # noqa: ANN401
         self.model = model
         self.rows = list(rows)
         self.memory = KeyValues(beginning, len(rows), width)

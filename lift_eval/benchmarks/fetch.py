@@ -22,7 +22,7 @@ BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Source:
+class Repository:
     """Where a benchmark's files are on the Hub.
 
     Attributes:
@@ -36,12 +36,12 @@ class Source:
     revision: str | None = None
 
 
-SOURCES: Mapping[str, Source] = {
-    "loogle": Source(
+SOURCES: Mapping[str, Repository] = {
+    "loogle": Repository(
         loogle.REPOSITORY, tuple(f"data/{names[0]}" for names in loogle.FILES.values()), loogle.REVISION
     ),
-    "longbench": Source(longbench.REPOSITORY, (longbench.ARCHIVE,), longbench.REVISION),
-    "squad": Source(squad.REPOSITORY, (squad.TABLE,), squad.REVISION),
+    "longbench": Repository(longbench.REPOSITORY, (longbench.ARCHIVE,), longbench.REVISION),
+    "squad": Repository(squad.REPOSITORY, (squad.TABLE,), squad.REVISION),
 }
 
 

@@ -12,7 +12,7 @@ from lift_eval.document import Document
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt
-from lift_eval.store import Answers, Training, answers_key, entry_key
+from lift_eval.store import KeptAnswers, Training, answers_key, entry_key
 
 
 class DocumentEntries:
@@ -53,7 +53,7 @@ class DocumentEntries:
 
     def load_answers(
         self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
-    ) -> Answers | None:
+    ) -> KeptAnswers | None:
         """Answers to the same prompts, all decoded together. None means that they are not kept.
 
         Args:
@@ -63,11 +63,11 @@ class DocumentEntries:
         """
         if self._store is None:
             return None
-        found = self._store.load(Answers, self._answers_key(prompts, decoding, trained=trained))
+        found = self._store.load(KeptAnswers, self._answers_key(prompts, decoding, trained=trained))
         return found if found is not None and len(found.answers) == len(prompts) else None
 
     def save_answers(
-        self, answers: Answers, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
+        self, answers: KeptAnswers, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
     ) -> None:
         """Keep answers for `load_answers`."""
         if self._store is not None:

@@ -25,7 +25,7 @@ from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.recipe import TrainingSettings
 from lift_eval.record.peak_memory import watch
 from lift_eval.record.record import DocumentRecord
-from lift_eval.store import Answers, KeptAnswer, Training
+from lift_eval.store import KeptAnswer, KeptAnswers, Training
 from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis
 from lift_eval.training.finetune import FinetuneReport, finetune
 from lift_eval.training.pair_samples import PairSamples
@@ -311,14 +311,14 @@ class LiftedDocument:
                 decoding.max_new_tokens,
             )
 
-    def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers | None:
+    def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> KeptAnswers | None:
         """Answers that were given to the same prompts before. None means that there are none."""
         found = self._entries.load_answers(prompts, decoding, trained=self._trained)
         if found is not None:
             self.record.reuse("answers", {"answer": found.seconds})
         return found
 
-    def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> Answers:
+    def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> KeptAnswers:
         began = time.perf_counter()
         adapted = self._adapted
         watching = self._trained and len(prompts) > 0
@@ -333,7 +333,7 @@ class LiftedDocument:
                 decoding,
                 batch=adapted.recipe.compute.answer_batch,
             )
-        kept = Answers(
+        kept = KeptAnswers(
             answers=[KeptAnswer(**asdict(answer)) for answer in answers],
             gates=gates(),
             seconds=time.perf_counter() - began,

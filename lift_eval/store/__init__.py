@@ -6,16 +6,16 @@ A cache in every sense: it may be deleted, shared or damaged at any time, and a 
 from __future__ import annotations
 
 from lift_eval.store.code import code_identity
-from lift_eval.store.entries import Answers, KeptAnswer, Pairs, Payload, Training
+from lift_eval.store.entries import KeptAnswer, KeptAnswers, Pairs, Payload, Training
 from lift_eval.store.identity import answers_key, base_identity, entry_key, pairs_key, run_identity
 from lift_eval.store.locate import default_folder, open_store
 from lift_eval.store.store import Entry, Fault, Store
 
 __all__ = [
-    "Answers",
     "Entry",
     "Fault",
     "KeptAnswer",
+    "KeptAnswers",
     "Pairs",
     "Payload",
     "Store",

@@ -72,7 +72,7 @@ class KeptAnswer(BaseModel):
     thinking_tokens: int = 0
 
 
-class Answers(Payload):
+class KeptAnswers(Payload):
     """Answers that were decoded together."""
 
     kind = "answers"

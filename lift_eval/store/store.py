@@ -19,8 +19,8 @@ from lift_eval.errors import StoreError
 from lift_eval.files import TEMPORARY, NotAFileError, read_regular, write_whole
 from lift_eval.store.entries import (
     MAX_TEXT_BYTES,
-    Answers,
     CorruptEntryError,
+    KeptAnswers,
     Pairs,
     Payload,
     Training,
@@ -33,7 +33,7 @@ from lift_eval.store.entries import (
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {Training.kind: ".safetensors", Pairs.kind: ".jsonl", Answers.kind: ".jsonl"}
+SUFFIXES = {Training.kind: ".safetensors", Pairs.kind: ".jsonl", KeptAnswers.kind: ".jsonl"}
 """The kinds of entries, each in a folder of its own, and how their files are called."""
 QUARANTINE = "quarantine"
 MAX_ADAPTER_BYTES = 64 * 1024**3
@@ -106,7 +106,7 @@ class Store:
         """Pairs or answers that were kept.
 
         Args:
-            kind: `Pairs` or `Answers`.
+            kind: `Pairs` or `KeptAnswers`.
             key: Their key.
 
         Returns:
@@ -232,7 +232,7 @@ class Store:
                 if entry.kind == Training.kind:
                     read_adapter_entry(data, entry.key)
                 else:
-                    read_text_entry(data, entry.key, Pairs if entry.kind == Pairs.kind else Answers)
+                    read_text_entry(data, entry.key, Pairs if entry.kind == Pairs.kind else KeptAnswers)
             except FileNotFoundError:
                 continue
             except OSError as error:  # the entry may be whole: leave it

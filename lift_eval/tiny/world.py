@@ -258,7 +258,7 @@ def _row(article_: Article, pairs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Document:
+class ArticleWithRows:
     """An article with its two rows in LooGLE's one-row-per-document form."""
 
     article: Article
@@ -268,7 +268,7 @@ class Document:
 
 def documents(
     split: Split = "test", count: int = 12, seed: int | None = None, words: int | None = None
-) -> Iterator[Document]:
+) -> Iterator[ArticleWithRows]:
     """Make the documents of a split.
 
     Args:
@@ -289,7 +289,7 @@ def documents(
         facts = max(FACTS_PER_DOCUMENT, length // WORDS_PER_FACT if words else 0)
         pairs = facts * 5 // 12
         written = article(rng, supply, pairs=pairs, singles=facts - 2 * pairs, words=length, far_apart=True)
-        yield Document(
+        yield ArticleWithRows(
             written,
             _row(written, short_pairs(written, rng, QUESTIONS_PER_DOCUMENT)),
             _row(written, long_pairs(written, QUESTIONS_PER_DOCUMENT)),

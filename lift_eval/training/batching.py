@@ -102,7 +102,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _PackedRow:
     """One row before padding: shapes as in `MicroBatch`, each without the first dimension."""
 
     input_ids: Tensor
@@ -185,9 +185,9 @@ def _batches(group: PrefixGroup, max_tokens: int) -> list[MicroBatch]:
     return sorted(batches, key=lambda batch: -batch.tokens)
 
 
-def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
+def _side_by_side(rows: list[_PackedRow], max_tokens: int) -> Iterator[list[_PackedRow]]:
     """Gather rows of like length, as long as padding them costs less than one more forward pass."""
-    gathered: list[_Row] = []
+    gathered: list[_PackedRow] = []
     for row in sorted(rows, key=lambda row: len(row.input_ids)):
         width = len(row.input_ids)
         padding = sum(width - len(other.input_ids) for other in gathered)
@@ -200,7 +200,7 @@ def _side_by_side(rows: list[_Row], max_tokens: int) -> Iterator[list[_Row]]:
         yield gathered
 
 
-def _stack(rows: Sequence[_Row], prefix: SharedPrefix | None = None) -> MicroBatch:
+def _stack(rows: Sequence[_PackedRow], prefix: SharedPrefix | None = None) -> MicroBatch:
     input_ids = pad_sequence([row.input_ids for row in rows], batch_first=True)
     starts = range(0, input_ids.numel(), input_ids.shape[1])
     sequence_ids = [row.sequence_ids for row in rows if row.sequence_ids is not None]
@@ -225,20 +225,20 @@ def _labels(sample: Sample) -> Tensor:
     return sample.target[len(sample.target) - sample.supervised :]
 
 
-def _plain(sample: Sample) -> _Row:
-    return _Row(torch.cat([sample.context, sample.target]), _predicting(sample), _labels(sample))
+def _plain(sample: Sample) -> _PackedRow:
+    return _PackedRow(torch.cat([sample.context, sample.target]), _predicting(sample), _labels(sample))
 
 
-def _packed_row(samples: Sequence[Sample]) -> _Row:
+def _packed_row(samples: Sequence[Sample]) -> _PackedRow:
     return _packed(samples, min(common_tokens(samples[0], sample) for sample in samples[1:]))
 
 
-def _packed(samples: Sequence[Sample], shared: int) -> _Row:
+def _packed(samples: Sequence[Sample], shared: int) -> _PackedRow:
     rests = [torch.cat([sample.context, sample.target])[shared:] for sample in samples]
     parts = [samples[0].context[:shared], *rests]
     # A sequence's places move by the lengths of the sequences before it.
     offsets = [sum(len(rest) for rest in rests[:number]) for number in range(len(rests))]
-    return _Row(
+    return _PackedRow(
         torch.cat(parts),
         torch.cat([_predicting(sample) + offset for sample, offset in zip(samples, offsets, strict=True)]),
         torch.cat([_labels(sample) for sample in samples]),
@@ -248,6 +248,6 @@ def _packed(samples: Sequence[Sample], shared: int) -> _Row:
     )
 
 
-def _moved(row: _Row, by: int) -> _Row:
+def _moved(row: _PackedRow, by: int) -> _PackedRow:
     assert row.position_ids is not None
     return replace(row, position_ids=row.position_ids + by)

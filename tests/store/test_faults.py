@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, entry_key
+from lift_eval.store import KeptAnswer, KeptAnswers, Pairs, Store, Training, entry_key
 from lift_eval.store.entries import (
     CorruptEntryError,
     adapter_entry,
@@ -28,7 +28,7 @@ from lift_eval.store.entries import (
 from tests.store.runs import outcome, run
 
 KEY, OTHER = entry_key("answers", n=1), entry_key("answers", n=2)
-ANSWERS = Answers(answers=[KeptAnswer(text="yes", complete=True)], seconds=1.0)
+ANSWERS = KeptAnswers(answers=[KeptAnswer(text="yes", complete=True)], seconds=1.0)
 TRAINING = Training(losses=[1.0], trained_tokens=7, supervised_tokens=5, pairs={}, seconds={"train": 1.0})
 TENSORS = {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5).bfloat16()}
 TEXT = text_entry(KEY, ANSWERS, {"document": "A title"})
@@ -66,7 +66,7 @@ def mutations(whole: bytes) -> st.SearchStrategy[bytes]:
 @given(mutations(TEXT))
 def test_no_bytes_are_taken_for_answers_but_the_answers(data):
     try:
-        read = read_text_entry(data, KEY, Answers)
+        read = read_text_entry(data, KEY, KeptAnswers)
     except CorruptEntryError:
         assert data != TEXT
     else:
@@ -97,14 +97,14 @@ def test_entries_nested_without_end_are_refused():
     bomb = b"[" * 10**6
     length = len(bomb).to_bytes(8, "little")
     with pytest.raises(CorruptEntryError):
-        read_text_entry(bomb + b"\n" + bomb + b"\n", KEY, Answers)
+        read_text_entry(bomb + b"\n" + bomb + b"\n", KEY, KeptAnswers)
     with pytest.raises(CorruptEntryError):
         read_adapter_entry(length + bomb, KEY)
 
 
 def test_an_entry_under_the_name_of_another_is_not_taken():
     with pytest.raises(CorruptEntryError, match="another key"):
-        read_text_entry(TEXT, OTHER, Answers)
+        read_text_entry(TEXT, OTHER, KeptAnswers)
     with pytest.raises(CorruptEntryError, match="another key"):
         read_adapter_entry(ADAPTER, OTHER)
 
@@ -191,7 +191,7 @@ def test_nothing_is_read_or_written_through_a_link_in_place_of_a_folder(tmp_path
         (store.folder / name).symlink_to(tmp_path / "outside" / name)
     planted = tmp_path / "outside" / "answers" / f"{KEY}.jsonl"
     planted.write_bytes(TEXT)
-    assert store.load(Answers, KEY) is None
+    assert store.load(KeptAnswers, KEY) is None
     store.save(OTHER, ANSWERS)
     store.save_adapter(KEY, TRAINING, TENSORS)
     assert store.entries() == store.verify() == store.prune(0) == []
@@ -296,6 +296,6 @@ def test_an_entry_that_was_made_anew_meanwhile_is_not_set_aside(tmp_path, monkey
         return read_text_entry(data, key, kind)
 
     monkeypatch.setattr("lift_eval.store.store.read_text_entry", read_while_another_mends)
-    assert store.load(Answers, KEY) is None
+    assert store.load(KeptAnswers, KEY) is None
     monkeypatch.undo()
-    assert store.load(Answers, KEY) == ANSWERS
+    assert store.load(KeptAnswers, KEY) == ANSWERS

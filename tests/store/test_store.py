@@ -10,10 +10,19 @@ import pytest
 import torch
 
 from lift_eval.errors import StoreError
-from lift_eval.store import Answers, KeptAnswer, Pairs, Store, Training, default_folder, entry_key, open_store
+from lift_eval.store import (
+    KeptAnswer,
+    KeptAnswers,
+    Pairs,
+    Store,
+    Training,
+    default_folder,
+    entry_key,
+    open_store,
+)
 
 KEY = entry_key("answers", text="a question")
-ANSWERS = Answers(answers=[KeptAnswer(text="Zoë \u2028 said \x00 no", complete=True)], seconds=1.5)
+ANSWERS = KeptAnswers(answers=[KeptAnswer(text="Zoë \u2028 said \x00 no", complete=True)], seconds=1.5)
 TRAINING = Training(
     losses=[2.0, float("inf")], trained_tokens=7, supervised_tokens=5, pairs={"kept": 3}, seconds={}
 )
@@ -38,7 +47,7 @@ def test_answers_and_pairs_come_back_as_they_were(store):
     pairs = Pairs(pairs=[{"question": "Who?", "answer": "Ada"}], counts={"asked": 2}, seconds=0.5)
     store.save(KEY, ANSWERS)
     store.save(KEY, pairs)
-    assert Store(store.folder).load(Answers, KEY) == ANSWERS
+    assert Store(store.folder).load(KeptAnswers, KEY) == ANSWERS
     assert Store(store.folder).load(Pairs, KEY) == pairs
 
 
@@ -53,7 +62,7 @@ def test_an_adapter_comes_back_bit_for_bit(store):
 
 
 def test_what_was_never_kept_is_not_there(store):
-    assert store.load(Answers, KEY) is None
+    assert store.load(KeptAnswers, KEY) is None
     assert store.load_adapter(KEY, TENSORS) is None
 
 
@@ -88,7 +97,7 @@ def test_nothing_else_lies_beside_the_entries(store):
 )
 def test_a_name_that_is_no_key_is_refused(store, name):
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
-        store.load(Answers, name)
+        store.load(KeptAnswers, name)
     with pytest.raises(ValueError, match="64 hexadecimal digits"):
         store.save(name, ANSWERS)
 
@@ -107,7 +116,7 @@ def test_pruning_removes_what_was_used_longest_ago(store):
         store.save(key(number), ANSWERS)
         os.utime(store.folder / "answers" / f"{key(number)}.jsonl", (number, number))
     assert [entry.key for entry in store.entries()] == [key(number) for number in range(4)]
-    store.load(Answers, key(0))  # used just now
+    store.load(KeptAnswers, key(0))  # used just now
     size = store.entries()[0].bytes
     removed = store.prune(max_bytes=2 * size)
     assert [entry.key for entry in removed] == [key(1), key(2)]
@@ -123,7 +132,7 @@ def test_pruning_removes_leavings_but_not_what_is_being_written_nor_what_is_not_
         path.write_text("")
     os.utime(abandoned, (0, 0))
     (folder / f"{key(1)}.jsonl").write_text("damaged")
-    store.load(Answers, key(1))
+    store.load(KeptAnswers, key(1))
     assert list((store.folder / "quarantine").iterdir())
     assert store.prune(max_bytes=10**9) == []
     assert sorted(path.name for path in folder.iterdir()) == sorted(
@@ -136,7 +145,7 @@ def test_a_clock_that_went_backwards_changes_nothing_but_the_order(store):
     store.save(KEY, ANSWERS)
     path = store.folder / "answers" / f"{KEY}.jsonl"
     os.utime(path, (2**33, 2**33))  # written in the year 2242
-    assert store.load(Answers, KEY) == ANSWERS
+    assert store.load(KeptAnswers, KEY) == ANSWERS
     assert path.stat().st_mtime < 2**33
     assert store.verify() == []
 
