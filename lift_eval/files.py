@@ -73,15 +73,16 @@ def write_whole(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def read_regular(path: Path, limit: int) -> tuple[bytes, int]:
-    """Read a file that someone else may have put there: no link is followed, no device or pipe is waited for.
+@contextmanager
+def open_regular(path: Path, limit: int) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Open a file that someone else may have put there: no link is followed, no device or pipe is waited for.
 
     Args:
         path: The file.
         limit: Most bytes.
 
-    Returns:
-        Its content and its inode.
+    Yields:
+        The file, to be read, and its status.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -101,9 +102,15 @@ def read_regular(path: Path, limit: int) -> tuple[bytes, int]:
         if status.st_size > limit:
             raise NotAFileError(f"it has {status.st_size} bytes, at most {limit} are read")
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read(status.st_size), status.st_ino
+            yield file, status
     finally:
         os.close(descriptor)
+
+
+def read_regular(path: Path, limit: int) -> tuple[bytes, int]:
+    """Read the content and the inode of a file; see `open_regular`."""
+    with open_regular(path, limit) as (file, status):
+        return file.read(status.st_size), status.st_ino
 
 
 def read_yaml(path: Path, source: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ LAYERS = [
     {"recipe"},
     {"prompts", "reporting"},
     {"training"},
-    {"memory"},
+    {"export", "memory"},
     {"distribution", "lifter"},
     {"harness"},
     {"benchmarks"},

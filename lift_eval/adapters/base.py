@@ -25,6 +25,11 @@ class AdapterSettings(Settings):
     cure: ClassVar[str] = "set other adapter.targets, such as all-linear"
     """What to do where peft finds that the settings do not fit the model."""
 
+    loading: ClassVar[str] = ""
+    """What loading an exported adapter takes besides peft, and what cannot be done with it; for its card."""
+    can_merge: ClassVar[bool] = True
+    """Whether a trained adapter can become a part of the base's weights."""
+
     @property
     def needs_full_precision(self) -> bool:
         """Whether the base must be loaded unquantized, because the adapter is made from its weights."""

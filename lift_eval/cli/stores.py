@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lift_eval.cli.shared import say, size
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
     from lift_eval.store import Store
 
+NAMED = ("document", "recipe", "model")
+"""What the list of entries shows of what each says of itself."""
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -23,10 +26,26 @@ def add(commands: Commands) -> None:
     store = commands.add_parser("store", help="adapters, pairs and answers that are kept between runs")
     store.add_argument("--store", help="folder; LIFT_EVAL_STORE or the default one if not given")
     actions = store.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("ls", help="list the entries").set_defaults(work=_list)
+    listing = actions.add_parser(
+        "ls", help="list the entries: kind, key, size, last use, document, recipe, model"
+    )
+    listing.add_argument("--json", action="store_true", help="print one JSON object a line")
+    listing.set_defaults(work=_list)
     show = actions.add_parser("show", help="print what an entry holds")
     show.add_argument("key", help="its key, or the beginning of it")
     show.set_defaults(work=_show)
+    export = actions.add_parser(
+        "export", help="write an adapter as a folder that peft and servers load; loads its base model"
+    )
+    export.add_argument("key", help="its key, or the beginning of it")
+    export.add_argument("folder", type=Path, help="a new or empty folder")
+    export.add_argument(
+        "--merged", action="store_true", help="write the whole model with the adapter merged in"
+    )
+    export.add_argument(
+        "--model", help="folder or Hub name of the base model; default: the one it was trained on"
+    )
+    export.set_defaults(work=_export)
     actions.add_parser("verify", help="check all entries and set bad ones aside").set_defaults(work=_verify)
     prune = actions.add_parser("prune", help="delete the least recently used entries")
     prune.add_argument("--max-size", required=True, help="what may stay, e.g. 20GB")
@@ -45,9 +64,21 @@ def _open(parsed: argparse.Namespace) -> Store:
 def _list(parsed: argparse.Namespace) -> int:
     store = _open(parsed)
     entries = store.entries()
+    about = {entry: store.describe(entry).get("about", {}) for entry in entries}
+    names = {entry: [_plain(about[entry].get(name, "")) for name in NAMED] for entry in entries}
+    if parsed.json:
+        for entry in entries:
+            say(
+                json.dumps({**vars(entry), **dict(zip(NAMED, names[entry], strict=True))}, ensure_ascii=False)
+            )
+        return 0
+    widths = [
+        max((len(columns[place]) for columns in names.values()), default=0) for place in range(len(NAMED))
+    ]
     for entry in entries:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-        say(f"{entry.kind:9} {entry.key[:16]} {size(entry.bytes):>9}  {used}")
+        columns = "  ".join(f"{name:{width}}" for name, width in zip(names[entry], widths, strict=True))
+        say(f"{entry.kind:9} {entry.key[:16]} {size(entry.bytes):>9}  {used}  {columns}".rstrip())
     say(f"{len(entries)} entries, {size(sum(entry.bytes for entry in entries))}, in {store.folder}")
     return 0
 
@@ -55,6 +86,19 @@ def _list(parsed: argparse.Namespace) -> int:
 def _show(parsed: argparse.Namespace) -> int:
     for about in _open(parsed).show(parsed.key):
         say(json.dumps(about, indent=2, ensure_ascii=False, default=str))
+    return 0
+
+
+def _plain(name: object) -> str:
+    """A name that an entry gives, on one line and without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(name))
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from lift_eval.lifter.kept import export_kept
+
+    export_kept(_open(parsed), parsed.key, parsed.folder, model=parsed.model, merged=parsed.merged)
+    say(f"{parsed.folder}: {', '.join(sorted(path.name for path in parsed.folder.iterdir()))}")
     return 0
 
 

@@ -15,7 +15,9 @@ from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.document import Document, document_seed
-from lift_eval.errors import DocumentError, RecipeError
+from lift_eval.errors import AdapterError, DocumentError, RecipeError
+from lift_eval.export.card import write_card
+from lift_eval.export.folder import export_adapter, export_merged
 from lift_eval.lifter.rehearsal import rehearse
 from lift_eval.models.checks import check_model, unknown_tokens
 from lift_eval.models.loading import context_window, quantization_config
@@ -52,6 +54,9 @@ class AdaptedModel:
             another key.
         RecipeError: If the recipe's samples are longer than the model's window.
         StoreError: If the store's folder is no path or cannot be made.
+
+    Attributes:
+        base_digest: Identity of the base model as it is in memory; empty without a store.
     """
 
     def __init__(
@@ -72,7 +77,7 @@ class AdaptedModel:
         check_model(model, tokenizer)
         self._unknown_tokens = unknown_tokens(model, tokenizer)
         kept = None if store is None else open_store(store)
-        self.store, self._base = self._open(kept, model)  # before the adapter changes the base
+        self.store, self.base_digest = self._open(kept, model)  # before the adapter changes the base
         quantization = None if quantized_bits(model) else quantization_config(recipe.precision, model.dtype)
         self.model = attach(model, recipe.adapter, seed=recipe.seed, quantization=quantization).eval()
         self._initial = AdapterState.capture(self.model)
@@ -142,6 +147,28 @@ class AdaptedModel:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
         self._initial.updated(learned).restore(self.model)
 
+    def save_adapter(self, origin: tuple[str, str], folder: Path, *, merged: bool = False) -> None:
+        """Write the adapter that the model has now, with a card.
+
+        Args:
+            origin: Name and digest of the document that it was trained on.
+            folder: A new or empty folder.
+            merged: Whether to write the whole base with the adapter in its weights, and the tokenizer.
+
+        Raises:
+            AdapterError: If there is no adapter, it cannot be merged, or the folder cannot be written or holds
+                something.
+        """
+        if not self.recipe.trains:
+            raise AdapterError(f"recipe '{self.recipe.name}' trains no adapter, so there is nothing to save")
+        config = None
+        if merged:
+            export_merged(self.model, self.recipe.adapter, folder)
+            self.tokenizer.save_pretrained(folder)
+        else:
+            config = export_adapter(self.model, self.recipe.adapter, folder, self.unadapted)
+        write_card(folder, self.model, self.recipe, origin, config)
+
     def unadapted(self) -> AbstractContextManager[None]:
         """Let the model be its base inside, whatever the adapter has learned."""
         return unadapted(self.model, self._initial, self.recipe.adapter)
@@ -183,7 +210,7 @@ class AdaptedModel:
 
     def _identity(self, settings: object) -> str:
         return run_identity(
-            self._base, self.tokenizer, settings=settings, window=self.window, module=DECIDING_MODULE
+            self.base_digest, self.tokenizer, settings=settings, window=self.window, module=DECIDING_MODULE
         )
 
     @cached_property

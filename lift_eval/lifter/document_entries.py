@@ -49,7 +49,13 @@ class DocumentEntries:
     def save_adapter(self, training: Training, tensors: Mapping[str, Tensor]) -> None:
         """Keep a trained adapter."""
         if self._store is not None:
-            self._store.save_adapter(self.key, training, tensors, self._about)
+            adapted = self._adapted
+            whole = {
+                **self._about,
+                "base": adapted.base_digest,
+                "settings": adapted.recipe.model_dump(mode="json"),
+            }
+            self._store.save_adapter(self.key, training, tensors, whole)
 
     def load_answers(
         self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool
@@ -79,9 +85,10 @@ class DocumentEntries:
 
     @property
     def _about(self) -> dict[str, str]:
-        """For the reader of a list of entries."""
+        """For the reader of a list of entries, and for an export."""
         return {
             "document": self._document.name,
+            "digest": self._document.digest,
             "recipe": self._adapted.recipe.name,
             "model": str(self._adapted.model.config._name_or_path),
         }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -210,6 +211,25 @@ class LiftedDocument:
             record.reuse("pairs", {"synthesis": synthesis.result().seconds})
         record.seconds["synthesis"] += time.perf_counter() - began
         return synthesis
+
+    def save(self, folder: str | Path, *, merged: bool = False) -> None:
+        """Write the trained adapter to a folder that peft loads, with a card that says what it is.
+
+        An adapter that has moved a part of the base, such as PiSSA's, is written as LoRA over the original base.
+
+        Args:
+            folder: A new or empty folder.
+            merged: Whether to write the whole base with the adapter in its weights, and the tokenizer.
+
+        Raises:
+            AdapterError: If there is no adapter, it cannot be merged, or the folder cannot be written or holds
+                something.
+            DocumentError: If the document is not lifted, or not any more.
+        """
+        self._check_current()
+        if not self._trained and self._adapted.recipe.trains:
+            raise DocumentError(f"document {self.document.name!r} is not trained yet; call train() first")
+        self._adapted.save_adapter((self.document.name, self.document.digest), Path(folder), merged=merged)
 
     @contextmanager
     def base_model(self) -> Iterator[LiftedDocument]:

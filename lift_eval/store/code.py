@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-DECIDES_NOTHING = frozenset({"errors", "files", "memory", "record", "store"})
+DECIDES_NOTHING = frozenset({"errors", "export", "files", "memory", "record", "store"})
 """Parts of the package that keep, count, tell and lay out work: rounding is all of a result that they change."""
 
 

@@ -10,9 +10,10 @@ files with the same two things in their metadata. Nothing in an entry is ever ru
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 import safetensors.torch
 from pydantic import BaseModel, ConfigDict
@@ -82,7 +83,7 @@ class KeptAnswers(Payload):
     seconds: float = 0.0
 
 
-def text_entry(key: str, payload: Payload, about: Mapping[str, str]) -> bytes:
+def text_entry(key: str, payload: Payload, about: Mapping[str, Any]) -> bytes:
     """The bytes of an entry without tensors."""
     body = payload.model_dump_json()
     return f"{_header(key, payload.kind, body, {}, about)}\n{body}\n".encode()
@@ -102,7 +103,7 @@ def read_text_entry(data: bytes, key: str, kind: type[P]) -> P:
 
 
 def adapter_entry(
-    key: str, training: Training, tensors: Mapping[str, Tensor], about: Mapping[str, str]
+    key: str, training: Training, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> bytes:
     """The bytes of an adapter's entry.
 
@@ -124,7 +125,7 @@ def read_adapter_entry(data: bytes, key: str) -> tuple[Training, dict[str, Tenso
     Raises:
         CorruptEntryError: If this is not the adapter of that key, or not all of it.
     """
-    metadata = _metadata(data)
+    metadata = _metadata(io.BytesIO(data))
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
         header, body = metadata[METADATA].encode(), metadata["payload"].encode()
@@ -133,22 +134,26 @@ def read_adapter_entry(data: bytes, key: str) -> tuple[Training, dict[str, Tenso
     return _checked(header, body, key, Training, tensors), tensors
 
 
-def read_about(data: bytes, *, is_adapter: bool) -> dict[str, Any]:
+def read_about(stream: BinaryIO, *, is_adapter: bool) -> dict[str, Any]:
     """Header and payload of an entry as plain data, for a person; nothing is checked but the form.
+
+    Args:
+        stream: The entry, of which no tensor is read.
+        is_adapter: Whether it is an adapter's.
 
     Raises:
         CorruptEntryError: If the form is not an entry's.
     """
     if is_adapter:
-        metadata = _metadata(data)
+        metadata = _metadata(stream)
         lines = [str(metadata.get(METADATA)), str(metadata.get("payload"))]
     else:
-        lines = data.decode(errors="replace").split("\n")
-    header, payload = (_json(line) for line in [*lines, "", ""][:2])
+        lines = [stream.readline(MAX_TEXT_BYTES).decode(errors="replace") for _ in range(2)]
+    header, payload = map(_json, lines)
     return {**header, "payload": payload}
 
 
-def _header(key: str, kind: str, body: str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+def _header(key: str, kind: str, body: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     unsigned = {"format": FORMAT, "key": key, "kind": kind, "about": dict(about)}
     return json.dumps({**unsigned, "sha256": _checksum(unsigned, body.encode(), tensors)})
 
@@ -172,12 +177,12 @@ def _checksum(header: Mapping[str, object], body: bytes, tensors: Mapping[str, T
     return hashlib.sha256(signed.encode() + b"\n" + body).hexdigest()
 
 
-def _metadata(data: bytes) -> dict[str, Any]:
+def _metadata(stream: BinaryIO) -> dict[str, Any]:
     """The metadata of a safetensors file: 8 bytes of length, then a JSON header."""
-    size = int.from_bytes(data[:8], "little")
+    size = int.from_bytes(stream.read(8), "little")
     if size > MAX_TEXT_BYTES:
         raise CorruptEntryError("its header is too long")
-    metadata = _json(data[8 : 8 + size]).get("__metadata__")
+    metadata = _json(stream.read(size)).get("__metadata__")
     if not isinstance(metadata, dict):
         raise CorruptEntryError("it is no adapter that lift_eval wrote")
     return metadata

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from lift_eval.errors import StoreError
-from lift_eval.files import TEMPORARY, NotAFileError, read_regular, write_whole
+from lift_eval.files import TEMPORARY, NotAFileError, open_regular, read_regular, write_whole
 from lift_eval.store.entries import (
     MAX_TEXT_BYTES,
     CorruptEntryError,
@@ -122,7 +122,7 @@ class Store:
             self._set_aside(kind.kind, key, str(error), inode)
             return None
 
-    def save(self, key: str, payload: Payload, about: Mapping[str, str] | None = None) -> None:
+    def save(self, key: str, payload: Payload, about: Mapping[str, Any] | None = None) -> None:
         """Keep pairs or answers.
 
         Args:
@@ -132,25 +132,26 @@ class Store:
         """
         self._write(payload.kind, key, text_entry(key, payload, about or {}))
 
-    def load_adapter(self, key: str, like: Mapping[str, Tensor]) -> tuple[Training, dict[str, Tensor]] | None:
+    def load_adapter(
+        self, key: str, like: Mapping[str, Tensor] | None = None
+    ) -> tuple[Training, dict[str, Tensor]] | None:
         """An adapter that was kept.
 
         Args:
             key: Its key.
-            like: Tensors of the names, shapes and types that it must have.
+            like: Tensors of the names, shapes and types that it must have. None takes any.
 
         Returns:
             How it was trained, and its tensors on the CPU. None means that the store has none that can be trusted.
         """
-        expected = {name: (tensor.shape, tensor.dtype) for name, tensor in like.items()}
-        size = sum(tensor.nbytes for tensor in like.values())
+        size = MAX_ADAPTER_BYTES if like is None else sum(tensor.nbytes for tensor in like.values())
         read = self._read(Training.kind, key, size + MAX_TEXT_BYTES)
         if read is None:
             return None
         data, inode = read
         try:
             training, tensors = read_adapter_entry(data, key)
-            if {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()} != expected:
+            if like is not None and _forms(tensors) != _forms(like):
                 raise CorruptEntryError("it is an adapter of another model")
         except CorruptEntryError as error:
             self._set_aside(Training.kind, key, str(error), inode)
@@ -162,7 +163,7 @@ class Store:
         key: str,
         training: Training,
         tensors: Mapping[str, Tensor],
-        about: Mapping[str, str] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         """Keep an adapter.
 
@@ -203,20 +204,21 @@ class Store:
         Raises:
             StoreError: If there is none.
         """
-        shown: list[dict[str, Any]] = []
-        for entry in self.entries():
-            if key and entry.key.startswith(key):
-                try:
-                    data, _ = read_regular(self._path(entry.kind, entry.key), MAX_ADAPTER_BYTES)
-                    about = read_about(data, is_adapter=entry.kind == Training.kind)
-                except (OSError, NotAFileError, CorruptEntryError) as error:
-                    about = {"fault": str(error)}
-                shown.append({**about, "kind": entry.kind, "key": entry.key, "bytes": entry.bytes})
+        shown = [self.describe(entry) for entry in self.entries() if key and entry.key.startswith(key)]
         if not shown:
             raise StoreError(
                 f"the store {self.folder} has no entry whose key begins with '{key}'; 'lift-eval store ls' lists them"
             )
         return shown
+
+    def describe(self, entry: Entry) -> dict[str, Any]:
+        """What an entry says of itself, without reading its tensors: header and payload, or its fault."""
+        try:
+            with open_regular(self._path(entry.kind, entry.key), MAX_ADAPTER_BYTES) as (stream, _):
+                about = read_about(stream, is_adapter=entry.kind == Training.kind)
+        except (OSError, NotAFileError, CorruptEntryError) as error:
+            about = {"fault": str(error)}
+        return {**about, "kind": entry.kind, "key": entry.key, "bytes": entry.bytes}
 
     def verify(self) -> list[Fault]:
         """Check every entry; those that cannot be used are set aside, and made anew by the next run that needs them.
@@ -347,6 +349,10 @@ class Store:
                 "store %s cannot be %s (%s); the run goes on without it", self.folder, doing, _reason(error)
             )
         self._warned = True
+
+
+def _forms(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Any, Any]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def _touch(path: Path) -> None:

@@ -12,13 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from lift_eval.cli import main
 from lift_eval.cli.stores import read_size
 from lift_eval.errors import StoreError
 from lift_eval.recipe import shipped_recipes
 from lift_eval.store import Store, entry_key
-from lift_eval.store.entries import Pairs
+from lift_eval.store.entries import Pairs, Training
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -169,3 +170,32 @@ def test_ctrl_c_ends_a_report_in_one_line(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1]
     assert (process.returncode, said) == (130, "lift-eval: interrupted; run the same command again\n")
+
+
+def test_store_ls_names_document_recipe_and_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder, key = str(tmp_path / "store"), entry_key("pairs", document="0")
+    about = {"document": "Otters \x1b[2J", "recipe": "lora", "model": "some/model"}
+    Store(folder).save(key, Pairs(pairs=[]), about)
+    assert main(["store", "--store", folder, "ls"]) == 0
+    assert lines(capsys)[0].endswith("  Otters ?[2J  lora  some/model")
+    assert main(["store", "--store", folder, "ls", "--json"]) == 0
+    (entry,) = map(json.loads, lines(capsys))
+    assert entry.pop("used") > 0
+    assert entry.pop("bytes") > 0
+    assert entry == {
+        "kind": "pairs",
+        "key": key,
+        "document": "Otters ?[2J",
+        "recipe": "lora",
+        "model": "some/model",
+    }
+
+
+def test_store_ls_reads_no_tensors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder, key = tmp_path / "store", entry_key("adapters", document="0")
+    training = Training(losses=[], trained_tokens=0, supervised_tokens=0, pairs={}, seconds={})
+    Store(folder).save_adapter(key, training, {"a": torch.zeros(1000)}, {"document": "Otters"})
+    path = folder / "adapters" / f"{key}.safetensors"
+    path.write_bytes(path.read_bytes()[:-4000])  # the header alone
+    assert main(["store", "--store", str(folder), "ls"]) == 0
+    assert "Otters" in lines(capsys)[0]

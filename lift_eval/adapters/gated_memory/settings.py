@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,13 @@ class GatedMemorySettings(AdapterSettings):
     """Gated Memory: a gated memory network beside every attention head (LIFT paper, section 3.4)."""
 
     type: Literal["gated_memory"] = "gated_memory"
+
+    loading: ClassVar[str] = (
+        "Gated Memory is a method that lift_eval adds to peft: `import lift_eval.adapters.gated_memory.method` before "
+        "you load it. It cannot be merged into the base, and vLLM and other servers do not know it."
+    )
+    can_merge: ClassVar[bool] = False
+
     memory_expansion: PositiveInt = 2
     lm_head_rank: NonNegativeInt = 0
     """Rank of the LoRA on the output embedding; the published runs use 2."""

@@ -1,0 +1,192 @@
+"""Exported adapters do in a process without this package what they did in ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lift_eval import Document, Lifter, load_recipe
+from lift_eval.cli import main
+from lift_eval.errors import AdapterError, DocumentError
+from lift_eval.store import Store
+from tests.conftest import ROOT
+from tests.tiny_models import save_checkpoint
+
+TEXT = "The mill at Kirmoor was built in 1842. Otto Larkley owned it until it burnt. " * 4
+QUICK = {
+    "training.context_epochs": 2,
+    "training.segment_tokens": 128,
+    "training.stride_tokens": 128,
+    "training.learning_rate": 2e-2,
+    "precision.dtype": "float32",
+}
+SMALL = {"adapter.rank": 4, "adapter.alpha": 8, "adapter.targets": ["q_proj", "down_proj"]}
+KINDS: dict[str, dict[str, Any]] = {
+    "lora": SMALL,
+    "rslora_of_all_layers": {**SMALL, "adapter.rslora": True, "adapter.targets": "all-linear"},
+    "dora": {**SMALL, "adapter.dora": True},
+    "pissa": {**SMALL, "adapter.type": "pissa"},
+    "pissa_with_rslora": {**SMALL, "adapter.init": "pissa", "adapter.rslora": True},
+    "olora": {**SMALL, "adapter.init": "olora"},
+    "weights": {"adapter.type": "weights", "adapter.targets": ["q_proj"]},
+    "gated_memory": {"adapter.type": "gated_memory", "adapter.lm_head_rank": 2},
+}
+MERGED = ("lora", "pissa", "weights")
+# Run where this package is not: it reads folders of exports, each with the logits that it must give.
+PLAIN_PEFT = """
+import json, sys, torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+base, *folders = sys.argv[1:]
+far = {}
+for folder in folders:
+    if folder.endswith("gated_memory"):
+        assert "lift_eval" not in sys.modules
+        import lift_eval.adapters.gated_memory.method
+    if folder.endswith("merged"):
+        model = AutoModelForCausalLM.from_pretrained(folder)
+    else:
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+    kept = load_file(folder + ".logits")
+    with torch.no_grad():
+        far[folder] = float((model.eval()(kept["ids"]).logits - kept["logits"]).abs().max())
+print(json.dumps(far))
+"""
+
+
+def recipe(kind: str) -> Any:
+    return load_recipe("lora", {**QUICK, **KINDS[kind]})
+
+
+def logits(lifter: Lifter, ids: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return lifter.model(ids).logits
+
+
+def plain_peft(base: Path, folders: list[Path]) -> dict[str, float]:
+    """How far the logits of each export are from ours, in a process that can import this package, but does not."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LIFT_EVAL_AUTOLOAD": "0"}
+    command = [sys.executable, "-c", PLAIN_PEFT, str(base), *map(str, folders)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    assert ran.returncode == 0, ran.stderr
+    far: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return {Path(folder).name: distance for folder, distance in far.items()}
+
+
+def test_every_export_gives_the_same_logits_without_this_package(tmp_path: Path) -> None:
+    base = save_checkpoint(tmp_path / "base")
+    ids = torch.randint(0, 256, (1, 40), generator=torch.Generator().manual_seed(0))
+    folders = []
+    for kind in KINDS:
+        lifter = Lifter.from_pretrained(base, recipe(kind))
+        before = logits(lifter, ids)
+        with lifter.lift(Document(TEXT, title="The mill")) as session:
+            learned = logits(lifter, ids)
+            assert (learned - before).abs().max() > 0.1, kind  # it has learned something that could be lost
+            folders.append(tmp_path / kind)
+            session.save(folders[-1])
+            if kind in MERGED:
+                folders.append(tmp_path / f"{kind}_merged")
+                session.save(folders[-1], merged=True)
+            assert torch.equal(logits(lifter, ids), learned), kind  # an export leaves the session as it was
+        for folder in folders[-1 - (kind in MERGED) :]:
+            save_file({"ids": ids, "logits": learned}, f"{folder}.logits")
+        assert torch.equal(logits(lifter, ids), before), kind
+    far = plain_peft(base, folders)
+    assert far.keys() == {folder.name for folder in folders}
+    assert {name: distance for name, distance in far.items() if distance > 1e-3} == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("lora", ["| Rank | 4; vLLM: `--max-lora-rank 8` |", "base_model: "]),
+        ("pissa", ["| Rank | 8; vLLM: `--max-lora-rank 8` |"]),
+        ("dora", ["| Rank | 4; vLLM does not load DoRA |"]),
+        ("gated_memory", ["import lift_eval.adapters.gated_memory.method", "cannot be merged"]),
+    ],
+)
+def test_the_card_says_what_it_is_and_what_it_needs(tmp_path: Path, kind: str, said: list[str]) -> None:
+    base = save_checkpoint(tmp_path / "base")
+    document = Document(TEXT, title="The mill")
+    with Lifter.from_pretrained(base, recipe(kind)).lift(document) as session:
+        session.save(tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    for words in [*said, str(base), "# The mill", document.digest, "lora", "Question: {{ question }}"]:
+        assert words in card
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
+    base = save_checkpoint(tmp_path / "base")
+    document = Document(TEXT)
+    with (
+        Lifter.from_pretrained(base, "icl").lift(document) as session,
+        pytest.raises(AdapterError, match="no adapter"),
+    ):
+        session.save(tmp_path / "out")
+    lifter = Lifter.from_pretrained(base, recipe("gated_memory"))
+    with lifter.session(document) as session:
+        with pytest.raises(DocumentError, match="not trained yet"):
+            session.save(tmp_path / "out")
+        session.train()
+        with pytest.raises(AdapterError, match="cannot be merged"):
+            session.save(tmp_path / "out", merged=True)
+        with pytest.raises(AdapterError, match="new or empty, got one with 'base'"):
+            session.save(tmp_path)
+    with pytest.raises(DocumentError, match="not lifted any more"):
+        session.save(tmp_path / "other")
+
+
+def test_the_store_exports_what_a_session_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = save_checkpoint(tmp_path / "base")
+    store = tmp_path / "store"
+    with Lifter.from_pretrained(base, recipe("pissa"), store=store).lift(
+        Document(TEXT, "The mill")
+    ) as session:
+        session.save(tmp_path / "saved")
+    (entry,) = (entry for entry in Store(store).entries() if entry.kind == "adapters")
+    arguments = ["store", "--store", str(store), "export", entry.key[:12], str(tmp_path / "exported")]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "adapter_config.json, adapter_model.safetensors" in said.out
+    assert "differs from the base" not in said.err
+    for path in (tmp_path / "saved").iterdir():
+        assert (tmp_path / "exported" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert main(["store", "--store", str(store), "export", "0000", str(tmp_path / "x")]) == 2
+    assert "with which 0 begin" in capsys.readouterr().err
+
+
+def test_another_base_than_the_trained_one_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    base, other = save_checkpoint(tmp_path / "base"), save_checkpoint(tmp_path / "other", seed=1)
+    store = tmp_path / "store"
+    with Lifter.from_pretrained(base, recipe("lora"), store=store).lift(Document(TEXT)):
+        pass
+    (entry,) = (entry for entry in Store(store).entries() if entry.kind == "adapters")
+    export = [
+        "store",
+        "--store",
+        str(store),
+        "export",
+        entry.key,
+        str(tmp_path / "out"),
+        "--model",
+        str(other),
+    ]
+    assert main(export) == 0
+    assert "differs from the base that the adapter was trained on" in caplog.text
