@@ -17,6 +17,7 @@ from lift_eval.harness.exit_status import GIVEN_UP
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
     from lift_eval.reporting.experiment import Experiment
+    from lift_eval.reporting.planning import PlannedRun
     from lift_eval.reporting.render import Report
 
 
@@ -132,7 +133,21 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
             )
         worst = max(worst, status)
         compact_samples(run.output)
+    _check_names(missing, missing_runs(experiment))
     return worst, render_experiment(experiment.path)
+
+
+def _check_names(done: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> None:
+    """Refuse tasks whose results carry other names: they would be run again and again."""
+    from lift_eval.results.reading import read_runs, results_files
+
+    for run in missing:
+        if run.output in {other.output for other in done} and any(results_files(run.output)):
+            held = sorted({name for found in read_runs([run.output]) for name in found.tasks})
+            raise ResultsError(
+                f"the run of '{run.row}' has no results of {', '.join(run.tasks)}, but of {', '.join(held)}; name "
+                "these in 'task' of the columns: a group is the list of its tasks"
+            )
 
 
 def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Experiment:

@@ -10,13 +10,15 @@
       - {label: ShortQA, task: loogle_shortqa, metric: judge_accuracy}
     published: {file: published.yaml, table: loogle, columns: {ShortQA: shortqa}}
 
-A run belongs to a row if model class and arguments agree, wherever in the results folder it lies; or it lies in the
+A task may also be a task file of one's own, ``task: mine.yaml``, or lie in the folder ``include_path: my_tasks``. A run
+belongs to a row if model class and arguments agree, wherever in the results folder it lies; or it lies in the
 row's own ``results``.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -24,6 +26,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lift_eval.errors import RecipeError, ResultsError, nearest, sentences_of
 from lift_eval.files import read_yaml
+
+_TASK_KEYS = re.compile(r"""^(task|include): *["']?([^\s"'#\[]+)""", re.MULTILINE)
 
 Scalar: TypeAlias = bool | int | float | str
 
@@ -84,7 +88,8 @@ class Column(ExperimentPart):
 
     Attributes:
         label: What the tables call it.
-        task: A task, or several of which the mean is taken (a group).
+        task: A task, or several of which the mean is taken (a group). A path that ends in ``.yaml`` is a task file of
+            one's own, relative to the experiment file; once read it is the name that the file gives the task.
         metric: lm-eval's name of the score.
         filter: lm-eval's name of the answer filter; needed where a task has several.
         type: Only questions of this type.
@@ -126,6 +131,7 @@ class Experiment(ExperimentPart):
         title: Heading of the report.
         description: A paragraph below it.
         results: Folder of the runs, relative to the experiment file.
+        include_path: Folder of one's own tasks, relative to the experiment file.
         model_args: Arguments of every row.
         options: Options of lm-eval for every row.
         seeds: Every row is run once for each.
@@ -134,11 +140,13 @@ class Experiment(ExperimentPart):
         baseline: Name of the row that the others are compared with.
         published: Published figures to show beside.
         path: The experiment file; set when it is read.
+        task_files: The task files of one's own, by the names of their tasks; set when it is read.
     """
 
     title: str
     description: str = ""
     results: str = "results"
+    include_path: str | None = None
     model_args: dict[str, Scalar] = {}
     options: RunOptions = RunOptions()
     seeds: Seeds = (0,)
@@ -147,6 +155,7 @@ class Experiment(ExperimentPart):
     baseline: str
     published: tuple[Published, ...] = ()
     path: Path = Path("experiment.yaml")
+    task_files: dict[str, Path] = {}
 
     @model_validator(mode="after")
     def _names_agree(self) -> Experiment:
@@ -244,6 +253,49 @@ def load_experiment(path: str | Path) -> Experiment:
     path = Path(path)
     data = read_mapping(path)
     try:
-        return Experiment.model_validate({**data, "path": path})
+        experiment = Experiment.model_validate({**data, "path": path})
     except ValidationError as error:
         raise ResultsError(f"{path}: {'; '.join(sentences_of(error, Experiment))}") from None
+    return _with_task_names(experiment)
+
+
+def _with_task_names(experiment: Experiment) -> Experiment:
+    """The experiment with tasks by their names, as results have them, where it names files."""
+    files = {task: experiment.folder / task for task in experiment.tasks if task.endswith((".yaml", ".yml"))}
+    names = {task: _name_in(file) for task, file in files.items()}
+    columns = [
+        column.model_copy(update={"task": tuple(names.get(task, task) for task in column.task)})
+        for column in experiment.columns
+    ]
+    rows = [
+        row.model_copy(
+            update={"task_args": {names.get(task, task): given for task, given in row.task_args.items()}}
+        )
+        for row in experiment.rows
+    ]
+    by_name = {names[task]: file for task, file in files.items()}
+    return experiment.model_copy(
+        update={"columns": tuple(columns), "rows": tuple(rows), "task_files": by_name}
+    )
+
+
+def _name_in(file: Path) -> str:
+    """The name that a task file gives its task, itself or by the file that it includes.
+
+    Raises:
+        ResultsError: If there is no such file, or it names no task.
+    """
+    seen: set[Path] = set()
+    while file not in seen:
+        seen.add(file)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"task file '{file}' cannot be read ({error}); name one in 'task'") from error
+        # Not parsed: task files name functions, which a report has no use for.
+        found: dict[str, str] = dict(_TASK_KEYS.findall(text))
+        if "task" in found:
+            return found["task"]
+        if "include" in found:
+            file = file.parent / found["include"]
+    raise ResultsError(f"task file '{file}' must hold a line 'task: NAME'; a group is the list of its tasks")

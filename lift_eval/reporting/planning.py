@@ -175,7 +175,10 @@ def _argv(
         arguments = {**arguments, "seed": seed}
     if arguments:
         argv += ["--model_args", key_values(arguments)]
-    argv += ["--tasks", ",".join(tasks), "--output_path", str(output), "--log_samples"]
+    named = (str(experiment.task_files.get(task, task)) for task in tasks)
+    argv += ["--tasks", ",".join(named), "--output_path", str(output), "--log_samples"]
+    if experiment.include_path:
+        argv += ["--include_path", str(experiment.folder / experiment.include_path)]
     if row.model != "lift":
         argv += ["--seed", str(seed)]
     if options.metadata:

@@ -173,3 +173,12 @@ def test_workers_need_a_cluster(program: Program) -> None:
     status, _, error = program.end(program.start(options=("--workers", "2")))
     assert status == 2
     assert "--workers needs --ray ADDRESS" in error
+
+
+def test_a_task_whose_results_carry_another_name_is_told_and_not_run_for_ever(program: Program) -> None:
+    """As a group's do, which carry the names of its tasks."""
+    output = program.folder / "results" / "icl-seed0"
+    write_run(output, {"task_of_the_group": [1]}, rows(1, 1), model_args={"recipe": "icl"})
+    status, _, error = program.end(program.start(0, 0, 0))
+    assert status == 2
+    assert "has no results of task, but of task_of_the_group; name these in 'task'" in error
