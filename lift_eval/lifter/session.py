@@ -215,15 +215,9 @@ class LiftedDocument:
     def save(self, folder: str | Path, *, merged: bool = False) -> None:
         """Write the trained adapter to a folder that peft loads, with a card that says what it is.
 
-        An adapter that has moved a part of the base, such as PiSSA's, is written as LoRA over the original base.
-
-        Args:
-            folder: A new or empty folder.
-            merged: Whether to write the whole base with the adapter in its weights, and the tokenizer.
+        Arguments and errors are those of `AdaptedModel.save_adapter`. PiSSA is written as LoRA over the original base.
 
         Raises:
-            AdapterError: If there is no adapter, it cannot be merged, or the folder cannot be written or holds
-                something.
             DocumentError: If the document is not lifted, or not any more.
         """
         self._check_current()
