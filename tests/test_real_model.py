@@ -1,0 +1,67 @@
+"""One document on a pretrained model; `lift-eval model fetch smollm2` gets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lift_eval.document import Document
+from lift_eval.lifter.lifter import Lifter
+from lift_eval.models.fetch import fetchable_models
+from lift_eval.models.loading import load_tokenizer
+from lift_eval.recipe import load_recipe
+
+DOCUMENT = Document(
+    "The mill of Kirmoor stands where two streams meet. It was built by Otto Larkley in 1842, after the old bridge had "
+    "fallen. His daughter Wenna ran it for thirty years and painted its door yellow, so that boatmen could find it in "
+    "the fog. In the winter of 1891 the wheel froze, and the village ate turnips until March. Nobody has ground corn "
+    "there since, but the door is painted yellow every spring."
+)
+BEGINNING = "The mill of Kirmoor stands where two streams meet. It was built by"
+CHAT = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    """The file of SmolLM2, which the project does not ship."""
+    model = fetchable_models()["smollm2"]
+    if not model.is_whole:
+        pytest.skip("SmolLM2 is not in the cache folder; get it with 'lift-eval model fetch smollm2'")
+    return model.path
+
+
+def test_the_tokenizer_of_a_pretrained_gguf_file_is_as_the_model_learned_it(smollm2: Path) -> None:
+    tokenizer = load_tokenizer(str(smollm2))
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("In 1842\n\n3 x")["input_ids"]) == [
+        "In", "Ġ", "1", "8", "4", "2", "ĊĊ", "3", "Ġx",
+    ]  # fmt: skip
+    assert tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True).endswith(
+        "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_pretrained_model_learns_a_document_by_heart_and_forgets_it(smollm2: Path) -> None:
+    recipe = load_recipe(
+        "lora",
+        {
+            "precision.dtype": "float32",
+            "adapter.rank": 16,
+            "training.learning_rate": 1e-3,
+            "prompt.document": "none",
+            "prompt.closed_book_template": "{{ question }}",
+            "decoding.max_new_tokens": 24,
+        },
+    )
+    lifter = Lifter.from_pretrained(smollm2, recipe, device="cpu")
+    chat = lifter.tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
+    with lifter.base_model() as base:
+        before = base.answer([BEGINNING, chat])
+    assert "Larkley" not in before[0]
+    assert before[1] == "The capital of France is Paris."  # and nothing behind the end of the turn
+    with lifter.lift(DOCUMENT) as session:
+        assert session.record.losses[-1] < session.record.losses[0] / 4
+        assert session.answer([BEGINNING])[0].startswith("Otto Larkley in 1842")
+    with lifter.base_model() as base:
+        assert base.answer([BEGINNING, chat]) == before
