@@ -5,18 +5,17 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
+from lift_eval.adapters.peft_method import PeftSettings
+from lift_eval.adapters.registry import Adapter
 from lift_eval.document import Document
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import (
     AuxiliarySettings,
-    GatedMemorySettings,
-    LoraSettings,
-    PissaSettings,
     Recipe,
     load_recipe,
     settings_keys,
@@ -50,7 +49,9 @@ def recipes() -> dict[str, Recipe]:
     """A recipe that makes pairs, said in full, with each adapter."""
     usual = load_recipe("lora", {key.replace("__", "."): value for key, value in PAIRS.items()})
     usual = usual.model_copy(update={"auxiliary": usual.auxiliary.resolved})
-    kinds = (LoraSettings(), PissaSettings(), GatedMemorySettings())
+    kinds = [
+        kind(**{"method": "IA3"} if kind is PeftSettings else {}) for kind in get_args(get_args(Adapter)[0])
+    ]
     return {kind.type: usual.model_copy(update={"adapter": kind}) for kind in kinds}
 
 
