@@ -136,31 +136,32 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 # ---------------------------------------------------------------------------------- what pydantic finds, as sentences
 
 
-def keys_of(model: type[BaseModel], prefix: str = "") -> dict[str, list[Any]]:
+def keys_of(model: type[BaseModel], prefix: str = "", *, in_lists: bool = False) -> dict[str, list[Any]]:
     """Every dotted key of a pydantic model, in order, with its types: several where a union holds it in each branch.
 
     Args:
         model: The model.
         prefix: What each key starts with.
+        in_lists: Whether the groups that a list holds have keys too; nobody can name those with dots.
     """
     found: dict[str, list[Any]] = {}
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        groups = list(_groups(field.annotation))
+        groups = list(_groups(field.annotation, in_lists=in_lists))
         for group in groups:
-            for below, types in keys_of(group, f"{key}.").items():
+            for below, types in keys_of(group, f"{key}.", in_lists=in_lists).items():
                 found.setdefault(below, []).extend(types)
         if not groups:
             found.setdefault(key, []).append(field.annotation)
     return found
 
 
-def _groups(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - an annotation has no type
+def _groups(annotation: Any, *, in_lists: bool) -> Iterator[type[BaseModel]]:  # noqa: ANN401
     if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
         yield annotation
-    if get_origin(annotation) is not tuple:  # what a list holds has no dotted key
+    if in_lists or get_origin(annotation) is not tuple:
         for part in get_args(annotation):
-            yield from _groups(part)
+            yield from _groups(part, in_lists=in_lists)
 
 
 def sentences_of(
@@ -173,7 +174,7 @@ def sentences_of(
         model: The model that was to be made. None means that places are named as pydantic names them.
         also: Keys that may be given besides the model's.
     """
-    keys = {} if model is None else {**keys_of(model), **{key: [] for key in also}}
+    keys = {} if model is None else {**keys_of(model, in_lists=True), **{key: [] for key in also}}
     rules: dict[tuple[str, str], list[str]] = {}
     sentences: list[str] = []
     for item in error.errors():

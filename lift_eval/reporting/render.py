@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,11 @@ def _hash(text: str) -> str:
 
 
 def _template(name: str) -> jinja2.Template:
+    return _templates().get_template(name)
+
+
+@cache
+def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html.j2"]),
@@ -192,7 +198,7 @@ def _template(name: str) -> jinja2.Template:
     environment.filters["markdown_text"] = markdown_text
     environment.filters["markdown_table"] = markdown_table
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
-    return environment.get_template(name)
+    return environment
 
 
 def _write_figures(drawings: Sequence[Drawing], folder: Path) -> None:

@@ -230,9 +230,9 @@ def _question(row: Mapping[str, Any], text_field: str) -> str:
 def _references(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The row's field ``answers``, else lm-eval's target, which may be a list too, or one as JSON."""
     target = record.get("target")
-    for answers in (record["doc"].get("answers"), target, _from_json(target)):
-        if isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers):
-            return tuple(dict.fromkeys(answers))
+    answers = record["doc"].get("answers") or _from_json(target) or target
+    if isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers):
+        return tuple(dict.fromkeys(answers))
     return (_text(target),)
 
 
