@@ -159,6 +159,15 @@ def test_documents_of_different_lengths_leave_no_trace() -> None:
     assert torch.equal(logits(tool.model, tokens()), start)
 
 
+def test_activations_computed_anew_make_no_difference() -> None:
+    def losses(*, checkpointing: bool) -> list[float]:
+        tool = lifter(compute__gradient_checkpointing=checkpointing, compute__micro_batch_tokens=128)
+        with tool.lift(LAMP) as lifted:
+            return lifted.record.losses
+
+    assert losses(checkpointing=True) == losses(checkpointing=False)
+
+
 @pytest.mark.parametrize("architecture", ["mistral", "gemma3"])
 def test_sliding_windows_are_refused(architecture: str) -> None:
     with pytest.raises(
