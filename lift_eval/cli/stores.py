@@ -43,7 +43,8 @@ def add(commands: Commands) -> None:
         "--merged", action="store_true", help="write the whole model with the adapter merged in"
     )
     export.add_argument(
-        "--model", help="folder or Hub name of the base model; default: the one it was trained on"
+        "--model",
+        help="folder or Hub name of the base model, or path of a GGUF file; default: the one it was trained on",
     )
     export.set_defaults(work=_export)
     actions.add_parser("verify", help="check all entries and set bad ones aside").set_defaults(work=_verify)

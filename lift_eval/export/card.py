@@ -8,6 +8,7 @@ from typing import Any
 from peft import PeftConfig, PeftType
 
 from lift_eval import __version__
+from lift_eval.models.gguf import folder_and_file
 from lift_eval.recipe import Recipe
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -32,7 +33,8 @@ def write_card(
     """
     base = str(model.config._name_or_path)
     kind = "transformers" if config is None else "peft"
-    loaded = f'AutoModelForCausalLM.from_pretrained("{"FOLDER" if config is None else base}")'
+    place = '"FOLDER"' if config is None else _place(base)
+    loaded = f"AutoModelForCausalLM.from_pretrained({place})"
     call = loaded if config is None else f'PeftModel.from_pretrained({loaded}, "FOLDER")'
     facts = {
         "Base model": f"`{base}`",
@@ -64,6 +66,14 @@ def write_card(
         *(f"    {line}" for line in recipe.prompt.template.splitlines()),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _place(base: str) -> str:
+    """The arguments by which transformers loads a base model."""
+    folder, file = folder_and_file(base)
+    if not file:
+        return f'"{folder}"'
+    return f'"{folder}", gguf_file="{file["gguf_file"]}", quantization_config=GgufConfig(dequantize=True)'
 
 
 def _rank(config: Any) -> dict[str, str]:  # noqa: ANN401 - PeftConfig

@@ -136,13 +136,14 @@ def weights_arguments(
     return {**file, "config": config, "quantization_config": GgufConfig(dequantize=True)}
 
 
-def name_end_tokens(model: Any, name: str) -> None:  # noqa: ANN401
-    """Have answers end at the end of a turn, which may be another token than the end of a text.
+def complete(model: Any, name: str) -> None:  # noqa: ANN401
+    """Give a model what transformers leaves out: its file as its name, and the token that ends a turn.
 
     Args:
         model: The file's model.
         name: Path of the file.
     """
+    model.name_or_path = model.config.name_or_path = name
     facts = _metadata(name)
     keys = [f"tokenizer.ggml.{kind}_token_id" for kind in ENDS]
     if ends := sorted({int(facts[key]) for key in keys if key in facts}):

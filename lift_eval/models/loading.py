@@ -202,7 +202,7 @@ def load_model(
         model.to(device)
     keep_quantized_weights(model)
     if file:
-        gguf.name_end_tokens(model, name)
+        gguf.complete(model, name)
     return model.requires_grad_(False).eval()
 
 

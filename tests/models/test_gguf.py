@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import nn
+from transformers import AutoModelForCausalLM, GgufConfig
 
 from lift_eval.document import Document
 from lift_eval.errors import CheckpointError
+from lift_eval.lifter.kept import export_kept
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.models.loading import checkpoint_version, load_model, load_tokenizer
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.recipe import load_recipe
+from lift_eval.store import Store, Training
 from tests.tiny_models import BOS, CHAT_TEMPLATE, END, EOS, PAD, tiny_model, tiny_tokenizer, write_gguf
 
 CPU = torch.device("cpu")
@@ -110,7 +115,9 @@ def test_a_file_is_named_by_its_path_or_by_folder_and_name(tmp_path: Path) -> No
 
 def test_a_documents_adapter_is_kept_and_found_again(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "tiny.gguf", kind="Q8_0")
-    recipe = load_recipe("lora", {"training.segment_tokens": 32, "training.stride_tokens": 32})
+    recipe = load_recipe(
+        "lora", {"adapter.rank": 4, "training.segment_tokens": 32, "training.stride_tokens": 32}
+    )
     document = Document("The mill of Kirmoor was built by Otto Larkley in 1842, and it burned down twice.")
     reused, answers = [], []
     for _ in range(2):
@@ -120,6 +127,19 @@ def test_a_documents_adapter_is_kept_and_found_again(tmp_path: Path) -> None:
             reused.append(session.record.reused)
     assert reused == [[], ["adapter", "answers"]]
     assert answers[0] == answers[1]
+    store = Store(tmp_path / "store")
+    (key,) = [entry.key for entry in store.entries() if entry.kind == Training.kind]
+    export_kept(store, key, tmp_path / "exported")  # which loads the base that the entry names
+    config = json.loads((tmp_path / "exported" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(path)
+    loaded = f'"{tmp_path}", gguf_file="tiny.gguf", quantization_config=GgufConfig(dequantize=True)'
+    assert loaded in (tmp_path / "exported" / "README.md").read_text()
+    base = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="tiny.gguf", quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model = PeftModel.from_pretrained(base, tmp_path / "exported")
+    with lifter.lift(document):
+        torch.testing.assert_close(model(IDS).logits, lifter.model(IDS).logits.float(), rtol=0, atol=1e-5)
 
 
 def test_another_file_of_the_same_name_is_another_checkpoint(tmp_path: Path) -> None:
