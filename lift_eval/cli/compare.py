@@ -66,8 +66,10 @@ def _compare(parsed: argparse.Namespace) -> int:
     experiment = _write_experiment(parsed, recipes, rows)
     status, report = run_and_render(experiment)
     say(report.summary(bold))
-    for sentence in (*verdicts(report.comparison, experiment.columns[0].label), *costs(report.comparison)):
-        say(f"{sentence[0].upper()}{sentence[1:]}.")
+    for sentence in verdicts(report.comparison, experiment.columns[0].label):
+        say(f"verdict: {sentence}")
+    for sentence in costs(report.comparison):
+        say(sentence)
     say(f"report: {report.page}")
     return status
 

@@ -39,10 +39,10 @@ def test_a_comparison_ends_in_a_verdict_and_is_not_run_again(
     assert main(arguments) == 0
     *_, verdict, cost, report = capsys.readouterr().out.splitlines()
     assert verdict == (
-        "Lifted answers better than alone: contained answer 100.0 against 0.0, difference +100.0, 95 % interval "
-        "[100.0, 100.0] over the 3 questions of this document, which says nothing about others."
+        "verdict: lifted answers better than alone: contained answer 100.0 against 0.0, difference +100.0, 95 % "
+        "interval [100.0, 100.0] over the 3 questions of this document, which says nothing about others"
     )
-    assert cost.startswith("Cost of lifted: ")
+    assert cost.startswith("cost of lifted: ")
     assert report == "report: comparison/report/report.html"
     assert (own / "comparison" / "report" / "report.html").is_file()
     done = results(own)
