@@ -77,13 +77,12 @@ def _answers(device: torch.device) -> bool:
 
 
 def resolve_dtype(settings: PrecisionSettings, device: torch.device) -> torch.dtype:
-    """Number format of base weights and computation; what ``auto`` has become is said once."""
+    """Number format of base weights and computation; that ``auto`` is bfloat16 is said once."""
     automatic = settings.dtype == "auto"
     half = multiplies_bfloat16(device) if automatic else settings.dtype == "bfloat16"
-    dtype = torch.bfloat16 if half else torch.float32
-    if automatic:
-        _say_format(dtype, device.type)
-    return dtype
+    if automatic and half:
+        _say_bfloat16(device.type)
+    return torch.bfloat16 if half else torch.float32
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -95,9 +94,12 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 @cache
-def _say_format(dtype: torch.dtype, device: str) -> None:
-    name = str(dtype).removeprefix("torch.")
-    logger.info("precision.dtype=auto: weights and computation in %s, the faster on this %s", name, device)
+def _say_bfloat16(device: str) -> None:
+    logger.warning(
+        "precision.dtype=auto: weights and computation in bfloat16, which this %s multiplies in hardware; for float32 "
+        "set precision.dtype=float32",
+        device,
+    )
 
 
 def quantization_config(settings: PrecisionSettings, dtype: torch.dtype) -> BitsAndBytesConfig | None:
