@@ -57,7 +57,7 @@ def test_the_model_alone_stands_beside_with_what_fits_of_the_document(
     share = int(said.err.partition("model alone: ")[2].partition("%")[0])
     assert 0 < share < 100
     assert (
-        "1 questions, 0% of the document in the prompt" in said.err
+        "1 question, 0% of the document in the prompt" in said.err
     )  # the comparison is not on LIFT's record
 
 
