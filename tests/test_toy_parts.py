@@ -1,68 +1,63 @@
-"""A new adapter and a new strategy for pairs are one class and one line each, and everything works with them."""
+"""The parts of docs/extending.md, as they stand there: one class each, and everything works with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import torch
-from peft import IA3Config, PeftConfig, TaskType
-from pydantic import Field
+from pydantic import Field, create_model
 
-from lift_eval.adapters.base import AdapterSettings
 from lift_eval.adapters.registry import Adapter
 from lift_eval.document import Document
 from lift_eval.errors import RecipeError
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.memory.predict import predict
-from lift_eval.recipe import AuxiliarySettings, Recipe, load_recipe
-from lift_eval.synthesis.base import Passage, Strategy
+from lift_eval.prompts.contents.registry import CONTENTS, content_for
+from lift_eval.recipe import Recipe, load_recipe
 from lift_eval.synthesis.registry import STRATEGIES
+from tests.pages import files_of, page
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
+FILES = files_of(page("extending.md"))
 LOG = Document("The lamp was lit at nine.\nThe boat came in at ten.\nThe storm rose at noon.", "Log")
 HOURS = ("nine", "ten", "noon")
 
 
-class Scale(AdapterSettings):
-    """Learned scales of keys, values and hidden units (IA3), by peft."""
-
-    type: Literal["scale"] = "scale"
-
-    def peft_config(self, model: Any) -> PeftConfig:
-        """Those of the projections that all tiny models of the tests have."""
-        return IA3Config(
-            task_type=TaskType.CAUSAL_LM,
-            target_modules=["k_proj", "v_proj", "down_proj"],
-            feedforward_modules=["down_proj"],
-        )
-
-
-class ScaledRecipe(Recipe):
-    adapter: Annotated[Adapter | Scale, Field(discriminator="type")]
-
-
-class Lines(Strategy):
-    """A question about each line, whose answer is its last word."""
-
-    name = "lines"
-    request = "Ask about: {{ passage }}"
-    reply = "text"
-
-    def choose(
-        self, document: Document, settings: AuxiliarySettings, generator: torch.Generator
-    ) -> Iterator[Passage]:
-        for line in document.text.splitlines():
-            yield Passage.of(document, settings, line, answer=line.split()[-1].strip("."))
-
-    def passage_tokens(self, settings: AuxiliarySettings) -> int:
-        return 8
+def part(file: str, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A class of the page, from a module that has nothing but the page's code."""
+    path = folder / Path(file).name
+    path.write_text(FILES[file])
+    spec = importlib.util.spec_from_file_location(file.removesuffix(".py").replace("/", "."), path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STRATEGIES, Lines.name, Lines())
+def scaled_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Recipe]:
+    """Recipes whose adapter may be the page's."""
+    scale = part("lift_eval/adapters/scale.py", "ScaleSettings", tmp_path, monkeypatch)
+    adapter: Any = Annotated[Adapter | scale, Field(discriminator="type")]
+    return create_model("ScaledRecipe", __base__=Recipe, adapter=(adapter, ...))
+
+
+@pytest.fixture
+def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = part("lift_eval/synthesis/lines.py", "Lines", tmp_path, monkeypatch)
+    monkeypatch.setitem(STRATEGIES, strategy.name, strategy())
+
+
+@pytest.fixture
+def mentions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = part("lift_eval/prompts/contents/mentions.py", "Mentions", tmp_path, monkeypatch)
+    monkeypatch.setitem(CONTENTS, content.name, content)
 
 
 def lifter(recipe: Recipe) -> Lifter:
@@ -71,9 +66,13 @@ def lifter(recipe: Recipe) -> Lifter:
     return Lifter(model, tiny_tokenizer(), recipe)
 
 
-def test_a_new_adapter_learns_a_document_and_leaves_no_trace() -> None:
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_new_adapter_learns_a_document_and_leaves_no_trace(
+    scaled_recipe: type[Recipe], hidden: bool
+) -> None:
     training = {"context_epochs": 3, "learning_rate": 0.05}
-    tool = lifter(ScaledRecipe.model_validate({"adapter": {"type": "scale"}, "training": training}))
+    adapter = {"type": "scale", "hidden": hidden}
+    tool = lifter(scaled_recipe.model_validate({"adapter": adapter, "training": training}))
     before = {name: tensor.clone() for name, tensor in tool.model.state_dict().items()}
 
     def changed() -> set[str]:
@@ -85,6 +84,7 @@ def test_a_new_adapter_learns_a_document_and_leaves_no_trace() -> None:
         assert losses[-1] < losses[0]
         assert changed()
         assert all("ia3" in name for name in changed())
+        assert any("down_proj" in name for name in changed()) == hidden
     assert not changed()
 
 
@@ -102,6 +102,21 @@ def test_a_new_strategy_makes_pairs_that_are_trained() -> None:
     cpu = torch.device("cpu")
     predicted = predict(tiny_model().config, recipe, device=cpu, document_tokens=80, window=1000, free=2**33)
     assert "pairs" in {part.name for part in predicted.parts}
+
+
+@pytest.mark.usefixtures("mentions")
+@pytest.mark.parametrize(("question", "line"), [("When did the STORM rise?", 2), ("Who?", None)])
+def test_a_new_content_fills_the_prompts(question: str, line: int | None) -> None:
+    icl = load_recipe("icl")
+    recipe = icl.model_copy(update={"prompt": icl.prompt.model_copy(update={"document": "mentions"})})
+    tool = lifter(recipe)
+    shown = "" if line is None else LOG.text.splitlines()[line]
+    prompt = tool.encoder.render(LOG, question)
+    ids = content_for(LOG, tool.encoder).encode(prompt, 8).ids
+    assert tool.tokenizer.decode(ids, skip_special_tokens=True) == prompt.with_document(shown).text
+    with tool.lift(LOG) as lifted:
+        lifted.answer([question])
+        assert lifted.record.kept == pytest.approx(len(shown) / len(LOG.text))
 
 
 def test_a_strategy_that_nobody_registered_is_no_strategy() -> None:

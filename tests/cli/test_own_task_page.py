@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from lift_eval.cli import main
-from tests.conftest import ROOT
+from tests.pages import files_of, page
 
-PAGE = (ROOT / "docs" / "own_documents.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^```\w+\n# (\S+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+PAGE = page("own_documents.md")
+FILES = files_of(PAGE)
 
 
 def test_the_pages_own_task_runs_word_for_word_and_is_not_run_again(
