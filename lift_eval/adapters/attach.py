@@ -15,7 +15,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from lift_eval.adapters.base import AdapterSettings
 from lift_eval.adapters.lazy_import import nothing_quantized
 from lift_eval.adapters.quantization import quantize, quantized_bits
-from lift_eval.adapters.state import AdapterState
+from lift_eval.adapters.state import AdapterState, trainable
 from lift_eval.errors import AdapterError
 from lift_eval.models.faults import first_line
 from lift_eval.models.loading import keep_quantized_weights
@@ -73,7 +73,7 @@ def attach(
 def unadapted(
     model: PeftModel | PreTrainedModel, initial: AdapterState, adapter: AdapterSettings
 ) -> Iterator[None]:
-    """Let the model be its base for a while, whatever its adapter has learned.
+    """Let the model be its base for a while, whatever its adapter has learned; its gradients are kept.
 
     Disabling the adapter is not enough for PiSSA and its like: they moved a part of the base weights into the
     adapter, so there the base is the adapter's initial state.
@@ -87,11 +87,14 @@ def unadapted(
         yield
     elif adapter.changes_base:
         learned = AdapterState.capture(model)
+        gradients = [(tensor, tensor.grad) for tensor in trainable(model).values()]
         initial.restore(model)
         try:
             yield
         finally:
             learned.restore(model)
+            for tensor, gradient in gradients:
+                tensor.grad = gradient
     else:
         with model.disable_adapter():
             yield

@@ -209,7 +209,7 @@ def _range(line: Line, name: str) -> slice:
 def _describe(listed: ListedSample) -> dict[str, Any]:
     """What a training sample is, and where it lies in the document."""
     front, back = listed.windows or (None, None)
-    ranges = {"segment": listed.segment, "front": front, "back": back}
+    ranges = {"segment": listed.segment, "front": front, "back": back, "teacher": listed.teacher}
     places = {name: [span.start, span.stop] for name, span in ranges.items() if span is not None}
     return {"kind": listed.kind, "index": listed.index, **places}
 
@@ -221,9 +221,8 @@ def _as_json(what: Mapping[str, Any], read: list[int], learned: list[int] | None
 
 def _as_text(tokenizer: Any, what: Mapping[str, Any], read: list[int], learned: list[int] | None) -> str:  # noqa: ANN401
     """A heading, and the text below it."""
-    facts = [
-        f"{name} {what[name][0]}-{what[name][1]}" for name in ("segment", "front", "back") if name in what
-    ]
+    ranges = ("segment", "front", "back", "teacher")
+    facts = [f"{name} {what[name][0]}-{what[name][1]}" for name in ranges if name in what]
     facts.append(f"{len(read) + len(learned or [])} tokens")
     text = _abbreviate(tokenizer.decode(read))
     if learned is not None:

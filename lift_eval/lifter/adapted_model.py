@@ -29,6 +29,7 @@ from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.synthesizer import Synthesizer
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.stages import document_ids, trained_text
+from lift_eval.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class AdaptedModel:
 
     Attributes:
         base_digest: Identity of the base model as it is in memory; empty without a store.
+        teacher: The model without its adapter, for distillation. None means that the recipe needs no teacher.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class AdaptedModel:
         self._initial = AdapterState.capture(self.model)
         if recipe.trains and recipe.auxiliary.strategy != "none":
             _ = self.synthesizer  # what its generator lacks is told now
-        rehearse(self.model, tokenizer, trains=recipe.trains)
+        distills = recipe.trains and recipe.training.distills
+        self.teacher = Teacher(self.model, self.unadapted, recipe.training) if distills else None
+        rehearse(self.model, tokenizer, trains=recipe.trains, teacher=self.teacher)
 
     def check(self, document: Document) -> None:
         """Refuse a document that cannot be trained on, before anything is trained.

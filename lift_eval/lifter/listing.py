@@ -16,6 +16,7 @@ from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.synthesis.replies import Pair
 from lift_eval.training.contextualized import Windows, draw_windows
+from lift_eval.training.halves import draw_halves, halved_samples
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_ranges
@@ -27,12 +28,13 @@ class ListedSample:
     """A training sample and where it comes from.
 
     Attributes:
-        kind: ``segment``, ``contextualized`` or ``pair``.
+        kind: ``segment``, ``contextualized``, ``half`` or ``pair``.
         index: Number of the segment or pair, from 0.
         sample: The sample, without a frozen prefix.
         segment: Range of the document's tokens that is learned; None for pairs, and for a strategy's own segments,
             which are encoded apart.
         windows: Ranges of the windows in front; None without.
+        teacher: Range of what only a teacher reads in front; None without.
     """
 
     kind: str
@@ -40,6 +42,7 @@ class ListedSample:
     sample: Sample
     segment: slice | None = None
     windows: Windows | None = None
+    teacher: slice | None = None
 
 
 def list_samples(
@@ -80,6 +83,9 @@ def _segments(
     document: Document, recipe: Recipe, encoder: PromptEncoder, windows: Sequence[Windows] | None
 ) -> Iterator[ListedSample]:
     training = recipe.training
+    if training.samples == "halves":
+        yield from _halves(document, recipe, encoder)
+        return
     used: list[Windows] = []
     ranges: list[slice] = []
     if not recipe.auxiliary.method.own_segments:
@@ -98,6 +104,15 @@ def _segments(
     kind = "contextualized" if training.contextualized else "segment"
     for index, (sample, segment, drawn) in enumerate(zip_longest(samples, ranges, used)):
         yield ListedSample(kind, index, sample, segment, drawn)
+
+
+def _halves(document: Document, recipe: Recipe, encoder: PromptEncoder) -> Iterator[ListedSample]:
+    training, generator = recipe.training, torch.Generator().manual_seed(document_seed(recipe.seed, document))
+    ids = document_ids(document, recipe, encoder)
+    halves = draw_halves(len(ids), training.segment_tokens, training.stride_tokens, generator)
+    samples = halved_samples(ids, halves)
+    for index, (sample, (first, second)) in enumerate(zip(samples, halves, strict=True)):
+        yield ListedSample("half", index, sample, second, teacher=first)
 
 
 def _draw(document: Document, recipe: Recipe) -> Callable[[int], Windows]:

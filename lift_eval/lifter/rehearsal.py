@@ -16,19 +16,21 @@ from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.samples import Sample
+from lift_eval.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
 TEXT = "One two three, four five. "
 
 
-def rehearse(model: Any, tokenizer: Any, *, trains: bool) -> None:  # noqa: ANN401
+def rehearse(model: Any, tokenizer: Any, *, trains: bool, teacher: Teacher | None = None) -> None:  # noqa: ANN401
     """Answer two short prompts and, where documents are trained, make one gradient; nothing is left of it.
 
     Args:
         model: A causal language model, adapted to nothing yet; with its adapter where documents are trained.
         tokenizer: Its tokenizer.
         trains: Whether documents are fine-tuned.
+        teacher: What they are learned from. None means the text alone.
 
     Raises:
         CheckpointError: If the model fails, or if what it computes is not finite.
@@ -40,7 +42,7 @@ def rehearse(model: Any, tokenizer: Any, *, trains: bool) -> None:  # noqa: ANN4
     devices = list(range(torch.cuda.device_count()))
     try:
         with torch.random.fork_rng(devices=devices):
-            loss = _learn(model, texts) if trains else 0.0
+            loss = _learn(model, texts, teacher) if trains else 0.0
             answer(model, tokenizer, texts, Decoding(2), batch=2)
     except Exception as error:
         # A model's code may raise anything, and it may come with the checkpoint.
@@ -57,7 +59,7 @@ def rehearse(model: Any, tokenizer: Any, *, trains: bool) -> None:  # noqa: ANN4
         )
 
 
-def _learn(model: Any, texts: list[list[int]]) -> float:  # noqa: ANN401
+def _learn(model: Any, texts: list[list[int]], teacher: Teacher | None) -> float:  # noqa: ANN401
     """The loss of two samples, whose gradient is made and dropped."""
     samples = [Sample(torch.tensor(ids[:-1]), torch.tensor(ids[-1:])) for ids in texts]
     most = sum(sample.tokens for sample in samples)
@@ -66,7 +68,7 @@ def _learn(model: Any, texts: list[list[int]]) -> float:  # noqa: ANN401
         batches = micro_batches(
             samples, most, share_prefixes=supports_prefix_sharing(model), column_cost=column_cost_of(model)
         )
-        return float(step_gradient(model, batches, len(samples)))
+        return float(step_gradient(model, batches, len(samples), teacher))
     finally:
         model.zero_grad(set_to_none=True)
         model.eval()

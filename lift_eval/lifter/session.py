@@ -150,6 +150,7 @@ class LiftedDocument:
                     compute=adapted.compute,
                     share_prefixes=supports_prefix_sharing(adapted.model),
                     column_cost=adapted.column_cost,
+                    teacher=adapted.teacher,
                     generator=generator,
                     on_step=on_step,
                 )

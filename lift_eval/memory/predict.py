@@ -214,7 +214,8 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
         made = fake_model(base.config, recipe, model.device)
         ids = torch.zeros(MANY_TOKENS, dtype=torch.int64)
         with recipe.adapter.without_initialisation.prepared(made, ids, seed=0):
-            return Workload(made, steps).choose(compute, free)
+            workload = Workload.of(recipe, made, document_tokens=MANY_TOKENS, window=window)
+            return workload.choose(compute, free)
     except Exception as error:
         logger.warning(
             "memory could not be predicted (%s: %s); going on with micro-batches of at most %d tokens, smaller ones "

@@ -17,6 +17,7 @@ from lift_eval.memory.fake_model import trained_parameters
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.finetune import checkpoint_activations
 from lift_eval.training.loss import step_gradient
+from lift_eval.training.teacher import Teacher
 
 DECODED = 2
 
@@ -78,6 +79,7 @@ def gradient_bytes(
     *,
     checkpointing: bool,
     accumulated: bool,
+    teacher: Teacher | None = None,
 ) -> int:
     """Most bytes that making a micro-batch's gradient takes, the gradient included.
 
@@ -86,6 +88,7 @@ def gradient_bytes(
         batch: Of any tokens.
         checkpointing: Whether activations are computed anew in the backward pass.
         accumulated: Whether there is the gradient of another micro-batch already.
+        teacher: What distributions are learned from. None means that the tokens themselves are learned.
     """
     model.train()
     if checkpointing:
@@ -95,7 +98,7 @@ def gradient_bytes(
             if accumulated:
                 for parameter in trained_parameters(model):
                     parameter.grad = torch.empty_like(parameter)
-            step_gradient(model, [batch], 1)
+            step_gradient(model, [batch], 1, teacher)
         return int(ledger.peak)
     finally:
         if checkpointing:

@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,10 @@ from lift_eval.recipe import ComputeSettings, Recipe
 from lift_eval.synthesis.base import CHARACTERS_PER_TOKEN
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of
+from lift_eval.training.halves import first_half, halved_samples
 from lift_eval.training.prefix_cache import PrefixError
 from lift_eval.training.samples import Sample
+from lift_eval.training.teacher import Teacher
 
 MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
 """Of a micro-batch, by type of device: larger ones take more memory and hardly less time."""
@@ -44,10 +47,12 @@ class Workload:
     Attributes:
         model: From `fake_model`.
         steps: Samples of the largest optimizer step of each kind of epoch.
+        teacher: What distributions are learned from. None means that the tokens themselves are learned.
     """
 
     model: Any
     steps: Sequence[Sequence[Sample]]
+    teacher: Teacher | None = None
     _known: dict[object, int] = field(default_factory=dict)
 
     @classmethod
@@ -60,7 +65,9 @@ class Workload:
             document_tokens: Tokens of the document.
             window: Most tokens of a prompt with its answer.
         """
-        return cls(model, list(largest_steps(recipe, document_tokens, window)))
+        # Without its adapter the model needs no less memory.
+        teacher = Teacher(model, nullcontext, recipe.training) if recipe.training.distills else None
+        return cls(model, list(largest_steps(recipe, document_tokens, window)), teacher)
 
     @property
     def optimizer(self) -> int:
@@ -70,7 +77,7 @@ class Workload:
     def gradient(self, micro_batch_tokens: int, checkpointing: bool) -> int:
         """Most bytes that making a step's gradient takes, in micro-batches of so many tokens."""
         try:
-            return self._gradient(micro_batch_tokens, checkpointing, cache_prefixes=True)
+            return self._gradient(micro_batch_tokens, checkpointing, cache_prefixes=self.teacher is None)
         except PrefixError:
             return self._gradient(micro_batch_tokens, checkpointing, cache_prefixes=False)
 
@@ -99,7 +106,11 @@ class Workload:
                 case = (batch.input_ids.shape, batch.sequence_ids is None, path, several, checkpointing)
                 if case not in self._known:
                     self._known[case] = gradient_bytes(
-                        self.model, batch, checkpointing=checkpointing, accumulated=several
+                        self.model,
+                        batch,
+                        checkpointing=checkpointing,
+                        accumulated=several,
+                        teacher=self.teacher,
                     )
                 most = max(most, self._known[case])
         return most
@@ -178,6 +189,8 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         # The same windows for all segments are read once, and so is the document of a pair.
         segment = sample([0] * windows, length, frozen=windows - max(instruction, 1))
         segments = [segment] * min(count, _ENOUGH_SAMPLES)
+    elif training.samples == "halves":
+        segments = [halved(length)] * min(count, _ENOUGH_SAMPLES)
     else:
         segments = [sample(context, length) for context in alike(count, windows, 0)]
     if training.context_epochs:
@@ -208,6 +221,12 @@ def sample(context: Sequence[int], target: int, *, frozen: int = 0) -> Sample:
     """A sample of any tokens, of whose context so many are a frozen prefix."""
     ids = torch.tensor(context, dtype=torch.int64)
     return Sample(ids[frozen:], torch.zeros(target, dtype=torch.int64), ids[:frozen])
+
+
+def halved(length: int) -> Sample:
+    """A sample of any tokens of a chunk, cut in two."""
+    cut = first_half(length)
+    return halved_samples(torch.zeros(length, dtype=torch.int64), [(slice(cut), slice(cut, length))])[0]
 
 
 def alike(count: int, length: int, shared: int) -> list[list[int]]:

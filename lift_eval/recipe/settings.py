@@ -44,6 +44,9 @@ class TrainingSettings(Settings):
     """Whether stage 2 holds the segments too; off where only pairs are trained on."""
     samples_per_step: PositiveInt | Literal["all"] = "all"
     """Samples of one optimizer step; ``all`` gathers the epoch into one step, as published."""
+    samples: Literal["segments", "halves"] = "segments"
+    """What the document's text is cut into: overlapping segments, or as many chunks of the same length at random
+    places, drawn anew in each epoch, of which the second half is learned and a teacher reads both."""
     segment_tokens: Annotated[int, Field(ge=2)] = 2048
     stride_tokens: PositiveInt = 768
     contextualized: bool = False
@@ -57,6 +60,15 @@ class TrainingSettings(Settings):
     recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
     title_line: bool = True
     """Whether the document's title, where it has one, is trained on as a line before its text."""
+    objective: Literal["next_token", "distillation"] = "next_token"
+    """What is learned of each token: itself, or how likely the base model finds each next token when it has read more
+    of the document."""
+    teacher_top_k: PositiveInt = 20
+    """Most likely tokens by which distillation knows a distribution."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """What divides the logits of both models in distillation."""
+    hidden_state_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the distance between the hidden states of both models in distillation."""
 
     @field_validator("stride_tokens")
     @classmethod
@@ -77,6 +89,25 @@ class TrainingSettings(Settings):
                 f"than step, got '{self.schedule}' and '{self.window_draw}'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _samples_fit(self) -> TrainingSettings:
+        if self.samples == "halves" and self.contextualized:
+            raise ValueError(
+                "'training.samples: halves' needs 'training.contextualized: false', got true; halves have no windows"
+            )
+        on_text = self.context_epochs or (self.joint_epochs and self.joint_segments)
+        if self.distills and on_text and self.samples != "halves":
+            raise ValueError(
+                "'training.objective: distillation' needs 'training.samples: halves', of which the teacher reads more, "
+                f"got '{self.samples}'"
+            )
+        return self
+
+    @property
+    def distills(self) -> bool:
+        """Whether a teacher's distributions are learned."""
+        return self.objective == "distillation"
 
     @property
     def epochs(self) -> int:
@@ -231,6 +262,16 @@ class Recipe(Settings):
             raise ValueError(
                 f"'auxiliary.strategy: {auxiliary.strategy}' trains {own_segments} without windows, so it needs "
                 "'training.contextualized: false', got true"
+            )
+        if training is not None and training.samples != "segments" and own_segments:
+            raise ValueError(
+                f"'auxiliary.strategy: {auxiliary.strategy}' trains {own_segments}, so it needs 'training.samples: "
+                f"segments', got '{training.samples}'"
+            )
+        if training is not None and training.distills and has_pairs:
+            raise ValueError(
+                "'training.objective: distillation' has no teacher for pairs, so it needs 'auxiliary.strategy: none', "
+                f"got '{auxiliary.strategy}'"
             )
         return auxiliary
 

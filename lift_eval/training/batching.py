@@ -49,7 +49,7 @@ class MicroBatch:
         predicting: Places whose hidden states predict supervised tokens, as indices into the flattened ids, shape
             (n,), int64, ascending.
         labels: The tokens to predict there, shape (n,), int64.
-        samples: How many samples the rows hold.
+        samples: What the rows hold, in the order of the labels.
         sequence_ids: In packed rows, the sample of each token, from 1, shape (rows, width), int64; 0 for the common
             beginning, -1 for padding. None for rows of single samples: their padding stands where causal attention
             never looks, and without a mask attention is faster.
@@ -60,7 +60,7 @@ class MicroBatch:
     input_ids: Tensor
     predicting: Tensor
     labels: Tensor
-    samples: int
+    samples: tuple[Sample, ...]
     sequence_ids: Tensor | None = None
     position_ids: Tensor | None = None
     prefix: SharedPrefix | None = None
@@ -108,7 +108,7 @@ class _PackedRow:
     input_ids: Tensor
     predicting: Tensor
     labels: Tensor
-    samples: int = 1
+    samples: tuple[Sample, ...]
     sequence_ids: Tensor | None = None
     position_ids: Tensor | None = None
 
@@ -153,9 +153,9 @@ def prefix_row(prefix: SharedPrefix) -> MicroBatch:
     nothing = torch.empty(0, dtype=torch.int64)
     ids = prefix.ids[None]
     if prefix.behind is None:
-        return MicroBatch(ids, nothing, nothing, 0)
+        return MicroBatch(ids, nothing, nothing, ())
     positions = torch.arange(prefix.start, prefix.end)[None]
-    return MicroBatch(ids, nothing, nothing, 0, torch.zeros_like(ids), positions, prefix.behind)
+    return MicroBatch(ids, nothing, nothing, (), torch.zeros_like(ids), positions, prefix.behind)
 
 
 def _runs(groups: Iterable[PrefixGroup], max_tokens: int) -> Iterator[list[MicroBatch]]:
@@ -209,7 +209,7 @@ def _stack(rows: Sequence[_PackedRow], prefix: SharedPrefix | None = None) -> Mi
         input_ids,
         torch.cat([row.predicting + start for row, start in zip(rows, starts, strict=True)]),
         torch.cat([row.labels for row in rows]),
-        sum(row.samples for row in rows),
+        tuple(chain.from_iterable(row.samples for row in rows)),
         pad_sequence(sequence_ids, batch_first=True, padding_value=_PADDING) if sequence_ids else None,
         pad_sequence(positions, batch_first=True) if positions else None,
         prefix,
@@ -226,7 +226,8 @@ def _labels(sample: Sample) -> Tensor:
 
 
 def _plain(sample: Sample) -> _PackedRow:
-    return _PackedRow(torch.cat([sample.context, sample.target]), _predicting(sample), _labels(sample))
+    ids = torch.cat([sample.context, sample.target])
+    return _PackedRow(ids, _predicting(sample), _labels(sample), (sample,))
 
 
 def _packed_row(samples: Sequence[Sample]) -> _PackedRow:
@@ -242,7 +243,7 @@ def _packed(samples: Sequence[Sample], shared: int) -> _PackedRow:
         torch.cat(parts),
         torch.cat([_predicting(sample) + offset for sample, offset in zip(samples, offsets, strict=True)]),
         torch.cat([_labels(sample) for sample in samples]),
-        len(samples),
+        tuple(samples),
         torch.cat([torch.full((len(part),), number) for number, part in enumerate(parts)]),
         torch.cat([torch.arange(shared), *(torch.arange(len(rest)) + shared for rest in rests)]),
     )

@@ -21,6 +21,7 @@ from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.prefix_cache import PrefixError
 from lift_eval.training.samples import Sample, tokens_read
+from lift_eval.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def finetune(
     compute: ComputeSettings,
     share_prefixes: bool,
     column_cost: float | None = None,
+    teacher: Teacher | None = None,
     generator: torch.Generator,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> FinetuneReport:
@@ -106,6 +108,7 @@ def finetune(
         compute: The recipe's compute group.
         share_prefixes: Whether the model can take the mask of a packed row of samples that begin alike.
         column_cost: The model's `column_cost_of`. None means to compute it, which reads the shapes of all parameters.
+        teacher: What distributions are learned from. None means that the tokens themselves are learned.
         generator: Source of the order of samples; on the CPU.
         on_step: Called after each step with its number from 1, the number of all steps and the loss. Where not all
             steps are known beforehand, their number is that of the steps so far.
@@ -124,12 +127,12 @@ def finetune(
     optimizer = optimizer_of(parameters, settings)
     total = _count_steps(epochs, settings)
     cost = column_cost_of(model) if column_cost is None else column_cost
-    layout = _Layout.of(compute, share_prefixes=share_prefixes, column_cost=cost)
+    layout = _Layout.of(compute, share_prefixes, cost, taught=teacher is not None)
     with _training_mode(model, optimizer, layout):
         for rate, chunk in _steps(epochs, settings, total, generator):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            mean_loss = _make_gradient(model, chunk, layout)
+            mean_loss = _make_gradient(model, chunk, layout, teacher)
             norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
             loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
             optimizer.step()
@@ -207,10 +210,14 @@ class _Layout:
     cache_prefixes: bool = True
 
     @classmethod
-    def of(cls, compute: ComputeSettings, *, share_prefixes: bool, column_cost: float) -> _Layout:
+    def of(
+        cls, compute: ComputeSettings, share_prefixes: bool, column_cost: float, *, taught: bool
+    ) -> _Layout:
         """The layout of a recipe; what it leaves open begins large, and shrinks where memory runs out."""
         tokens = MOST_TOKENS if compute.micro_batch_tokens == "auto" else compute.micro_batch_tokens
-        return cls(tokens, compute.gradient_checkpointing is True, share_prefixes, column_cost)
+        # A teacher may change the model's weights for a while, which a prefix with a gradient still needs.
+        checkpointing, cache = compute.gradient_checkpointing is True, not taught
+        return cls(tokens, checkpointing, share_prefixes, column_cost, cache_prefixes=cache)
 
     def laid_out(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         return samples if self.reads_once else [sample.with_prefix_inlined() for sample in samples]
@@ -238,7 +245,7 @@ class _Layout:
     def shrink(self, model: Any, samples: Sequence[Sample], failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
         """Need less memory than the failed micro-batches did; return False if nothing is left to do."""
         longest = max(sample.tokens for sample in self.laid_out(samples))
-        divisible = [batch.tokens for batch in failed if batch.samples > 1 and _divides(batch, longest)]
+        divisible = [batch.tokens for batch in failed if len(batch.samples) > 1 and _divides(batch, longest)]
         if divisible:
             self.max_tokens = max(divisible) // 2
         elif not self.checkpointing:
@@ -260,7 +267,12 @@ def _divides(batch: MicroBatch, longest: int) -> bool:
     return not _trains_prefix(batch) or batch.tokens > longest
 
 
-def _make_gradient(model: Any, samples: Sequence[Sample], layout: _Layout) -> Tensor:  # noqa: ANN401
+def _make_gradient(
+    model: Any,  # noqa: ANN401
+    samples: Sequence[Sample],
+    layout: _Layout,
+    teacher: Teacher | None,
+) -> Tensor:
     """Compute the gradient of the mean loss over a step's supervised tokens; return that loss, on the device.
 
     When memory runs out, the step starts again with smaller micro-batches; the result is the same.
@@ -272,7 +284,7 @@ def _make_gradient(model: Any, samples: Sequence[Sample], layout: _Layout) -> Te
     while True:
         batches = layout.batches(samples)
         try:
-            return step_gradient(model, batches, supervised)
+            return step_gradient(model, batches, supervised, teacher)
         except PrefixError as error:
             model.zero_grad(set_to_none=True)
             layout.train_whole(samples, str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ def _nothing() -> Tensor:
     return torch.empty(0, dtype=torch.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One training sample.
 
@@ -24,11 +24,14 @@ class Sample:
         prefix: Token ids before the context that are read once for all samples of a step that have the same ones,
             shape (p,), int64; empty for none. They are frozen: their keys and values get no gradient. Such a sample
             has a context, since the last token before the target must get one.
+        teacher_context: Token ids that a teacher reads before the target, shape (t,), int64. None means those that the
+            student reads.
     """
 
     context: Tensor
     target: Tensor
     prefix: Tensor = field(default_factory=_nothing)
+    teacher_context: Tensor | None = None
 
     def __post_init__(self) -> None:
         if len(self.prefix) and not len(self.context):
@@ -48,7 +51,9 @@ class Sample:
 
     def with_prefix_inlined(self) -> Sample:
         """The same sample with its prefix as an ordinary part of the context."""
-        return Sample(torch.cat([self.prefix, self.context]), self.target) if len(self.prefix) else self
+        if not len(self.prefix):
+            return self
+        return replace(self, context=torch.cat([self.prefix, self.context]), prefix=_nothing())
 
 
 def by_prefix(samples: Iterable[Sample]) -> list[tuple[Tensor, list[Sample]]]:

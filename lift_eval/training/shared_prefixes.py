@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from torch import Tensor
@@ -190,7 +190,7 @@ class _Sharing:
         if prefix is None:
             return [[self.samples[number] for number in row] for row in self._packed_rows(numbers)]
         samples = (self.samples[number] for number in numbers)
-        rests = [Sample(sample.context[prefix.end :], sample.target) for sample in samples]
+        rests = [replace(sample, context=sample.context[prefix.end :]) for sample in samples]
         return pack(prefix, rests, self.max_tokens)
 
     def _divided(self, numbers: range, shared: int, prefix: SharedPrefix | None, depth: int) -> _Choice:

@@ -18,6 +18,7 @@ from lift_eval.training.contextualized import (
     frozen_recitations,
 )
 from lift_eval.training.finetune import step_samples
+from lift_eval.training.halves import draw_halves, halved_samples
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_ranges, segment_samples, segments
@@ -56,7 +57,7 @@ def build_epochs(
         recipe: What to do.
         encoder: Of the recipe's prompts.
         pairs: The document's pairs.
-        generator: Source of the windows; on the CPU.
+        generator: Source of windows and halves; on the CPU.
 
     Yields:
         A list for each epoch. Where training overlaps with the making of pairs, and an optimizer step does not need
@@ -69,12 +70,17 @@ def build_epochs(
         yield from _build_steps(ids, recipe, encoder, pairs, generator)
         return
     draw = partial(draw_windows, window_tokens=training.window_tokens, generator=generator)
+    draws_anew = training.samples == "halves" or (training.contextualized and training.window_draw == "epoch")
     drawn: list[Sample] = []
     for epoch in range(training.epochs):
         joint = epoch - training.context_epochs
         wanted = training.joint_segments if joint >= 0 else True
-        if wanted and (not drawn or (training.contextualized and training.window_draw == "epoch")):
-            drawn = stage_segments(document, recipe, encoder, draw)
+        if wanted and (draws_anew or not drawn):
+            drawn = (
+                stage_halves(document, recipe, encoder, generator)
+                if training.samples == "halves"
+                else stage_segments(document, recipe, encoder, draw)
+            )
         segment_part = drawn if wanted else []
         pair_part = pairs.epoch(joint) if joint >= 0 else ()
         samples = chain(segment_part, pair_part)
@@ -151,4 +157,14 @@ def stage_segments(
         windows=[draw(len(ids)) for _ in segment_ranges(len(ids), length, stride)],
         ellipsis=ellipsis,
         instruction=instruction,
+    )
+
+
+def stage_halves(
+    document: Document, recipe: Recipe, encoder: PromptEncoder, generator: torch.Generator
+) -> list[Sample]:
+    """The samples of an epoch of random chunks, cut in two."""
+    ids, training = document_ids(document, recipe, encoder), recipe.training
+    return halved_samples(
+        ids, draw_halves(len(ids), training.segment_tokens, training.stride_tokens, generator)
     )

@@ -71,6 +71,24 @@ def test_segments_of_a_step_are_listed_behind_the_same_windows() -> None:
     assert len(windows) == 1
 
 
+def test_listed_halves_are_those_of_the_first_epoch() -> None:
+    small = {"segment_tokens": 50, "stride_tokens": 30, "context_epochs": 2}
+    settings = load_recipe("ddcd", {"training": small})
+    tool = encoder(settings)
+    generator = torch.Generator().manual_seed(document_seed(settings.seed, DOCUMENT))
+    pairs = PairSamples(DOCUMENT, (), tool, settings.auxiliary)
+    first = next(iter(build_epochs(DOCUMENT, settings, tool, pairs, generator)))
+    tokens = torch.tensor(tool.plain_ids(DOCUMENT.text))
+    shown = listed(settings)
+    assert {one.kind for one in shown} == {"half"}
+    assert ids([one.sample for one in shown]) == ids(list(first))
+    for one in shown:
+        assert one.segment is not None
+        assert one.teacher is not None
+        assert one.sample.target.tolist() == tokens[one.segment].tolist()
+        assert one.teacher.stop == one.segment.start
+
+
 def test_a_pair_is_listed_once_in_each_prompt() -> None:
     settings = load_recipe("tiny")
     pairs = [one.index for one in listed(settings) if one.kind == "pair"]

@@ -22,6 +22,7 @@ from lift_eval.recipe import ComputeSettings, PrecisionSettings, Recipe, load_re
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.loss import accumulate_gradient, step_gradient
 from lift_eval.training.samples import Sample
+from lift_eval.training.teacher import Teacher
 from tests.tiny_models import ARCHITECTURES, save_checkpoint, tiny_config, tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -63,6 +64,25 @@ def test_a_gradient_takes_what_was_predicted(architecture: str, adapter: str, ch
     with _Ledger() as ledger:
         accumulate_gradient(model, batch, 1)
     assert expected == pytest.approx(ledger.peak, rel=0.02)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_distillation_takes_what_was_predicted(weight: float) -> None:
+    wanted = {"segment_tokens": 600, "stride_tokens": 600, "hidden_state_weight": weight}
+    recipe = load_recipe("ddcd", {"training": wanted, "precision.dtype": "float32", "adapter.rank": 4})
+    workload = Workload.of(
+        recipe, fake_model(tiny_config("llama"), recipe, CPU), document_tokens=5000, window=4096
+    )
+    model = attach(tiny_model("llama"), recipe.adapter, seed=0).train()
+    teacher = Teacher(model, model.disable_adapter, recipe.training)
+    (step,) = workload.steps
+    batch = micro_batches(step, 700, share_prefixes=False)[0]
+    with _Ledger() as ledger:
+        accumulate_gradient(model, batch, 1, teacher=teacher)
+    found = gradient_bytes(
+        workload.model, batch, checkpointing=False, accumulated=False, teacher=workload.teacher
+    )
+    assert found == pytest.approx(ledger.peak, rel=0.02)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])

@@ -228,6 +228,28 @@ def test_one_fault_is_told_once_by_the_key_that_a_person_wrote(write, text, told
         ),
         ({"decoding.source": "checkpoint", "decoding.temperature": 0.5}, "'decoding.temperature' needs"),
         ({"training.warmup": "per_stage"}, "'training.warmup: per_stage' needs 'training.schedule: constant'"),
+        ({"training.objective": "distillation"}, "'training.objective: distillation' needs 'training.samples: halves'"),
+        (
+            {"training.samples": "halves", "training.contextualized": True},
+            "'training.samples: halves' needs 'training.contextualized: false', got true",
+        ),
+        (
+            {
+                "training.samples": "halves",
+                "training.joint_epochs": 1,
+                "auxiliary.strategy": "paragraphs",
+            },
+            "'auxiliary.strategy: paragraphs' trains whole paragraphs, so it needs 'training.samples: segments', got",
+        ),
+        (
+            {
+                "training.samples": "halves",
+                "training.objective": "distillation",
+                "training.joint_epochs": 1,
+                "auxiliary.strategy": "passages",
+            },
+            "'training.objective: distillation' has no teacher for pairs",
+        ),
     ],
 )  # fmt: skip
 def test_parts_must_agree_and_another_fault_does_not_hide_that(overrides, told):

@@ -115,10 +115,12 @@ def test_every_supervised_token_is_trained_once_within_the_size(shapes, size, sh
         int(token) for sample in samples for token in sample.target[len(sample.target) - sample.supervised :]
     )
     assert sorted(label for batch in batches for label in batch.labels.tolist()) == wanted
-    assert sum(batch.samples for batch in batches) == sum(1 for sample in samples if sample.supervised)
+    assert sum(len(batch.samples) for batch in batches) == sum(1 for sample in samples if sample.supervised)
     longest = max((sample.tokens for sample in samples), default=0)
     for batch in batches:
-        assert batch.input_ids.numel() <= size or (batch.samples == 1 and batch.input_ids.numel() <= longest)
+        assert batch.input_ids.numel() <= size or (
+            len(batch.samples) == 1 and batch.input_ids.numel() <= longest
+        )
         assert batch.predicting.tolist() == sorted(set(batch.predicting.tolist()))
         assert batch.labels.shape == batch.predicting.shape
 

@@ -109,7 +109,7 @@ def test_an_adapter_on_the_output_embedding_alone_is_trained():
 def test_a_model_whose_body_is_not_known_gets_its_logits_whole(monkeypatch):
     """Code that comes with a checkpoint may do anything around its body."""
     model = moved_model()
-    monkeypatch.setattr(loss_module, "_body", lambda _: None)
+    monkeypatch.setattr(loss_module, "body_of", lambda _: None)
     found = gradient(model, mixed_samples(), logits_at_once=5 * VOCABULARY)
     assert_equal_to_reference(model, found, mixed_samples())
     base, expected = model.get_base_model(), reference(model, mixed_samples())

@@ -307,5 +307,5 @@ def test_cached_prefixes_are_given_up_last() -> None:
 def test_a_model_of_unknown_code_packs_rows_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = moved_model(), moved_model()
     expected = run(theirs, cut_prompts(), share=False)
-    monkeypatch.setattr("lift_eval.training.loss._body", lambda _: None)
+    monkeypatch.setattr("lift_eval.training.loss.body_of", lambda _: None)
     assert_same_training((ours, run(ours, cut_prompts())), (theirs, expected))

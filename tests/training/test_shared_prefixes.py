@@ -165,7 +165,7 @@ def test_samples_behind_one_prefix_stand_together_and_short_ones_share_a_row():
     assert sorted(set(prefixes), key=lambda p: p or 0) == [None, 25, 40]
     assert [p for place, p in enumerate(prefixes) if place == 0 or prefixes[place - 1] != p].count(25) == 1
     questions = [batch for batch in batches if batch.prefix is not None and batch.prefix.end == 25]
-    assert sum(batch.samples for batch in questions) == 6
+    assert sum(len(batch.samples) for batch in questions) == 6
     assert sum(len(batch.input_ids) for batch in questions) < 6
     assert all(batch.input_ids.shape[1] <= 25 for batch in questions)
 
