@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from lift_eval.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from peft import PeftConfig
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from lift_eval.document import Document
 
 
 class AdapterSettings(Settings):
@@ -22,6 +26,8 @@ class AdapterSettings(Settings):
 
     type: str
 
+    trained: ClassVar[bool] = True
+    """Whether documents are fine-tuned into the adapter; false where there is none, or each was made elsewhere."""
     cure: ClassVar[str] = "set other adapter.targets, such as all-linear"
     """What to do where peft finds that the settings do not fit the model."""
 
@@ -48,6 +54,18 @@ class AdapterSettings(Settings):
     def positions(self, document_tokens: int) -> int:
         """Positions that the adapter puts before every text, for a document of so many tokens."""
         return 0
+
+    def find(self, document: Document) -> Path | None:
+        """The folder of the adapter that was made for a document elsewhere. None means that it comes from training.
+
+        Args:
+            document: The document.
+
+        Raises:
+            AdapterError: If the folder of all adapters cannot be used.
+            DocumentError: If there is none for the document.
+        """
+        return None
 
     @contextmanager
     def prepared(self, model: Any, ids: Tensor, seed: int) -> Iterator[None]:  # noqa: ANN401 - PeftModel

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
 from lift_eval.adapters.base import AdapterSettings
 from lift_eval.adapters.cartridge.settings import CartridgeSettings
+from lift_eval.adapters.folder import FolderSettings
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
 from lift_eval.adapters.peft_method import PeftSettings
@@ -20,6 +21,8 @@ class NoAdapter(AdapterSettings):
 
     type: Literal["none"] = "none"
 
+    trained: ClassVar[bool] = False
+
 
 Adapter: TypeAlias = Annotated[
     NoAdapter
@@ -28,6 +31,7 @@ Adapter: TypeAlias = Annotated[
     | GatedMemorySettings
     | WeightsSettings
     | PeftSettings
-    | CartridgeSettings,
+    | CartridgeSettings
+    | FolderSettings,
     Field(discriminator="type"),
 ]

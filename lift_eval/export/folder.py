@@ -14,10 +14,9 @@ from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 from torch import Tensor, cat
 
 from lift_eval.adapters.base import AdapterSettings
+from lift_eval.adapters.folder import WEIGHTS_FILE
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.errors import AdapterError
-
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def export_adapter(

@@ -97,8 +97,9 @@ class AdaptedModel:
 
         Raises:
             DocumentError: If it has one token, so that there is nothing to predict, or one that the model does not
-                know.
+                know, or if no adapter was made for it.
         """
+        self.recipe.adapter.find(document)
         unknown = next((token for token in self._unknown_tokens if token in document.training_text), None)
         if unknown is not None:
             raise DocumentError(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from torch import Tensor
 
+from lift_eval.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
 from lift_eval.answering.generate import Decoding
 from lift_eval.document import Document
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt
 from lift_eval.store import KeptAnswers, Training, answers_key, entry_key
+from lift_eval.store.code import hash_of_file
 
 
 class DocumentEntries:
@@ -30,12 +33,25 @@ class DocumentEntries:
         self._forms = [form.text for form in forms] if decide else []
         self._store = adapted.store
         self._document = document
+        self._made: list[str] = []
+
+    def depend_on(self, folder: Path) -> None:
+        """Let what is kept depend on an adapter that was made for the document elsewhere.
+
+        Args:
+            folder: The adapter's.
+        """
+        self._made = [hash_of_file(folder / name) for name in (CONFIG_FILE, WEIGHTS_FILE)]
 
     @property
     def key(self) -> str:
         """Key of the trained adapter."""
         return entry_key(
-            "adapters", run=self._adapted.identity, document=self._document.digest, forms=self._forms
+            "adapters",
+            run=self._adapted.identity,
+            document=self._document.digest,
+            forms=self._forms,
+            made=self._made,
         )
 
     def load_adapter(self, like: Mapping[str, Tensor]) -> tuple[Training, dict[str, Tensor]] | None:

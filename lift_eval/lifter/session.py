@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from lift_eval.adapters.folder import enter
 from lift_eval.adapters.state import trainable
 from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
 from lift_eval.document import Document, check_text, document_seed
@@ -70,19 +71,25 @@ class LiftedDocument:
         )
 
     def train(self, on_step: OnStep | None = None, following: Document | None = None) -> None:
-        """Fine-tune the adapter on the document, or take it from the store; nothing to do without an adapter.
+        """Fine-tune the adapter on the document, or take it from the store or where it was made; ICL has none.
 
         Args:
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
             following: The document that comes next, whose question-answer pairs a server makes meanwhile.
 
         Raises:
-            DocumentError: If the recipe's auxiliary task does not fit the document.
+            AdapterError: If the adapter that was made for the document does not fit the model.
+            DocumentError: If the recipe's auxiliary task does not fit the document, or no adapter was made for it.
             GeneratorError: If the making of question-answer pairs fails, or gives none and nothing else is trained.
             TrainingError: If the training diverges, and at a tenth of the learning rate too.
         """
         self._check_current()
         if not self._adapted.recipe.trains:
+            if made := self._adapted.recipe.adapter.find(self.document):
+                with self.record.timed("train"):
+                    enter(self._adapted.model, made)
+                    self._entries.depend_on(made)
+                self._trained = True
             return
         self._adapted.check(self.document)
         if not self._reuse_adapter():
@@ -205,12 +212,10 @@ class LiftedDocument:
         adapted, record = self._adapted, self.record
         if adapted.recipe.auxiliary.strategy == "none":
             return NO_PAIRS
-        began = time.perf_counter()
-        with watch(record.memory, "synthesis"):
+        with record.timed("synthesis"), watch(record.memory, "synthesis"):
             synthesis = adapted.synthesizer.begin(self.document, seed)
         if synthesis.reused:
             record.reuse("pairs", {"synthesis": synthesis.result().seconds})
-        record.seconds["synthesis"] += time.perf_counter() - began
         return synthesis
 
     def save(self, folder: str | Path, *, merged: bool = False) -> None:
@@ -389,9 +394,7 @@ class LiftedDocument:
             DocumentError: If the document is not lifted any more.
         """
         self._check_current()
-        began = time.perf_counter()
-        model = self._adapted.model
-        watched = watch(self.record.memory, "answer")
-        with torch.inference_mode(), autocast(model.device, model.dtype), watched:
+        model, record = self._adapted.model, self.record
+        watched = watch(record.memory, "answer")
+        with record.timed("answer"), torch.inference_mode(), autocast(model.device, model.dtype), watched:
             yield
-        self.record.seconds["answer"] += time.perf_counter() - began

@@ -138,10 +138,12 @@ def _predicted(
     dtype = str(model.dtype).removeprefix("torch.") if precision == "none" else precision
     parts.append(MemoryPart("base weights", everything - trained, dtype))
     compute = recipe.compute
+    if trained:
+        parts.append(MemoryPart("adapter", 2 * trained, "weights and a copy of their initial state"))
     if recipe.trains:
         workload = Workload.of(recipe, model, document_tokens=document_tokens, window=window)
         compute = workload.choose(compute, free - everything - trained)
-        parts += _training(workload, compute, trained)
+        parts += _training(workload, compute)
         if recipe.auxiliary.strategy != "none" and not recipe.auxiliary.in_background:
             parts += _synthesis(generator, recipe, model, document_tokens)
     questions = largest_questions(recipe, document_tokens, window)
@@ -149,9 +151,8 @@ def _predicted(
     return Prediction(parts, compute)
 
 
-def _training(workload: Workload, compute: ComputeSettings, trained: int) -> Iterator[MemoryPart]:
+def _training(workload: Workload, compute: ComputeSettings) -> Iterator[MemoryPart]:
     tokens, checkpointing = int(compute.micro_batch_tokens), bool(compute.gradient_checkpointing)
-    yield MemoryPart("adapter", 2 * trained, "weights and a copy of their initial state")
     yield MemoryPart("optimizer", workload.optimizer, "state of AdamW", "training")
     yield MemoryPart(
         "gradient",

@@ -7,6 +7,7 @@ A recipe is a YAML file, from ``shipped/`` or the user's own. It holds only what
 """
 
 from lift_eval.adapters.cartridge.settings import CartridgeSettings
+from lift_eval.adapters.folder import FolderSettings
 from lift_eval.adapters.gated_memory.settings import GatedMemorySettings
 from lift_eval.adapters.lora import LoraSettings
 from lift_eval.adapters.peft_method import PeftSettings
@@ -26,6 +27,7 @@ __all__ = [
     "CartridgeSettings",
     "ComputeSettings",
     "DecodingSettings",
+    "FolderSettings",
     "GatedMemorySettings",
     "LoraSettings",
     "NoAdapter",

@@ -233,14 +233,14 @@ class Recipe(Settings):
     @classmethod
     def _epochs_fit_adapter(cls, training: TrainingSettings, info: ValidationInfo) -> TrainingSettings:
         adapter = info.data.get("adapter")
-        if adapter is not None and adapter.type != "none" and not training.epochs:
+        if adapter is not None and adapter.trained and not training.epochs:
             raise ValueError(
                 f"adapter '{adapter.type}' needs 'training.context_epochs' or 'training.joint_epochs' of 1 or more, "
                 "got 0 and 0; for no training use 'adapter: {type: none}'"
             )
-        if adapter is not None and adapter.type == "none" and training.epochs:
+        if adapter is not None and not adapter.trained and training.epochs:
             raise ValueError(
-                f"'adapter.type: none' has nothing to train, got {training.epochs} epochs; set an adapter or "
+                f"'adapter.type: {adapter.type}' has nothing to train, got {training.epochs} epochs; set another or "
                 "'training: {context_epochs: 0, joint_epochs: 0}'"
             )
         return training
@@ -277,8 +277,8 @@ class Recipe(Settings):
 
     @property
     def trains(self) -> bool:
-        """Whether documents are fine-tuned at all; false for ICL."""
-        return self.adapter.type != "none"
+        """Whether documents are fine-tuned at all; false for ICL, and for adapters made elsewhere."""
+        return self.adapter.trained
 
     @property
     def digest(self) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
@@ -93,6 +94,15 @@ class DocumentRecord(Recorded):
         lines = str(error).splitlines() or [""]
         self.failure = f"{type(error).__name__}: {lines[0]}"
         self.lost_questions += questions
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that passes inside to a stage."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - began
 
     def reuse(self, what: str, seconds: Mapping[str, float]) -> None:
         """Note that something came from the store.

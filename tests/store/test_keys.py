@@ -16,6 +16,7 @@ from lift_eval.document import Document
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import (
     AuxiliarySettings,
+    FolderSettings,
     Recipe,
     load_recipe,
     settings_keys,
@@ -28,6 +29,8 @@ from tests.tiny_models import tiny_model, tiny_tokenizer
 PAIRS = {"auxiliary__strategy": "passages", "training__joint_epochs": 1}
 OF_QUESTIONS = ("decoding.", "prompt.document", "prompt.over_length", "prompt.passage")
 """Keys that say how questions are put and answered: they decide no adapter."""
+NEEDED: dict[type, dict[str, Any]] = {PeftSettings: {"method": "IA3"}, FolderSettings: {"path": "adapters"}}
+"""Keys of adapters that have no default."""
 NEVER = ("name", "description", "reproduces", "compute.", "auxiliary.retries", "auxiliary.timeout_seconds")
 
 
@@ -49,9 +52,7 @@ def recipes() -> dict[str, Recipe]:
     """A recipe that makes pairs, said in full, with each adapter."""
     usual = load_recipe("lora", {key.replace("__", "."): value for key, value in PAIRS.items()})
     usual = usual.model_copy(update={"auxiliary": usual.auxiliary.resolved})
-    kinds = [
-        kind(**{"method": "IA3"} if kind is PeftSettings else {}) for kind in get_args(get_args(Adapter)[0])
-    ]
+    kinds = [kind(**NEEDED.get(kind, {})) for kind in get_args(get_args(Adapter)[0])]
     return {kind.type: usual.model_copy(update={"adapter": kind}) for kind in kinds}
 
 
