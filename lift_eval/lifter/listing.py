@@ -90,7 +90,9 @@ def _segments(
     ranges: list[slice] = []
     if not recipe.auxiliary.method.own_segments:
         tokens = len(document_ids(document, recipe, encoder))
-        ranges = segment_ranges(tokens, training.segment_tokens, training.stride_tokens)
+        streams = training.samples == "stream"
+        learned = training.stride_tokens if streams else training.segment_tokens
+        ranges = segment_ranges(tokens, learned, training.stride_tokens)
         if training.contextualized and windows is not None:
             _check_windows(windows, len(ranges), tokens)
     given = None if windows is None else iter(windows)

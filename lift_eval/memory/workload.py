@@ -191,6 +191,9 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         segments = [segment] * min(count, _ENOUGH_SAMPLES)
     elif training.samples == "halves":
         segments = [halved(length)] * min(count, _ENOUGH_SAMPLES)
+    elif training.samples == "stream":
+        chunk = min(training.stride_tokens, length)
+        segments = [sample([0] * (length - chunk), chunk)]
     else:
         segments = [sample(context, length) for context in alike(count, windows, 0)]
     if training.context_epochs:

@@ -44,9 +44,11 @@ class TrainingSettings(Settings):
     """Whether stage 2 holds the segments too; off where only pairs are trained on."""
     samples_per_step: PositiveInt | Literal["all"] = "all"
     """Samples of one optimizer step; ``all`` gathers the epoch into one step, as published."""
-    samples: Literal["segments", "halves"] = "segments"
-    """What the document's text is cut into: overlapping segments, or as many chunks of the same length at random
-    places, drawn anew in each epoch, of which the second half is learned and a teacher reads both."""
+    samples: Literal["segments", "halves", "stream"] = "segments"
+    """What the document's text is cut into: overlapping segments; or as many chunks of the same length at random
+    places, drawn anew in each epoch, of which the second half is learned and a teacher reads both; or a stream of
+    chunks of ``stride_tokens``, each behind the tokens before it, ``segment_tokens`` together, of which the chunk alone
+    is learned, in ``context_epochs`` passes before the next chunk."""
     segment_tokens: Annotated[int, Field(ge=2)] = 2048
     stride_tokens: PositiveInt = 768
     contextualized: bool = False
@@ -83,10 +85,34 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _stages_are_known(self) -> TrainingSettings:
-        if self.warmup == "per_stage" and (self.schedule != "constant" or self.window_draw == "step"):
+        streams = self.samples == "stream"
+        if self.warmup == "per_stage" and (
+            self.schedule != "constant" or self.window_draw == "step" or streams
+        ):
             raise ValueError(
-                "'training.warmup: per_stage' needs 'training.schedule: constant' and a 'training.window_draw' other "
-                f"than step, got '{self.schedule}' and '{self.window_draw}'"
+                "'training.warmup: per_stage' needs 'training.schedule: constant', a 'training.window_draw' other than "
+                f"step and 'training.samples' other than stream, got '{self.schedule}', '{self.window_draw}' and "
+                f"'{self.samples}'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stream_fits(self) -> TrainingSettings:
+        if self.samples != "stream":
+            return self
+        if self.contextualized:
+            raise ValueError(
+                "'training.samples: stream' needs 'training.contextualized: false', got true; a chunk has no windows"
+            )
+        if self.stride_tokens == self.segment_tokens:
+            raise ValueError(
+                "'training.samples: stream' needs a 'training.stride_tokens' below 'training.segment_tokens' "
+                f"({self.segment_tokens}), so that a chunk stands behind other tokens, got {self.stride_tokens}"
+            )
+        if self.joint_epochs and self.joint_segments:
+            raise ValueError(
+                "'training.samples: stream' is no part of stage 2; set 'training.joint_segments: false' for pairs "
+                "behind it, or 'training.joint_epochs: 0'"
             )
         return self
 

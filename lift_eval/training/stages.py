@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 
 import torch
 
@@ -22,6 +22,7 @@ from lift_eval.training.halves import draw_halves, halved_samples
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_ranges, segment_samples, segments
+from lift_eval.training.stream import stream_samples
 
 
 def overlaps(recipe: Recipe) -> bool:
@@ -62,7 +63,7 @@ def build_epochs(
     Yields:
         A list for each epoch. Where training overlaps with the making of pairs, and an optimizer step does not need
         all of them, the first joint epoch is an iterator that takes the pairs in their order as they arrive. Where
-        each step has windows of its own, a list for each step.
+        each step has windows of its own, a list for each step. Of a stream, a list for each pass over a chunk.
     """
     training = recipe.training
     if training.freezes_context:
@@ -70,6 +71,11 @@ def build_epochs(
         yield from _build_steps(ids, recipe, encoder, pairs, generator)
         return
     draw = partial(draw_windows, window_tokens=training.window_tokens, generator=generator)
+    if training.samples == "stream":
+        for sample in stage_segments(document, recipe, encoder, draw):
+            yield from repeat([sample], training.context_epochs)
+        yield from (list(pairs.epoch(joint)) for joint in range(training.joint_epochs))
+        return
     draws_anew = training.samples == "halves" or (training.contextualized and training.window_draw == "epoch")
     drawn: list[Sample] = []
     for epoch in range(training.epochs):
@@ -131,7 +137,7 @@ def _around(recipe: Recipe, encoder: PromptEncoder) -> tuple[torch.Tensor, torch
 def stage_segments(
     document: Document, recipe: Recipe, encoder: PromptEncoder, draw: Callable[[int], Windows]
 ) -> list[Sample]:
-    """One sample of each segment of a document.
+    """One sample of each segment or chunk of a document.
 
     Args:
         document: The document.
@@ -147,6 +153,8 @@ def stage_segments(
         encoded = [torch.tensor(encoder.plain_ids(text)) for text in texts]
         return [sample for each in encoded for sample in segment_samples(each, length, stride)]
     ids = document_ids(document, recipe, encoder)
+    if training.samples == "stream":
+        return stream_samples(ids, length, stride)
     if not training.contextualized:
         return segment_samples(ids, length, stride)
     ellipsis, instruction = _around(recipe, encoder)
