@@ -142,6 +142,7 @@ class LiftedDocument:
                 adapted.recipe.auxiliary,
                 self._forms,
                 freezes=settings.freezes_context,
+                distills=settings.distills,
             )
             epochs = build_epochs(self.document, adapted.recipe, adapted.encoder, pairs, generator)
             adapted.compute = chosen_compute(adapted.compute, adapted.recipe, adapted.model, adapted.window)
@@ -271,8 +272,7 @@ class LiftedDocument:
         questions = list(questions)
         for number, question in enumerate(questions):
             check_text(question, f"question {number}")
-        recipe = self._adapted.recipe
-        encoder, content = self._adapted.encoder, self._content
+        recipe, encoder, content = self._adapted.recipe, self._adapted.encoder, self._content
         if closed_book is not None:
             content = CONTENTS["none" if closed_book else "truncated"](self.document, encoder)
         options = sampling_options(self._adapted.model, recipe.decoding)

@@ -13,7 +13,7 @@ from lift_eval.answering.settings import DecodingSettings
 from lift_eval.errors import keys_of
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.settings import Demonstration, NonNegativeInt, PositiveInt, Settings, check_variables
-from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
+from lift_eval.synthesis.settings import CLOSED_BOOK, TRANSPORT, AuxiliarySettings
 
 NOT_DECISIVE: dict[str, bool | set[str]] = {
     **dict.fromkeys(("name", "description", "reproduces", "compute"), True),
@@ -295,10 +295,7 @@ class Recipe(Settings):
                 f"segments', got '{training.samples}'"
             )
         if training is not None and training.distills and has_pairs:
-            raise ValueError(
-                "'training.objective: distillation' has no teacher for pairs, so it needs 'auxiliary.strategy: none', "
-                f"got '{auxiliary.strategy}'"
-            )
+            _check_distilled_pairs(auxiliary)
         return auxiliary
 
     @property
@@ -326,6 +323,20 @@ class Recipe(Settings):
             }
         )
         return asked.digest
+
+
+def _check_distilled_pairs(auxiliary: AuxiliarySettings) -> None:
+    """Refuse pairs of which the adapted model reads as much as the teacher, or whose answer is not encoded apart."""
+    if not CLOSED_BOOK.issuperset(auxiliary.prompts_in_turn):
+        raise ValueError(
+            "'training.objective: distillation' needs 'auxiliary.prompts' of closed_book or task_closed_book, since "
+            f"the teacher alone reads a pair's passage, got {list(auxiliary.prompts_in_turn)}"
+        )
+    if auxiliary.encoding != "separate":
+        raise ValueError(
+            "'training.objective: distillation' needs 'auxiliary.encoding: separate', so that the teacher reads the "
+            f"same answer, got '{auxiliary.encoding}'"
+        )
 
 
 def settings_keys() -> list[str]:

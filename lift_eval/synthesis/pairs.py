@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -62,7 +62,9 @@ class PairYield:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the pairs of a document: {error}") from error
         if not all(isinstance(value, str) for pair in pairs for value in asdict(pair).values()):
-            raise ValueError("not the pairs of a document: a question, answer or evidence is no string")
+            raise ValueError(
+                "not the pairs of a document: a question, answer, evidence or passage is no string"
+            )
         return cls(pairs, counts, seconds)
 
 
@@ -158,7 +160,7 @@ class _Check:
                 self.counts[fault] += 1
             else:
                 self.questions.add(_normalised(pair.question))
-                pairs.append(pair)
+                pairs.append(replace(pair, passage=passage.text))
         return pairs, reading.no_pair
 
     def _fault(self, pair: Pair, passage: Passage, kept: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
@@ -31,11 +31,13 @@ class Pair:
         question: The question.
         answer: The answer.
         evidence: The words of the document that prove it; may be empty.
+        passage: The part of the document that it is about; may be empty.
     """
 
     question: str
     answer: str
     evidence: str = ""
+    passage: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

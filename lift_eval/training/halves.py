@@ -49,4 +49,4 @@ def halved_samples(ids: Tensor, halves: list[Halves]) -> list[Sample]:
         halves: Ranges of its tokens.
     """
     nothing = torch.empty(0, dtype=torch.int64)
-    return [Sample(nothing, ids[second], teacher_context=ids[first]) for first, second in halves]
+    return [Sample(nothing, ids[second], teacher_context=ids[first], once=True) for first, second in halves]

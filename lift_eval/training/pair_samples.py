@@ -30,6 +30,7 @@ class PairSamples:
         settings: The recipe's auxiliary group.
         forms: The task's prompts, one or none; several where several tasks ask about the document.
         freezes: Whether the document in a prompt is a frozen prefix of the sample.
+        distills: Whether a teacher reads the pair's passage in the document's place.
 
     Attributes:
         untrainable: Pairs left out so far.
@@ -44,9 +45,10 @@ class PairSamples:
         forms: Sequence[TaskForm] = (),
         *,
         freezes: bool = False,
+        distills: bool = False,
     ) -> None:
         self.document, self.encoder, self.settings = document, encoder, settings
-        self.forms, self.freezes = forms, freezes
+        self.forms, self.freezes, self.distills = forms, freezes, distills
         self.untrainable = 0
         self._arriving = iter(pairs)
         self._encoded: list[tuple[Sample, ...]] = []
@@ -86,10 +88,18 @@ class PairSamples:
         return [self._as_recipe(pair, closed_book=closed_book)]
 
     def _as_task(self, pair: Pair, form: TaskForm, *, closed_book: bool) -> Sample:
-        put = put_in_form(form, self.document, pair.question, self.encoder, closed_book=closed_book)
-        if self.encoder.thinking is not None:
-            put = replace(put, text=self.encoder.thinking.unopened(put.text))
-        return self._apart(put, answer_prefix(put.text) + pair.answer)
+        def put(document: Document, *, closed_book: bool) -> Prompt:
+            prompt = put_in_form(form, document, pair.question, self.encoder, closed_book=closed_book)
+            thinking = self.encoder.thinking
+            return prompt if thinking is None else replace(prompt, text=thinking.unopened(prompt.text))
+
+        prompt = put(self.document, closed_book=closed_book)
+        teachers = put(self._passage(pair), closed_book=False) if self.distills else None
+        return self._apart(prompt, answer_prefix(prompt.text) + pair.answer, teachers)
+
+    def _passage(self, pair: Pair) -> Document:
+        """What a teacher reads in the document's place; all of it where the pair names no passage."""
+        return Document(pair.passage or self.document.text, self.document.title)
 
     def _as_recipe(self, pair: Pair, *, closed_book: bool) -> Sample:
         settings = self.encoder.settings
@@ -104,7 +114,7 @@ class PairSamples:
         )
         answer = settings.answer_prefix + pair.answer
         if self.settings.encoding == "separate":
-            return self._apart(render(), answer)
+            return self._apart(render(), answer, self._teachers_prompt(pair) if self.distills else None)
         end = self._end
         encoded = self.encoder.encode(render(answer=answer), reserve=len(end))
         learned = encoded.untruncated - self.encoder.encode(render(), reserve=len(end)).untruncated
@@ -112,11 +122,20 @@ class PairSamples:
             raise DocumentError(f"the answer {pair.answer!r} has no token of its own behind its prompt")
         return self._sample(encoded, encoded.ids[:-learned], encoded.ids[-learned:] + end)
 
-    def _apart(self, prompt: Prompt, answer: str) -> Sample:
-        """A sample of a prompt and an answer that are encoded apart."""
+    def _teachers_prompt(self, pair: Pair) -> Prompt:
+        """The recipe's own prompt with the pair's passage."""
+        system = self.settings.system
+        return self.encoder.render(self._passage(pair), pair.question, system=system, thinking=False)
+
+    def _apart(self, prompt: Prompt, answer: str, teachers: Prompt | None) -> Sample:
+        """A sample of a prompt and an answer that are encoded apart, and of a teacher's prompt where there is one."""
         target = self.encoder.plain_ids(answer) + self._end
         encoded = self.encoder.encode(prompt, reserve=len(target))
-        return self._sample(encoded, encoded.ids, target)
+        sample = self._sample(encoded, encoded.ids, target)
+        if teachers is None:
+            return sample
+        read = self.encoder.encode(teachers, reserve=len(target)).ids
+        return replace(sample, teacher_context=torch.tensor(read, dtype=torch.int64))
 
     @property
     def _end(self) -> list[int]:

@@ -26,12 +26,14 @@ class Sample:
             has a context, since the last token before the target must get one.
         teacher_context: Token ids that a teacher reads before the target, shape (t,), int64. None means those that the
             student reads.
+        once: Whether one epoch alone has it, so that nothing of it need be kept for later ones.
     """
 
     context: Tensor
     target: Tensor
     prefix: Tensor = field(default_factory=_nothing)
     teacher_context: Tensor | None = None
+    once: bool = False
 
     def __post_init__(self) -> None:
         if len(self.prefix) and not len(self.context):

@@ -1,7 +1,8 @@
 """Distillation: the base model, which has read more, teaches the adapted one what to expect of each token.
 
 The teacher is the resident model without its adapter. Its distribution over the next token is kept by its most likely
-tokens, once for a sample. Its hidden states are large, so they are computed anew for each micro-batch.
+tokens, once for a sample that several epochs have. Its hidden states are large, so they are computed anew for each
+micro-batch.
 
 Sources: soft cross entropy on the most likely tokens as in Cartridges (arXiv 2506.06266), distance of hidden states as
 in deep context distillation (arXiv 2503.08727).
@@ -9,8 +10,8 @@ in deep context distillation (arXiv 2503.08727).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -131,11 +132,10 @@ class Teacher:
         Args:
             batch: Its samples have no frozen prefix.
         """
-        states: list[Sequence[Tensor]] = []
-        if self.compares_states or any(sample not in self._known for sample in batch.samples):
-            with self._teaching():
-                states = [self._read(sample) for sample in batch.samples]
-        likely = [self._known[sample] for sample in batch.samples]
+        known = all(sample in self._known for sample in batch.samples)
+        with nullcontext() if known and not self.compares_states else self._teaching():
+            readings = [self._read(sample) for sample in batch.samples]
+        likely, states = zip(*readings, strict=True)
         layers = list(zip(*states, strict=True))
         return Lesson(
             torch.cat([ids for ids, _ in likely]),
@@ -157,34 +157,39 @@ class Teacher:
         finally:
             self._model.train(training)
 
-    def _read(self, sample: Sample) -> Sequence[Tensor]:
-        """Read a sample; keep its most likely tokens, and return its hidden states if they are compared."""
-        base = base_of(self._model)
-        row = _row(sample).to(self._model.device)
-        body = body_of(base)
-        if sample in self._known and not self.compares_states:
-            return ()
+    def _read(self, sample: Sample) -> tuple[MostLikely, Sequence[Tensor]]:
+        """A sample's most likely tokens, and the hidden states of each layer if they are compared."""
+        likely = self._known.get(sample)
+        if likely is not None and not self.compares_states:
+            return likely, ()
+        base, row = base_of(self._model), _row(sample).to(self._model.device)
+        body, inputs = body_of(base), inputs_of(base, row)
+        states: Sequence[Tensor] = ()
         with autocast(base.device, base.dtype):
             if body is None:
-                logits = logits_of_columns(base, inputs_of(base, row), row)
-                self._known[sample] = self._most_likely(logits)
-                return ()
-            output = body(**inputs_of(base, row), output_hidden_states=self.compares_states)
-            if sample not in self._known:
-                hidden = _at(output["last_hidden_state"], row.predicting)
-                pieces = torch.split(hidden, positions_at_once(base))
-                likely = [self._most_likely(logits_behind(base, body, output, piece)[0]) for piece in pieces]
-                self._known[sample] = (
-                    torch.cat([ids for ids, _ in likely]),
-                    torch.cat([log_probabilities for _, log_probabilities in likely]),
+                likely = self._most_likely([logits_of_columns(base, inputs, row)])
+            else:
+                output = body(**inputs, output_hidden_states=self.compares_states)
+                states = output["hidden_states"] if self.compares_states else ()
+                hidden = torch.split(
+                    _at(output["last_hidden_state"], row.predicting), positions_at_once(base)
                 )
-        states = output["hidden_states"] if self.compares_states else ()
-        return [_at(state, row.predicting) for state in states]
+                likely = likely or self._most_likely(
+                    logits_behind(base, body, output, piece)[0] for piece in hidden
+                )
+        if not sample.once:
+            self._known[sample] = likely
+        return likely, [_at(state, row.predicting) for state in states]
 
-    def _most_likely(self, logits: Tensor) -> MostLikely:
-        log_probabilities = (logits.float() / self._settings.temperature).log_softmax(-1)
-        most = log_probabilities.topk(min(self._settings.teacher_top_k, logits.shape[-1]))
-        return most.indices.cpu(), most.values.cpu()
+    def _most_likely(self, pieces: Iterable[Tensor]) -> MostLikely:
+        """The most likely tokens, from the logits of one piece after the other."""
+        ids, log_probabilities = [], []
+        for logits in pieces:
+            scaled = (logits.float() / self._settings.temperature).log_softmax(-1)
+            most = scaled.topk(min(self._settings.teacher_top_k, logits.shape[-1]))
+            ids.append(most.indices.cpu())
+            log_probabilities.append(most.values.cpu())
+        return torch.cat(ids), torch.cat(log_probabilities)
 
 
 def _row(sample: Sample) -> MicroBatch:

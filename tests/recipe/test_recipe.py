@@ -246,9 +246,18 @@ def test_one_fault_is_told_once_by_the_key_that_a_person_wrote(write, text, told
                 "training.samples": "halves",
                 "training.objective": "distillation",
                 "training.joint_epochs": 1,
-                "auxiliary.strategy": "passages",
+                "auxiliary": {"strategy": "passages", "prompts": ["closed_book", "task"]},
             },
-            "'training.objective: distillation' has no teacher for pairs",
+            "'training.objective: distillation' needs 'auxiliary.prompts' of closed_book or task_closed_book",
+        ),
+        (
+            {
+                "training.samples": "halves",
+                "training.objective": "distillation",
+                "training.joint_epochs": 1,
+                "auxiliary": {"strategy": "passages", "prompts": ["closed_book"], "encoding": "joint"},
+            },
+            "'training.objective: distillation' needs 'auxiliary.encoding: separate'",
         ),
     ],
 )  # fmt: skip

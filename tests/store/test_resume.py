@@ -25,6 +25,12 @@ ADAPTERS = {
     "weights": {"adapter__type": "weights"},
     "cartridge": {"adapter__type": "cartridge", "adapter__tokens": 0.2},
     "nf4": {"precision__quantization": "nf4"},
+    "distilled_cartridge": {
+        "adapter__type": "cartridge",
+        "adapter__tokens": 0.2,
+        "training__objective": "distillation",
+        "training__samples": "halves",
+    },
 }
 
 

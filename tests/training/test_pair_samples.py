@@ -159,3 +159,28 @@ def test_pairs_of_a_recipe_with_its_own_template_stay_in_it() -> None:
         },
     )
     assert settings.auxiliary.prompts_in_turn == ("test",)
+
+
+@pytest.mark.parametrize("prompt", ["closed_book", "task_closed_book"])
+@pytest.mark.parametrize("passage", ["The mill is by the sea.", ""])
+def test_a_teacher_reads_the_passage_of_a_pair_and_the_student_does_not(prompt: str, passage: str) -> None:
+    settings = load_recipe("context_distillation", {"auxiliary.prompts": [prompt]})
+    encoder = PromptEncoder(tiny_tokenizer(), settings.prompt, 4096)
+    text = f"Read: {DOCUMENT.text}\nQ: Why?\nA:"
+    form = TaskForm.of(Prompt.around(text, DOCUMENT), DOCUMENT, "Why?")
+    assert form is not None
+    pair = Pair(PAIR.question, PAIR.answer, passage=passage)
+    (made,) = PairSamples(DOCUMENT, [pair], encoder, settings.auxiliary, [form], distills=True).epoch(0)
+    assert made.teacher_context is not None
+    read, learned = texts(made)
+    taught = str(tiny_tokenizer().decode(made.teacher_context))
+    shown = passage or DOCUMENT.text
+    assert learned.strip() == "By the sea"
+    assert "Where is the mill?" in read
+    assert "by the sea" not in read
+    if prompt == "task_closed_book":
+        assert taught == f"Read: {shown}\nQ: Where is the mill?\nA:"
+    else:
+        assert taught == settings.prompt.template.replace("{{ title }}", "Mills").replace(
+            "{{ document }}", shown
+        ).replace("{{ question }}", PAIR.question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -161,6 +162,16 @@ def test_no_more_logits_of_the_teacher_exist_at_a_time_than_allowed(monkeypatch)
     run(model, base, [samples()])
     assert max(rows) == 4
     assert sum(rows) == sum(sample.supervised for sample in samples())
+
+
+def test_nothing_is_kept_of_a_sample_that_one_epoch_has():
+    model, base = taught_model()
+    teacher = Teacher(model, base, training())
+    made = samples()
+    made[0] = replace(made[0], once=True)
+    for batch in micro_batches(made, 8192, share_prefixes=False):
+        teacher.lesson(batch)
+    assert set(teacher._known) == set(made[1:])
 
 
 @pytest.mark.parametrize("weight", [0.0, WEIGHT])
