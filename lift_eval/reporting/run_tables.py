@@ -204,7 +204,7 @@ class BreakEven:
             self.fixed - self.baseline_fixed,
             self.baseline_per_question - self.per_question,
         )
-        if extra <= 0:
+        if extra < 0 or (extra == 0 and saved >= 0):
             return 0.0
         return extra / saved if saved > 0 else math.inf
 

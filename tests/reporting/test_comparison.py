@@ -11,6 +11,7 @@ import pytest
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.comparison import Cell, Comparison, compare
 from lift_eval.reporting.experiment import Experiment
+from lift_eval.reporting.run_tables import BreakEven
 from tests.reporting.helpers import document_record, rows, write_run
 
 ICL, LIFT = {"recipe": "icl"}, {"recipe": "lora"}
@@ -371,3 +372,11 @@ def test_a_row_may_have_a_baseline_of_its_own(tmp_path: Path) -> None:
     assert cell(comparison, "LIFT").difference == pytest.approx(20)
     assert cell(comparison, "other LIFT").difference == pytest.approx(10)
     assert math.isnan(cell(comparison, "other ICL").difference)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "per_question", "questions"),
+    [(10.0, 1.0, 10.0), (10.0, 3.0, math.inf), (0.0, 1.0, 0.0), (0.0, 3.0, math.inf), (-1.0, 3.0, 0.0)],
+)
+def test_a_method_without_preparation_that_answers_slower_never_breaks_even(fixed, per_question, questions):
+    assert BreakEven("LIFT", "ICL", fixed, per_question, 0.0, 2.0, 6).questions == questions
