@@ -40,7 +40,7 @@ class OriginalsOptions(Options):
     max_questions: Annotated[int, Field(ge=1)] | None = None
 
 
-class Question(BaseModel):
+class WrittenQuestion(BaseModel):
     """A question about an original document.
 
     Attributes:
@@ -66,7 +66,7 @@ class Original(BaseModel):
     split: Split
     license: str
     text: str
-    questions: tuple[Question, ...]
+    questions: tuple[WrittenQuestion, ...]
 
 
 def read_originals(split: Split) -> Iterator[tuple[str, Original]]:

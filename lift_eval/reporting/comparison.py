@@ -19,7 +19,7 @@ from lift_eval.reporting.published import PublishedRow, published_rows
 from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Source, Sources, find_sources, pool
 from lift_eval.results.full_sizes import shortfall
 from lift_eval.results.reading import Run
-from lift_eval.results.samples import Sample
+from lift_eval.results.samples import LoggedSample
 
 FEW_DOCUMENTS = 10
 """Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""
@@ -106,7 +106,7 @@ class Comparison:
     runs: Mapping[str, Sequence[Run]]
     cells: tuple[Cell, ...]
     scores: pd.DataFrame
-    samples: Mapping[tuple[str, str], Sequence[Sample]]
+    samples: Mapping[tuple[str, str], Sequence[LoggedSample]]
     documents: pd.DataFrame
     published: tuple[PublishedRow, ...]
     shortfalls: tuple[str, ...]
@@ -334,8 +334,8 @@ def _score_frame(scores: Mapping[tuple[str, str], Scores | None]) -> pd.DataFram
 
 def _samples_by_task(
     experiment: Experiment, sources: Mapping[tuple[str, str], Sources]
-) -> dict[tuple[str, str], Sequence[Sample]]:
-    samples: dict[tuple[str, str], Sequence[Sample]] = {}
+) -> dict[tuple[str, str], Sequence[LoggedSample]]:
+    samples: dict[tuple[str, str], Sequence[LoggedSample]] = {}
     for row in experiment.rows:
         for column in experiment.columns:
             for source in sources[row.name, column.label]:

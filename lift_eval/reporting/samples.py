@@ -8,7 +8,7 @@ from typing import Any
 
 from lift_eval.record.record import DocumentRecord
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.results.samples import Sample
+from lift_eval.results.samples import LoggedSample
 
 LONGEST_TEXT = 2_000
 """Longer answers and references are cut in the browser; the files hold them whole."""
@@ -53,7 +53,7 @@ def browser_data(comparison: Comparison) -> dict[str, Any]:
     ]
     metrics = [_metrics(comparison, task) for task in tasks]
     prompts, pairs, places = _Distinct(), _Distinct(), _Distinct()
-    documents: list[Sample] = []
+    documents: list[LoggedSample] = []
     items = []
     for number, task in enumerate(tasks):
         by_method = [
@@ -102,7 +102,7 @@ def _metrics(comparison: Comparison, task: str) -> list[str]:
 
 
 def _item(
-    first: Sample, answers: Sequence[Sample | None], metrics: Sequence[str], prompts: _Distinct
+    first: LoggedSample, answers: Sequence[LoggedSample | None], metrics: Sequence[str], prompts: _Distinct
 ) -> list[Any]:
     question = _cut(first.question)
     return [
@@ -121,7 +121,7 @@ def _item(
     ]
 
 
-def _value(sample: Sample, metric: str) -> float | None:
+def _value(sample: LoggedSample, metric: str) -> float | None:
     if metric not in sample.scores:
         return None
     top, bottom = sample.scores[metric]
@@ -138,7 +138,9 @@ def _records(comparison: Comparison, method: str) -> Mapping[str, DocumentRecord
     return {record.digest: record for run in runs for record in reversed(run.documents)}
 
 
-def _document(sample: Sample, records: Sequence[DocumentRecord | None], pairs: _Distinct) -> dict[str, Any]:
+def _document(
+    sample: LoggedSample, records: Sequence[DocumentRecord | None], pairs: _Distinct
+) -> dict[str, Any]:
     """A document's key, title, tokens (None where nobody says), and what each method's run recorded of it.
 
     A record is its summary in words, the number of the first pairs made from the document, and how many there are.

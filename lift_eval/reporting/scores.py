@@ -14,7 +14,7 @@ from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.planning import matches_row
 from lift_eval.results.reading import Run, TaskResult
-from lift_eval.results.samples import Sample
+from lift_eval.results.samples import LoggedSample
 
 SCORES_COLUMNS = (
     "row",
@@ -40,7 +40,7 @@ class Source:
     run: Run
     task: TaskResult
     filter: str
-    samples: Sequence[Sample] = field(repr=False)
+    samples: Sequence[LoggedSample] = field(repr=False)
 
 
 Sources: TypeAlias = list[Source]

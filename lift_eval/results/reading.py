@@ -21,7 +21,7 @@ from typing import Any
 
 from lift_eval.errors import ResultsError
 from lift_eval.record.record import DocumentRecord, RunTotals
-from lift_eval.results.samples import Sample, read_samples
+from lift_eval.results.samples import LoggedSample, read_samples
 from lift_eval.results.schema import RESULTS_NAME, SAMPLES_NAME, Lift, check_results
 
 TASKS_OWN_METADATA = ("version", "config_source")
@@ -58,7 +58,7 @@ class TaskResult:
     samples_path: Path | None
 
     @cached_property
-    def samples(self) -> Mapping[str, list[Sample]]:
+    def samples(self) -> Mapping[str, list[LoggedSample]]:
         """The samples by filter, in the order of the file; empty where the run kept none.
 
         Raises:

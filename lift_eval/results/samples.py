@@ -32,7 +32,7 @@ _SORTED = json.JSONEncoder(sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
-class Sample:
+class LoggedSample:
     """One question of a run with its answer and scores.
 
     Attributes:
@@ -105,7 +105,7 @@ def write_sample_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None
                 stream.write(f"{json.dumps(record, ensure_ascii=False)}\n".encode(errors="backslashreplace"))
 
 
-def read_samples(path: Path, expected: int) -> dict[str, list[Sample]]:
+def read_samples(path: Path, expected: int) -> dict[str, list[LoggedSample]]:
     """The samples of a task by filter, in the order of the file.
 
     Args:
@@ -115,7 +115,7 @@ def read_samples(path: Path, expected: int) -> dict[str, list[Sample]]:
     Raises:
         ResultsError: If the file is half-written, or a line is no sample.
     """
-    by_filter: dict[str, list[Sample]] = {}
+    by_filter: dict[str, list[LoggedSample]] = {}
     seen: dict[tuple[str, str], int] = {}
     for number, record in enumerate(sample_lines(path), start=1):
         filter_name = str(record.get("filter", "none"))
@@ -124,7 +124,7 @@ def read_samples(path: Path, expected: int) -> dict[str, list[Sample]]:
         # A row that stands twice in the data is two questions.
         again = seen[filter_name, sample.key] = seen.get((filter_name, sample.key), 0) + 1
         if again > 1:
-            sample = Sample(**{**sample.__dict__, "key": f"{sample.key}-{again}"})
+            sample = LoggedSample(**{**sample.__dict__, "key": f"{sample.key}-{again}"})
         by_filter.setdefault(filter_name, []).append(sample)
     count = max(map(len, by_filter.values()), default=0)
     if expected and count != expected:
@@ -135,14 +135,14 @@ def read_samples(path: Path, expected: int) -> dict[str, list[Sample]]:
     return by_filter
 
 
-def _sample(record: Mapping[str, Any]) -> Sample:
+def _sample(record: Mapping[str, Any]) -> LoggedSample:
     row: dict[str, Any] = record["doc"]
     document, text_field = _document(record)
     asked = {k: v for k, v in row.items() if k not in SETTING_FIELDS and k != text_field}
     key = _hash([document, asked])
     depth, length = row.get("depth"), row.get("length")
     evidence = row.get("evidence") or []
-    return Sample(
+    return LoggedSample(
         key=key,
         document=document or key,
         title=_text(row.get("title")),
