@@ -186,8 +186,8 @@ def _recurrent(folder: Path) -> None:
             "every weight of LlamaForCausalLM must be finite, but lm_head.weight holds NaN or infinity",
         ),
         (_recurrent, "the model must take an attention mask, or padding would change its answers"),
-        (_bert, "must be a causal language model, its config.json says 'bert' (BertForMaskedLM)"),
-        (_t5, "must be a causal language model, its config.json says 't5'"),
+        (_bert, "must be a causal language model, its configuration says 'bert' (BertForMaskedLM)"),
+        (_t5, "must be a causal language model, its configuration says 't5'"),
         (
             _classifier,
             "must hold every weight of LlamaForCausalLM, but 1 are missing (such as lm_head.weight)",

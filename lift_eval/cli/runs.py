@@ -142,7 +142,8 @@ def _check_names(done: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> N
     from lift_eval.results.reading import read_runs, results_files
 
     for run in missing:
-        if run.output in {other.output for other in done} and any(results_files(run.output)):
+        made = run.output in {other.output for other in done} and run.output.exists()
+        if made and any(results_files(run.output)):
             held = sorted({name for found in read_runs([run.output]) for name in found.tasks})
             raise ResultsError(
                 f"the run of '{run.row}' has no results of {', '.join(run.tasks)}, but of {', '.join(held)}; name "

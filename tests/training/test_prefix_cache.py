@@ -157,7 +157,7 @@ def test_questions_behind_a_whole_document_share_a_row() -> None:
     (batch,) = laid_out(questions(), 512, 1e-2)
     assert batch.prefix is not None
     assert batch.prefix.end == 200
-    assert batch.samples == 6
+    assert len(batch.samples) == 6
     assert batch.input_ids.numel() == sum(sample.tokens - 200 for sample in questions())
     assert batch.attention_mask().shape == (1, 1, batch.input_ids.shape[1], 200 + batch.input_ids.shape[1])
 
@@ -202,7 +202,7 @@ def test_every_sample_is_there_once_with_its_own_tokens_before_it(
     batches = laid_out(samples, size, cost)
     supervised = [sample for sample in samples if sample.supervised]
     longest = max((sample.tokens for sample in supervised), default=0)
-    assert sum(batch.samples for batch in batches) == len(supervised)
+    assert sum(len(batch.samples) for batch in batches) == len(supervised)
     found = []
     for batch in batches:
         assert batch.tokens <= max(size, longest)
