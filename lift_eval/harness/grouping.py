@@ -37,7 +37,7 @@ def group_requests(
         DocumentError: If a document cannot be found or trained on, or a prompt leaves no room in the model's window.
         RecipeError: If a task's settings of generation are wrong.
     """
-    requests, documents = [], []
+    requests, documents, prompts = [], [], []
     forms = TaskForms()
     for instance in instances:
         request = Request(str(instance.task_name), int(instance.doc_id), tuple(instance.args))
@@ -50,16 +50,19 @@ def group_requests(
                 forms.note(request.task, document, TaskForm.of(prompt, document, query))
         requests.append(replace(request, query=query))
         documents.append(document)
+        prompts.append(replace(prompt, query=query))
     groups = [forms.given_to(group) for group in group_by_document(requests, documents)]
     for group in groups:
-        _check_room(kind, group, lifter, most_tokens)
+        _check_room(kind, group, [prompts[place] for place in group.places], lifter, most_tokens)
     return groups
 
 
-def _check_room(kind: str, group: Group, lifter: Lifter | None, most_tokens: int) -> None:
+def _check_room(
+    kind: str, group: Group, prompts: Sequence[Prompt], lifter: Lifter | None, most_tokens: int
+) -> None:
     """Refuse early what does not fit the model's window."""
     content = None if lifter is None else content_for(group.document, lifter.encoder, group.other)
-    for request in group.requests:
+    for request, prompt in zip(group.requests, prompts, strict=True):
         with named_in_errors(request):
             reserve = 0
             if kind == "generate_until":
@@ -68,7 +71,7 @@ def _check_room(kind: str, group: Group, lifter: Lifter | None, most_tokens: int
                 reserve = len(content.encoder.plain_ids(request.arguments[1]))
             if content is not None and reserve and request.arguments[0]:
                 encoder = encoder_of(request.arguments, content.encoder)
-                content.check(prompt_of(request, group, content), reserve, encoder)
+                content.check(_demonstrated(prompt, request, group, content), reserve, encoder)
 
 
 def prompt_of(request: Request, group: Group, content: Content) -> Prompt:
@@ -80,6 +83,10 @@ def prompt_of(request: Request, group: Group, content: Content) -> Prompt:
         content: What of the document the prompt will hold.
     """
     prompt = Prompt.around(request.arguments[0], group.document, request.query)
+    return _demonstrated(prompt, request, group, content)
+
+
+def _demonstrated(prompt: Prompt, request: Request, group: Group, content: Content) -> Prompt:
     form = group.forms.get(request.task)
     if form is None or not request.arguments[0]:
         return prompt

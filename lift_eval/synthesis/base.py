@@ -123,15 +123,11 @@ class Passage:
     def _demonstrated(self, one: Demonstration) -> str:
         """The request about another passage, and its reply as the recipe reads it."""
         shown = {"title": one.title, "passage": one.passage, "context": "", "sentence": one.passage}
-        values = (one.question, one.answer, one.passage)
+        values = (one.question, one.answer, one.passage)[: self.settings.values]
+        labelled = zip(self.settings.labels, values, strict=False)
         replies = {
-            "labels": "\n".join(
-                f"{label} {value}"
-                for label, value in zip(self.settings.labels, values[: self.settings.values], strict=False)
-            ),
-            "json": json.dumps(
-                {"pairs": [dict(zip(PAIR_KEYS, values[: self.settings.values], strict=False))]}
-            ),
+            "labels": "\n".join(f"{label} {value}" for label, value in labelled),
+            "json": json.dumps({"pairs": [dict(zip(PAIR_KEYS, values, strict=False))]}),
             "text": one.question,
         }
         request = self._ask(shown, self.settings.pairs).rstrip("\n")
