@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import itertools
-import json
-import re
 import shutil
-import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from lift_eval.reporting.render import render_experiment, render_results
 from tests.conftest import ROOT
@@ -32,64 +32,66 @@ ATTACKS = (
 )
 
 
+Open = Callable[..., Page]
+"""Opens a page of a report; options are those of the browser's context, e.g. ``color_scheme``."""
+
+DESK: ViewportSize = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+HELPERS = """
+  const by = (id) => document.getElementById(id);
+  const set = (id, value) => {
+    by(id).value = value;
+    by(id).dispatchEvent(new Event(by(id).tagName === 'INPUT' ? 'input' : 'change'));
+  };
+  const count = () => by('count').textContent;
+  const questions = () => [...document.querySelectorAll('#list h3')].map((head) => head.textContent);
+"""
+
+
 @pytest.fixture(scope="module")
-def browser() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    pytest.skip("chromium is not installed (on Debian: apt-get install chromium)")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window: the machine's, else the one that playwright has installed."""
+    with sync_playwright() as playwright:
+        own = Path(playwright.chromium.executable_path)
+        found = (
+            shutil.which("chromium") or shutil.which("google-chrome") or (str(own) if own.is_file() else None)
+        )
+        if found is None:
+            pytest.skip("no browser; `apt-get install chromium`, or `playwright install chromium`")
+        with playwright.chromium.launch(executable_path=found, args=["--no-sandbox"]) as launched:
+            yield launched
 
 
-def run(browser: str, page: Path, profile: Path, *options: str) -> str:
-    """Open a page in a browser without window or network, and return what it prints."""
-    command = [
-        browser,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--hide-scrollbars",
-        f"--user-data-dir={profile}",
-        *options,
-        page.resolve().as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Open]:
+    """Opens pages without a network, each in a context of its own; a fault in a page's script fails the test."""
+    contexts, faults = [], []
+
+    def opened(page: Path, **options: Any) -> Page:
+        contexts.append(browser.new_context(offline=True, **{"viewport": DESK, **options}))
+        tab = contexts[-1].new_page()
+        tab.on("pageerror", lambda fault: faults.append(fault))
+        tab.goto(page.resolve().as_uri())
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not faults
 
 
-def without_policy(page: Path) -> Path:
-    """A copy of a page that forbids nothing, so that escaping alone must hold."""
-    text, count = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    assert count == 1
-    copy = page.with_name("open.html")
-    copy.write_text(text)
-    return copy
+def probe(tab: Page, script: str) -> Any:
+    """What a script's function ``probe`` returns."""
+    return tab.evaluate(f"() => {{ {HELPERS} {script}; return probe(); }}")
 
 
-def probe(browser: str, page: Path, profile: Path, script: str, *options: str) -> Any:
-    """Run a script in a copy of the page and return what its function ``probe`` returns."""
-    copy = without_policy(page)
-    helpers = """
-      const by = (id) => document.getElementById(id);
-      const set = (id, value) => {
-        by(id).value = value;
-        by(id).dispatchEvent(new Event(by(id).tagName === 'INPUT' ? 'input' : 'change'));
-      };
-      const count = () => by('count').textContent;
-      const questions = () => [...document.querySelectorAll('#list h3')].map((head) => head.textContent);
-    """
-    answer = f"<script>{helpers} {script}; const made = document.createElement('pre'); made.id = 'probe';"
-    answer += (
-        "(async () => { made.textContent = JSON.stringify(await probe()); document.body.append(made); })();"
-    )
-    answer += "</script></body>"
-    copy.write_text(copy.read_text().replace("</body>", answer))
-    dom = run(browser, copy, profile, "--virtual-time-budget=5000", "--dump-dom", *options)
-    found = re.search(r'<pre id="probe">(.*?)</pre>', dom, re.DOTALL)
-    assert found, "the page's scripts failed"
-    return json.loads(html.unescape(found[1]))
+def unfold(tab: Page) -> None:
+    """Open all that is folded up, which shows what only then is made."""
+    tab.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+
+
+def attacked(tab: Page) -> bool:
+    return tab.evaluate("() => 'attacked' in document.documentElement.dataset")
 
 
 # ------------------------------------------------------------------------------------------------------- untrusted
@@ -129,28 +131,21 @@ def hostile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("policy", [True, False])
-def test_nothing_of_a_document_runs(browser: str, hostile: Path, tmp_path: Path, policy: bool) -> None:
-    page = hostile if policy else without_policy(hostile)
-    dom = run(browser, page, tmp_path / "profile", "--dump-dom")
-    assert "data-attacked" not in dom.partition(">")[0] + dom[:500]
-    # The browser's own scripts did run, and show the attack as text.
-    assert dom.count("<article") == len(ATTACKS)
-    assert html.escape(ATTACK, quote=False) in dom
-    assert "<img" not in dom
-    assert "<svg" not in dom
+def test_nothing_of_a_document_runs(visit: Open, hostile: Path, policy: bool) -> None:
+    tab = visit(hostile, bypass_csp=not policy)
+    assert not attacked(tab)
+    # The page's own scripts did run, and show the attack as text.
+    assert tab.locator("article").count() == len(ATTACKS)
+    assert html.escape(ATTACK, quote=False) in tab.content()
+    assert tab.locator("img, svg").count() == 0
 
 
-def test_the_test_would_see_an_attack(browser: str, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(f"<!doctype html><html><body>{ATTACK}</body></html>")
-    assert 'data-attacked="yes"' in run(browser, page, tmp_path / "profile", "--dump-dom")[:500]
-
-
-def test_the_policy_stops_what_escaping_would_miss(browser: str, hostile: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", [True, False])
+def test_the_policy_stops_what_escaping_would_miss(visit: Open, hostile: Path, policy: bool) -> None:
     hostile.write_text(hostile.read_text().replace("<main", f"{ATTACK}<main"))
-    dom = run(browser, hostile, tmp_path / "profile", "--dump-dom")
-    assert "data-attacked" not in dom[:500]
-    assert "<article" in dom, "the report's own script is allowed"
+    tab = visit(hostile, bypass_csp=not policy)
+    assert attacked(tab) is not policy
+    assert tab.locator("article").count() == len(ATTACKS), "the report's own script is allowed"
 
 
 # -------------------------------------------------------------------------------------------------- sample browser
@@ -161,7 +156,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render_experiment(write_everything(tmp_path_factory.mktemp("page"))).page
 
 
-def test_samples_can_be_filtered_and_searched(browser: str, page: Path, tmp_path: Path) -> None:
+def test_samples_can_be_filtered_and_searched(visit: Open, page: Path) -> None:
     script = """
       function probe() {
         const seen = {all: count(), shown: questions().length};
@@ -188,7 +183,7 @@ def test_samples_can_be_filtered_and_searched(browser: str, page: Path, tmp_path
         return seen;
       }
     """
-    seen = probe(browser, page, tmp_path / "profile", script)
+    seen = probe(visit(page), script)
     assert (seen["all"], seen["shown"]) == ("162 of 162 questions", 20)
     assert seen["task"] == "72 of 162 questions"
     assert seen["type"] == "36 of 162 questions"
@@ -200,7 +195,7 @@ def test_samples_can_be_filtered_and_searched(browser: str, page: Path, tmp_path
     assert seen["none"] == ["0 of 162 questions", 0]
 
 
-def test_samples_are_put_in_order_and_one_document_shown(browser: str, page: Path, tmp_path: Path) -> None:
+def test_samples_are_put_in_order_and_one_document_shown(visit: Open, page: Path) -> None:
     script = """
       function probe() {
         const places = () => [...document.querySelectorAll('#list .meta')].flatMap(
@@ -219,7 +214,7 @@ def test_samples_are_put_in_order_and_one_document_shown(browser: str, page: Pat
         return seen;
       }
     """
-    seen = probe(browser, page, tmp_path / "profile", script)
+    seen = probe(visit(page), script)
     assert seen["first"] == sorted(seen["first"]) != []
     assert seen["gain"] == ["wrong", "right"]
     assert seen["loss"] == ["right", "wrong"]
@@ -227,7 +222,7 @@ def test_samples_are_put_in_order_and_one_document_shown(browser: str, page: Pat
 
 
 def test_a_sample_shows_its_prompt_its_metrics_and_how_its_document_was_trained(
-    browser: str, page: Path, tmp_path: Path
+    visit: Open, page: Path
 ) -> None:
     script = """
       function probe() {
@@ -243,7 +238,7 @@ def test_a_sample_shows_its_prompt_its_metrics_and_how_its_document_was_trained(
           open('Prompt'), open('Document and training'), article.textContent.includes('()')];
       }
     """
-    question, metrics, prompt, training, nothing = probe(browser, page, tmp_path / "profile", script)
+    question, metrics, prompt, training, nothing = probe(visit(page), script)
     assert metrics in ("exact match 0 · token f1 0", "exact match 1 · token f1 1")
     assert prompt == f"[the document] {question}"
     assert "doc0: 3000 tokens; 5 steps, loss" in training
@@ -252,73 +247,72 @@ def test_a_sample_shows_its_prompt_its_metrics_and_how_its_document_was_trained(
     assert not nothing
 
 
-def test_links_lead_to_a_sample_and_a_filter(browser: str, page: Path, tmp_path: Path) -> None:
-    script = """
-      async function probe() {
-        const moved = () => new Promise((done) =>
-          window.addEventListener('hashchange', () => setTimeout(done), { once: true }));
-        set('filter-task', 'loogle_longqa');
-        set('filter-right', 'Gated Memory, closed book');
-        by('next').click();
-        const target = document.querySelectorAll('#list article')[2];
-        const wanted = [target.querySelector('h3').textContent, count()];
-        const link = target.querySelector('a').getAttribute('href');
-        set('filter-task', '');
-        set('filter-right', 'LIFT');
-        const filter = location.hash;
-        location.hash = link;
-        await moved();
-        const found = document.activeElement;
-        const there = [found.tagName, found.querySelector('h3').textContent, count(), by('filter-right').value];
-        location.hash = '#scores';
-        await moved();
-        return { wanted, there, filter, after: count() };
-      }
-    """
-    seen = probe(browser, page, tmp_path / "profile", script)
-    question, count = seen["wanted"]
-    assert seen["there"] == ["ARTICLE", question, count, "Gated Memory, closed book"]
-    assert seen["filter"] == "", "nothing stands in the address where nothing is chosen"
-    assert seen["after"] == count == "72 of 162 questions", "a link to a section leaves the samples alone"
+def test_a_link_leads_to_a_sample_and_its_filter(visit: Open, page: Path) -> None:
+    tab = visit(page)
+    tab.locator("#filter-task").select_option("loogle_longqa")
+    tab.locator("#filter-right").select_option("Gated Memory, closed book")
+    tab.get_by_role("button", name="Next").click()
+    target = tab.locator("#list article").nth(2)
+    question = target.locator("h3").inner_text()
+    target.get_by_role("link").click()
+    other = visit(page)
+    other.goto(tab.url)
+    assert other.locator("article:focus h3").inner_text() == question
+    assert other.locator("#count").inner_text() == "72 of 162 questions"
+    assert other.locator("#filter-right").input_value() == "Gated Memory, closed book"
+    other.goto(f"{page.resolve().as_uri()}#scores")
+    assert other.locator("#count").inner_text() == "72 of 162 questions", "a link to a section chooses nothing"
 
 
-def test_keys_go_from_question_to_question(browser: str, page: Path, tmp_path: Path) -> None:
-    script = """
-      function probe() {
-        const press = (key, where = document.body) =>
-          where.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
-        const at = () => [...by('list').children].indexOf(document.activeElement);
-        const seen = [];
-        for (const key of ['j', 'j', 'k']) { press(key); seen.push(at()); }
-        for (let times = 0; times < 20; times += 1) press('j');
-        seen.push(at(), by('page').textContent);
-        by('filter-q').focus();
-        press('j', by('filter-q'));
-        seen.push(document.activeElement.id);
-        return seen;
-      }
-    """
-    seen = probe(browser, page, tmp_path / "profile", script)
-    assert seen == [0, 1, 0, 0, "Page 2 of 9", "filter-q"]
+def test_a_filter_stands_in_the_address_and_is_there_again_after_a_reload(visit: Open, page: Path) -> None:
+    tab = visit(page)
+    tab.locator("#filter-q").fill("number 0 of 1?")
+    tab.locator("#filter-task").select_option("loogle_longqa")
+    assert tab.url.endswith("#q=number+0+of+1%3F&task=loogle_longqa")
+    tab.reload()
+    assert tab.locator("#filter-q").input_value() == "number 0 of 1?"
+    assert tab.locator("#list h3").all_inner_texts() == ["What is number 0 of 1?"]
+    tab.locator("#filter-q").fill("")
+    tab.locator("#filter-task").select_option("all")
+    assert tab.url.endswith(".html#"), "nothing stands in the address where nothing is chosen"
 
 
-def test_pages_are_turned_and_the_reader_is_taken_along(browser: str, page: Path, tmp_path: Path) -> None:
-    script = """
-      function probe() {
-        const first = questions();
-        by('next').click();
-        const focused = document.activeElement.tagName;
-        const second = questions();
-        by('previous').click();
-        const back = first[0] === questions()[0];
-        return [first[0] === second[0], by('page').textContent, focused, by('previous').disabled, back];
-      }
-    """
-    same, where, focused, at_start, back = probe(browser, page, tmp_path / "profile", script)
-    assert (same, where, focused, at_start, back) == (False, "Page 1 of 9", "ARTICLE", True, True)
+def test_keys_go_from_question_to_question(visit: Open, page: Path) -> None:
+    tab = visit(page)
+
+    def at() -> int:
+        return tab.evaluate(
+            "() => [...document.querySelectorAll('#list article')].indexOf(document.activeElement)"
+        )
+
+    seen = []
+    for key in "jjk":
+        tab.keyboard.press(key)
+        seen.append(at())
+    assert seen == [0, 1, 0]
+    for _ in range(20):
+        tab.keyboard.press("j")
+    assert (at(), tab.locator("#page").inner_text()) == (0, "Page 2 of 9")
+    tab.keyboard.press("k")
+    assert (at(), tab.locator("#page").inner_text()) == (19, "Page 1 of 9")
+    tab.locator("#filter-q").press("j")
+    assert tab.locator("#filter-q").input_value() == "j", "a key that is typed is a letter"
 
 
-def test_tables_are_sorted_by_a_button(browser: str, page: Path, tmp_path: Path) -> None:
+def test_pages_are_turned_and_the_reader_is_taken_along(visit: Open, page: Path) -> None:
+    tab = visit(page)
+    questions, where = tab.locator("#list h3"), tab.locator("#page")
+    next_page, previous = (tab.get_by_role("button", name=name) for name in ("Next", "Previous"))
+    first = questions.first.inner_text()
+    next_page.click()
+    assert where.inner_text() == "Page 2 of 9"
+    assert tab.locator("article:focus h3").inner_text() == questions.first.inner_text() != first
+    previous.click()
+    assert (where.inner_text(), questions.first.inner_text()) == ("Page 1 of 9", first)
+    assert previous.is_disabled()
+
+
+def test_tables_are_sorted_by_a_button(visit: Open, page: Path) -> None:
     script = """
       function probe() {
         const table = document.querySelector('#scores table');
@@ -333,9 +327,7 @@ def test_tables_are_sorted_by_a_button(browser: str, page: Path, tmp_path: Path)
         return seen;
       }
     """
-    before, (falling, state, values), (rising, other_state) = probe(
-        browser, page, tmp_path / "profile", script
-    )
+    before, (falling, state, values), (rising, other_state) = probe(visit(page), script)
     assert before == ["ICL (baseline)", "LIFT", "Gated Memory, closed book", "Not yet"]
     assert (state, other_state) == ("descending", "ascending")
     assert values[:3] == sorted(values[:3], reverse=True)
@@ -343,9 +335,7 @@ def test_tables_are_sorted_by_a_button(browser: str, page: Path, tmp_path: Path)
     assert falling[3] == rising[3] == "Not yet", "what has no number stays below"
 
 
-def test_everything_has_a_name_and_can_be_reached_by_keyboard(
-    browser: str, page: Path, tmp_path: Path
-) -> None:
+def test_everything_has_a_name_and_can_be_reached_by_keyboard(visit: Open, page: Path) -> None:
     script = """
       const names = [...document.querySelectorAll('section, nav')].map((landmark) =>
         landmark.getAttribute('aria-label') ?? by(landmark.getAttribute('aria-labelledby')).textContent);
@@ -364,7 +354,7 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(
         };
       }
     """
-    seen = probe(browser, page, tmp_path / "profile", script)
+    seen = probe(visit(page), script)
     levels = seen.pop("levels")
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert seen == {
@@ -379,9 +369,7 @@ def test_everything_has_a_name_and_can_be_reached_by_keyboard(
     }
 
 
-def test_a_phone_shows_legible_figures_and_keeps_the_methods_in_sight(
-    browser: str, page: Path, tmp_path: Path
-) -> None:
+def test_a_phone_shows_legible_figures_and_keeps_the_methods_in_sight(visit: Open, page: Path) -> None:
     script = """
       function probe() {
         const box = document.querySelector('#scores .scroll');
@@ -392,11 +380,21 @@ def test_a_phone_shows_legible_figures_and_keeps_the_methods_in_sight(
           scrolled: box.scrollLeft, figure: document.querySelector('figure img').clientWidth };
       }
     """
-    seen = probe(browser, page, tmp_path / "profile", script, "--window-size=500,900")
-    assert seen == {"wider": 0, "moved": 0, "scrolled": 20, "figure": 640}
+    tab = visit(page, viewport=PHONE)
+    unfold(tab)
+    assert probe(tab, script) == {"wider": 0, "moved": 0, "scrolled": 20, "figure": 640}
 
 
-def test_ten_thousand_samples(browser: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("viewport", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+def test_axe_finds_nothing(visit: Open, page: Path, viewport: ViewportSize, scheme: str) -> None:
+    tab = visit(page, viewport=viewport, color_scheme=scheme)
+    unfold(tab)
+    found = Axe().run(tab).response
+    assert "color-contrast" in {rule["id"] for rule in found["passes"]}
+    assert {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found["violations"]} == {}
+
+
+def test_ten_thousand_samples(visit: Open, tmp_path: Path) -> None:
     data = rows(100, 100)
     write_run(tmp_path / "results", {"task": [index % 2 for index in range(10_000)]}, data)
     page = render_results([tmp_path / "results"], tmp_path / "out", figures=False).page
@@ -407,32 +405,25 @@ def test_ten_thousand_samples(browser: str, tmp_path: Path) -> None:
         return [all, count(), questions()];
       }
     """
-    everything, found, questions = probe(browser, page, tmp_path / "profile", script)
+    everything, found, questions = probe(visit(page), script)
     assert everything == "10,000 of 10,000 questions"
     assert (found, questions) == ("1 of 10,000 questions", ["What is number 99 of 99?"])
 
 
-def test_runs_without_samples_leave_a_page_that_works(browser: str, tmp_path: Path) -> None:
+def test_runs_without_samples_leave_a_page_that_works(visit: Open, tmp_path: Path) -> None:
     write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), samples=False)
-    page = render_results([tmp_path / "results"], tmp_path / "out", figures=False).page
-    dom = run(browser, page, tmp_path / "profile", "--dump-dom")
-    assert "No run kept its samples" in dom
-    assert re.search(r'<form id="filters" hidden', dom)
+    tab = visit(render_results([tmp_path / "results"], tmp_path / "out", figures=False).page)
+    assert "No run kept its samples" in tab.locator("#count").inner_text()
+    assert tab.locator("#filters").is_hidden()
 
 
 # ------------------------------------------------------------------------------------------------------------ looks
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "paper"),
-    [("light", (), (255, 255, 255)), ("dark", ("--force-dark-mode",), (13, 17, 23))],
-)
-def test_screenshots(
-    browser: str, page: Path, tmp_path: Path, name: str, options: tuple[str, ...], paper: tuple[int, int, int]
-) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    target = SCREENSHOTS / f"report-{name}.png"
-    run(browser, page, tmp_path / "profile", "--window-size=1280,2400", f"--screenshot={target}", *options)
+@pytest.mark.parametrize(("scheme", "paper"), [("light", (255, 255, 255)), ("dark", (13, 17, 23))])
+def test_screenshots(visit: Open, page: Path, scheme: str, paper: tuple[int, int, int]) -> None:
+    target = SCREENSHOTS / f"report-{scheme}.png"
+    visit(page, viewport={"width": 1280, "height": 2400}, color_scheme=scheme).screenshot(path=target)
     image = Image.open(target).convert("RGB")
     assert image.size == (1280, 2400)
     assert image.getpixel((2, 2)) == paper
