@@ -120,5 +120,5 @@ def test_a_new_content_fills_the_prompts(question: str, line: int | None) -> Non
 
 
 def test_a_strategy_that_nobody_registered_is_no_strategy() -> None:
-    with pytest.raises(RecipeError, match="'none', 'passages', 'sentences' or 'paragraphs', got 'lines'"):
+    with pytest.raises(RecipeError, match="'conversations' or 'summaries', got 'lines'"):
         load_recipe("lora", {"auxiliary.strategy": "lines"})

@@ -225,8 +225,10 @@ class AdaptedModel:
 
     @property
     def _longest_sample(self) -> int:
-        """Most tokens of a training sample of the document's text."""
+        """Most tokens of a training sample of the document's text; 0 where pairs alone are trained."""
         training = self.recipe.training
+        if not training.trains_text:
+            return 0
         if not training.contextualized:
             return training.segment_tokens
         around = self.encoder.plain_ids(self.recipe.prompt.ellipsis + training.recite_instruction)

@@ -13,7 +13,7 @@ from lift_eval.answering.settings import DecodingSettings
 from lift_eval.errors import keys_of
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.settings import Demonstration, NonNegativeInt, PositiveInt, Settings, check_variables
-from lift_eval.synthesis.settings import CLOSED_BOOK, TRANSPORT, AuxiliarySettings
+from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 
 NOT_DECISIVE: dict[str, bool | set[str]] = {
     **dict.fromkeys(("name", "description", "reproduces", "compute"), True),
@@ -122,8 +122,7 @@ class TrainingSettings(Settings):
             raise ValueError(
                 "'training.samples: halves' needs 'training.contextualized: false', got true; halves have no windows"
             )
-        on_text = self.context_epochs or (self.joint_epochs and self.joint_segments)
-        if self.distills and on_text and self.samples != "halves":
+        if self.distills and self.trains_text and self.samples != "halves":
             raise ValueError(
                 "'training.objective: distillation' needs 'training.samples: halves', of which the teacher reads more, "
                 f"got '{self.samples}'"
@@ -139,6 +138,11 @@ class TrainingSettings(Settings):
     def epochs(self) -> int:
         """Epochs of both stages together."""
         return self.context_epochs + self.joint_epochs
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the document's text is trained, and not pairs alone."""
+        return bool(self.context_epochs or (self.joint_epochs and self.joint_segments))
 
     @property
     def freezes_context(self) -> bool:
@@ -327,10 +331,11 @@ class Recipe(Settings):
 
 def _check_distilled_pairs(auxiliary: AuxiliarySettings) -> None:
     """Refuse pairs of which the adapted model reads as much as the teacher, or whose answer is not encoded apart."""
-    if not CLOSED_BOOK.issuperset(auxiliary.prompts_in_turn):
+    if not all(map(auxiliary.leaves_document_out, auxiliary.prompts_in_turn)):
         raise ValueError(
-            "'training.objective: distillation' needs 'auxiliary.prompts' of closed_book or task_closed_book, since "
-            f"the teacher alone reads a pair's passage, got {list(auxiliary.prompts_in_turn)}"
+            "'training.objective: distillation' needs 'auxiliary.prompts' of closed_book or task_closed_book, or an "
+            "'auxiliary.template' without the document, since the teacher alone reads a pair's passage, got "
+            f"{list(auxiliary.prompts_in_turn)}"
         )
     if auxiliary.encoding != "separate":
         raise ValueError(

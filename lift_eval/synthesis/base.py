@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 ReplyFormat: TypeAlias = Literal["labels", "json", "text"]
 
-REQUEST_VARIABLES = frozenset({"title", "passage", "context", "sentence", "pairs", "questions"})
+REQUEST_VARIABLES = frozenset(
+    {"title", "passage", "context", "sentence", "instruction", "pairs", "questions"}
+)
 """What a request's template may use."""
 
 PAIR_KEYS = ("question", "answer", "evidence")
@@ -49,8 +51,9 @@ class PairSettings(Settings):
     generator: str = "self"
     """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
     request: str | None = None
-    """Jinja template of what the generator is asked; variables title, passage, context, sentence, pairs, and questions:
-    those made already, where a reply was cut off and the rest is asked for. None means the strategy's own."""
+    """Jinja template of what the generator is asked; variables title, passage, context, sentence, instruction, pairs,
+    and questions: those made already, where a reply was cut off and the rest is asked for. None means the strategy's
+    own."""
     demonstrations: tuple[Demonstration, ...] = ()
     """Passages with a pair each, shown before the passage that is asked about, as request and reply with a blank line
     behind; a local generator then stops at the blank line behind its own reply."""
@@ -66,6 +69,19 @@ class PairSettings(Settings):
     """Reply that says that there is nothing to ask; it is not asked for again."""
     evidence: bool | None = None
     """Whether a pair needs evidence that stands verbatim in its passage. None means the strategy's own rule."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a generator is asked.
+
+    Attributes:
+        text: The user's message.
+        system: The system message; empty for none.
+    """
+
+    text: str
+    system: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,14 @@ class Passage:
         """
         return cls(
             settings,
-            {"title": document.title, "passage": text, "context": "", "sentence": "", **shown},
+            {
+                "title": document.title,
+                "passage": text,
+                "context": "",
+                "sentence": "",
+                "instruction": "",
+                **shown,
+            },
             text,
             answer,
         )
@@ -145,6 +168,10 @@ class Strategy:
         several: Whether ``auxiliary.pairs`` are asked for about each passage, and not one: a JSON reply holds all of
             them, labelled pairs are sampled one by one.
         own_segments: What is trained in place of segments of the whole text, in a few words; empty where nothing is.
+        converses: Whether pairs are conversations about a passage, which is the system message: a reply is a user's
+            message, which is sampled, and its answer is asked for as well, greedily.
+        message: The user's message about every passage, which then is not asked for, and whose answers are sampled;
+            empty where each has its own.
     """
 
     name: ClassVar[str]
@@ -153,6 +180,8 @@ class Strategy:
     needs_evidence: ClassVar[bool] = False
     several: ClassVar[bool] = False
     own_segments: ClassVar[str] = ""
+    converses: ClassVar[bool] = False
+    message: ClassVar[str] = ""
 
     def choose(
         self, document: Document, settings: AuxiliarySettings, generator: torch.Generator
@@ -188,6 +217,12 @@ class Strategy:
     def passage_tokens(self, settings: AuxiliarySettings) -> int:
         """About how many tokens of a document a request shows, to predict memory."""
         raise NotImplementedError
+
+
+def system_message(title: str, passage: str) -> str:
+    """The system message by which a model reads a passage of a document."""
+    of = f'"{title}"' if title else "a document"
+    return f"This is a part of {of}:\n\n{passage}\n\n"
 
 
 def render(template: str, **variables: object) -> str:

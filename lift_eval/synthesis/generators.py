@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import torch
+from jinja2 import TemplateError
 
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.answering.thinking import Thinking
@@ -21,6 +22,7 @@ from lift_eval.models.loading import (
     resolve_dtype,
 )
 from lift_eval.models.settings import PrecisionSettings
+from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.settings import AuxiliarySettings
 
 BaseModel = Callable[[], AbstractContextManager[None]]
@@ -35,7 +37,9 @@ class PairGenerator(Protocol):
         """Tells this generator from all others whose replies might differ; part of the key of pairs in the store."""
         ...
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
+    def generate(
+        self, requests: Sequence[Request], *, temperature: float, seed: int
+    ) -> Iterator[Answer | None]:
         """Answer requests.
 
         Args:
@@ -82,7 +86,9 @@ class ModelGenerator:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.window, self.base, self.thinking, self.identity = window, base, thinking, identity
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
+    def generate(
+        self, requests: Sequence[Request], *, temperature: float, seed: int
+    ) -> Iterator[Answer | None]:
         """See `PairGenerator`; all replies of a call are there at once."""
         prompts = [self._encode(request) for request in requests]
         most = self.settings.reply_tokens
@@ -95,25 +101,44 @@ class ModelGenerator:
                 self.model,
                 self.tokenizer,
                 fitting,
-                Decoding(most, self.settings.reply_ends, sampling, self.thinking),
+                Decoding(most, self._reply_ends, sampling, self.thinking),
                 batch=self.settings.batch,
             )
         replies = iter(answers)
         for ids in prompts:
             yield next(replies) if len(ids) + most <= self.window else None
 
-    def _encode(self, request: str) -> list[int]:
-        special = True
-        if self.settings.chat_template and self.tokenizer.chat_template:
-            request = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": request}],
+    @property
+    def _chats(self) -> bool:
+        return bool(self.settings.chat_template and self.tokenizer.chat_template)
+
+    @property
+    def _reply_ends(self) -> tuple[str, ...]:
+        """Strings that end a reply: in plain text, a message of a conversation ends with its paragraph."""
+        plain = self.settings.method.converses and not self._chats
+        return self.settings.reply_ends or (("\n\n",) if plain else ())
+
+    def _encode(self, request: Request) -> list[int]:
+        special, text = True, request.system + request.text
+        if self._chats:
+            try:
+                text = self._in_chat(request)
+            except TemplateError:  # of a template that takes no system message
+                text = self._in_chat(Request(text))
+            bos = self.tokenizer.bos_token
+            special = not (bos and text.startswith(bos))
+        return list(self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
+
+    def _in_chat(self, request: Request) -> str:
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        return str(
+            self.tokenizer.apply_chat_template(
+                [*system, {"role": "user", "content": request.text}],
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=False,  # the reply's tokens are for the pairs; most templates do not ask
             )
-            bos = self.tokenizer.bos_token
-            special = not (bos and request.startswith(bos))
-        return list(self.tokenizer(request, add_special_tokens=special, verbose=False)["input_ids"])
+        )
 
 
 class LocalGenerator:
@@ -141,7 +166,9 @@ class LocalGenerator:
             load_config(self.name)
             load_tokenizer(self.name)
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
+    def generate(
+        self, requests: Sequence[Request], *, temperature: float, seed: int
+    ) -> Iterator[Answer | None]:
         """See `PairGenerator`.
 
         Raises:

@@ -1,6 +1,7 @@
 """Question-answer pairs made from the document (paper, section 3.2).
 
     passages -> requests -> generator -> replies -> pairs, each checked
+    passages -> requests -> generator -> messages, each checked -> generator -> answers    (conversations)
 
 Every loop is bounded, and everything refused is counted by its reason.
 """
@@ -9,17 +10,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
 
 from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
-from lift_eval.synthesis.base import Passage
+from lift_eval.synthesis.base import Passage, Request, system_message
 from lift_eval.synthesis.generators import PairGenerator
-from lift_eval.synthesis.replies import Pair, read_reply
+from lift_eval.synthesis.replies import Pair, is_text, read_reply
 from lift_eval.synthesis.settings import AuxiliarySettings
 
 REASONS = ("no_pair", "unparsed", "cut", "empty", "evidence", "duplicate", "surplus", "too_long")
@@ -34,9 +36,10 @@ class PairYield:
         pairs: The pairs kept.
         counts: ``asked`` passages, ``requests`` sent for them, pairs ``kept``, and refusals by reason: ``no_pair``
             (the generator found nothing to ask), ``unparsed``, ``cut`` (the reply was cut off; its whole pairs are
-            read, and the rest is asked for), ``empty`` (question or answer), ``evidence`` (not verbatim in the
-            passage), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the request does not
-            fit the generator's window); ``given_up`` passages that yielded nothing usable.
+            read, and the rest is asked for; the answer of a conversation is kept as it is), ``empty`` (question or
+            answer), ``evidence`` (not verbatim in the passage), ``duplicate`` (question), ``surplus`` (more than asked
+            for), ``too_long`` (the request does not fit the generator's window); ``given_up`` passages that yielded
+            nothing usable.
         seconds: What it took.
     """
 
@@ -100,9 +103,30 @@ def stream_pairs(
     counts: dict[str, int],
 ) -> Iterator[Pair]:
     """Yield a document's pairs as replies arrive, and count into ``counts``; see `make_pairs`."""
-    passages = list(settings.method.choose(document, settings, torch.Generator().manual_seed(seed)))
+    method = settings.method
+    passages = list(method.choose(document, settings, torch.Generator().manual_seed(seed)))
     counts.update(dict.fromkeys(("asked", "requests", "kept", *REASONS, "given_up"), 0), asked=len(passages))
-    sampling = settings.samples_pairs
+    if not method.converses:
+        yield from _ask(document, passages, settings, generator, seed, counts)
+        return
+    if method.message:
+        counts["kept"] = len(passages)
+        messages: Iterable[Pair] = (Pair(method.message, "", passage=passage.text) for passage in passages)
+    else:
+        messages = _ask(document, passages, settings, generator, seed, counts)
+    yield from _answer(document, messages, settings, generator, seed, counts)
+
+
+def _ask(
+    document: Document,
+    passages: Sequence[Passage],
+    settings: AuxiliarySettings,
+    generator: PairGenerator,
+    seed: int,
+    counts: dict[str, int],
+) -> Iterator[Pair]:
+    """Ask about each passage, again where a reply cannot be used; the pairs of conversations lack their answers."""
+    sampling, converses = settings.samples_pairs, settings.method.converses
     check = _Check(settings, counts)
     made: list[list[str]] = [[] for _ in passages]
     waiting = list(range(len(passages)))
@@ -111,8 +135,14 @@ def stream_pairs(
         if not waiting:
             break
         replies = generator.generate(
-            [passages[number].request(() if sampling else made[number]) for number in waiting],
-            temperature=settings.temperature if attempt else 0.0,
+            [
+                Request(
+                    passages[number].request(() if sampling else made[number]),
+                    system_message(document.title, passages[number].text) if converses else "",
+                )
+                for number in waiting
+            ],
+            temperature=settings.temperature if attempt or converses else 0.0,
             seed=seed + attempt,
         )
         again = []
@@ -129,7 +159,43 @@ def stream_pairs(
                 again.append(number)
             yield from pairs
         waiting = again
-    counts["given_up"] = len(useless)
+    counts["given_up"] += len(useless)
+
+
+def _answer(
+    document: Document,
+    messages: Iterable[Pair],
+    settings: AuxiliarySettings,
+    generator: PairGenerator,
+    seed: int,
+    counts: dict[str, int],
+) -> Iterator[Pair]:
+    """Ask for the answers of users' messages; one that was cut off is as good as it is long."""
+    arriving = iter(messages)
+    while group := list(islice(arriving, settings.batch)):
+        replies = generator.generate(
+            [Request(pair.question + "\n", system_message(document.title, pair.passage)) for pair in group],
+            temperature=settings.temperature if settings.method.message else 0.0,
+            seed=seed + counts["requests"],  # each message may be the same
+        )
+        counts["requests"] += len(group)
+        for pair, reply in zip(group, replies, strict=True):
+            fault = _fault_of_answer(reply)
+            if reply is None or fault:
+                counts[fault] += 1
+                counts["kept"] -= 1
+                counts["given_up"] += 1
+                continue
+            counts["cut"] += not reply.complete
+            yield replace(pair, answer=reply.text.strip())
+
+
+def _fault_of_answer(reply: Answer | None) -> str:
+    if reply is None:
+        return "too_long"
+    if not reply.text.strip():
+        return "empty"
+    return "" if is_text(reply.text) else "unparsed"
 
 
 class _Check:
@@ -164,7 +230,7 @@ class _Check:
         return pairs, reading.no_pair
 
     def _fault(self, pair: Pair, passage: Passage, kept: int) -> str:
-        if not pair.question.strip() or not pair.answer.strip():
+        if not pair.question.strip() or not (pair.answer.strip() or self.settings.method.converses):
             return "empty"
         if self.settings.needs_evidence and not _stands_in(pair.evidence, passage.text):
             return "evidence"

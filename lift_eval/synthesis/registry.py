@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from lift_eval.synthesis.base import Strategy
+from lift_eval.synthesis.conversations import Conversations, ConversationsSettings
 from lift_eval.synthesis.paragraphs import Paragraphs, ParagraphsSettings
 from lift_eval.synthesis.passages import Passages, PassagesSettings
 from lift_eval.synthesis.sentences import Sentences, SentencesSettings
+from lift_eval.synthesis.summaries import Summaries
 
 
 class NoPairs(Strategy):
@@ -15,9 +17,10 @@ class NoPairs(Strategy):
 
 
 STRATEGIES: dict[str, Strategy] = {
-    strategy.name: strategy for strategy in (NoPairs(), Passages(), Sentences(), Paragraphs())
+    strategy.name: strategy
+    for strategy in (NoPairs(), Passages(), Sentences(), Paragraphs(), Conversations(), Summaries())
 }
 
 
-class StrategySettings(SentencesSettings, PassagesSettings, ParagraphsSettings):
+class StrategySettings(SentencesSettings, PassagesSettings, ParagraphsSettings, ConversationsSettings):
     """The keys of all strategies, which stand side by side in the recipe's group ``auxiliary``."""

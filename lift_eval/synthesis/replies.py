@@ -67,7 +67,7 @@ def read_reply(reply: Answer, settings: AuxiliarySettings, answer: str = "") -> 
         The pairs in it, or why there are none.
     """
     text = reply.text.strip()
-    if not _is_text(text):
+    if not is_text(text):
         return Reading(unparsed=1)
     if text.casefold() == settings.no_pair.strip().casefold():
         return Reading(no_pair=True)
@@ -151,9 +151,9 @@ def _json_pair(item: Any, *, needs_evidence: bool) -> Pair | None:  # noqa: ANN4
     if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in keys):
         return None
     values = [item[key].strip() for key in keys]
-    return Pair(*values) if all(map(_is_text, values)) else None
+    return Pair(*values) if all(map(is_text, values)) else None
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Whether a string can be written as UTF-8; JSON can spell half of a surrogate pair, which cannot."""
     return value.isascii() or not re.search("[\ud800-\udfff]", value)

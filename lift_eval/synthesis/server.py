@@ -17,6 +17,7 @@ from lift_eval.servers.chat import (
     UnreachableError,
     is_configured,
 )
+from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.settings import AuxiliarySettings
 
 
@@ -59,7 +60,7 @@ class ServerGenerator:
         self.identity = f"openai {self._client.address} {model}"
         self.close = self._client.close
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer]:
+    def generate(self, requests: Sequence[Request], *, temperature: float, seed: int) -> Iterator[Answer]:
         """See `PairGenerator`. Requests still under way are cancelled where the caller stops early."""
         futures = [
             self._client.submit(self._reply(request, temperature, (seed + number) % 2**31))
@@ -72,7 +73,7 @@ class ServerGenerator:
             for future in futures:
                 future.cancel()
 
-    async def _reply(self, request: str, temperature: float, seed: int) -> Answer:
+    async def _reply(self, request: Request, temperature: float, seed: int) -> Answer:
         async with self._client.slots:
             try:
                 reply = await self._ask(request, temperature, seed)
@@ -82,8 +83,9 @@ class ServerGenerator:
                 ) from None
         return Answer(without_thinking(reply.text), reply.complete)
 
-    async def _ask(self, request: str, temperature: float, seed: int) -> Reply:
-        messages = [{"role": "user", "content": request}]
+    async def _ask(self, request: Request, temperature: float, seed: int) -> Reply:
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        messages = [*system, {"role": "user", "content": request.text}]
         options = {"temperature": temperature, "max_tokens": self.settings.reply_tokens, "seed": seed}
         if self._schema is None:
             return await self._client.ask(messages, **options)

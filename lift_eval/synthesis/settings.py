@@ -33,7 +33,7 @@ class AuxiliarySettings(StrategySettings):
     max_tokens: PositiveInt | None = None
     """Most tokens of a reply; None for as many as the pairs asked for take."""
     temperature: Annotated[float, Field(gt=0)] = 0.7
-    """Of requests after the first, which is greedy."""
+    """Of requests after the first, which is greedy; of all requests for users' messages, and of summaries."""
     chat_template: bool = True
     """Whether requests to a local generator pass through its chat template, where it has one."""
     batch: PositiveInt = 16
@@ -91,6 +91,11 @@ class AuxiliarySettings(StrategySettings):
             raise ValueError(
                 f"'reply: text' belongs to 'strategy: {answered}' and to no other, got '{self.reply_format}' with "
                 f"'{self.strategy}'"
+            )
+        if self.method.converses and self.demonstrations:
+            raise ValueError(
+                f"'strategy: {self.strategy}' has no place for 'auxiliary.demonstrations', got "
+                f"{len(self.demonstrations)}; leave them out"
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise ValueError(f"'labels' must differ and hold a word each, got {list(self.labels)}")

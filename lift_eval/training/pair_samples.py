@@ -13,6 +13,7 @@ from lift_eval.errors import DocumentError
 from lift_eval.prompts.form import TaskForm, answer_prefix, put_in_form
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.base import system_message
 from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.settings import CLOSED_BOOK, OF_TASK, PairPrompt
 from lift_eval.training.samples import Sample
@@ -30,7 +31,8 @@ class PairSamples:
         settings: The recipe's auxiliary group.
         forms: The task's prompts, one or none; several where several tasks ask about the document.
         freezes: Whether the document in a prompt is a frozen prefix of the sample.
-        distills: Whether a teacher reads the pair's passage in the document's place.
+        distills: Whether a teacher reads the pair's passage: in the document's place, or as the system message where
+            the recipe's own prompt of pairs has no such place.
 
     Attributes:
         untrainable: Pairs left out so far.
@@ -114,7 +116,10 @@ class PairSamples:
         )
         answer = settings.answer_prefix + pair.answer
         if self.settings.encoding == "separate":
-            return self._apart(render(), answer, self._teachers_prompt(pair) if self.distills else None)
+            template = None if closed_book else self.settings.template
+            return self._apart(
+                render(), answer, self._teachers_prompt(pair, template) if self.distills else None
+            )
         end = self._end
         encoded = self.encoder.encode(render(answer=answer), reserve=len(end))
         learned = encoded.untruncated - self.encoder.encode(render(), reserve=len(end)).untruncated
@@ -122,10 +127,17 @@ class PairSamples:
             raise DocumentError(f"the answer {pair.answer!r} has no token of its own behind its prompt")
         return self._sample(encoded, encoded.ids[:-learned], encoded.ids[-learned:] + end)
 
-    def _teachers_prompt(self, pair: Pair) -> Prompt:
-        """The recipe's own prompt with the pair's passage."""
-        system = self.settings.system
-        return self.encoder.render(self._passage(pair), pair.question, system=system, thinking=False)
+    def _teachers_prompt(self, pair: Pair, template: str | None) -> Prompt:
+        """The recipe's own prompt with the pair's passage, in front of it where its template has no place for that."""
+        passage = self._passage(pair)
+        render = partial(self.encoder.render, passage, pair.question, thinking=False)
+        if template is None:
+            return render(system=self.settings.system)
+        prompt = render(template, system=system_message(passage.title, passage.text))
+        if passage.text.strip() in prompt.text:
+            return prompt
+        # The chat template takes no system message, so the passage begins the user's.
+        return render(system_message("{{ title }}", "{{ document }}") + template)
 
     def _apart(self, prompt: Prompt, answer: str, teachers: Prompt | None) -> Sample:
         """A sample of a prompt and an answer that are encoded apart, and of a teacher's prompt where there is one."""

@@ -16,6 +16,7 @@ from lift_eval.answering.thinking import Thinking
 from lift_eval.errors import CheckpointError
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings, load_recipe
+from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.generators import LocalGenerator, ModelGenerator
 from tests.tiny_models import bigram_model, save_checkpoint, thinking_tokenizer, tiny_model, tiny_tokenizer
 
@@ -31,7 +32,7 @@ def generator(
 
 
 def replies(made: Any, temperature: float = 0.0, seed: int = 0) -> list[Answer | None]:
-    return list(made.generate(REQUESTS, temperature=temperature, seed=seed))
+    return list(made.generate(list(map(Request, REQUESTS)), temperature=temperature, seed=seed))
 
 
 def test_sampling_depends_on_the_seed_alone() -> None:
@@ -90,7 +91,7 @@ def test_a_reasoning_model_writes_pairs_without_thinking_or_its_thinking_is_left
     tokenizer = thinking_tokenizer()
     model, settings = bigram_model("\n<think>b</think>Ad<eos>"), AuxiliarySettings(max_tokens=16)
     made = ModelGenerator(model, tokenizer, settings, 16384, thinking=Thinking.of(tokenizer))
-    assert tokenizer.decode(made._encode("Ask.")).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert tokenizer.decode(made._encode(Request("Ask."))).endswith("assistant\n<think>\n\n</think>\n\n")
     assert replies(made) == [Answer("Ad", complete=True, thinking_tokens=3)] * 3
 
 

@@ -14,6 +14,7 @@ from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import AuxiliarySettings, PromptSettings
+from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.pairs import PairYield, make_pairs
 from lift_eval.synthesis.replies import Pair
 from lift_eval.training.pair_samples import PairSamples
@@ -36,10 +37,13 @@ class Script:
     calls: list[tuple[list[str], float, int]] = field(default_factory=list)
     identity: str = "script"
 
-    def generate(self, requests: Sequence[str], *, temperature: float, seed: int) -> Iterator[Answer | None]:
+    def generate(
+        self, requests: Sequence[Request], *, temperature: float, seed: int
+    ) -> Iterator[Answer | None]:
         reply = self.replies[min(len(self.calls), len(self.replies) - 1)]
-        self.calls.append((list(requests), temperature, seed))
-        for request in requests:
+        texts = [request.text for request in requests]
+        self.calls.append((texts, temperature, seed))
+        for request in texts:
             text = None if reply is None else reply.replace("<SENTENCE>", request.partition("|")[0])
             yield None if text is None else Answer(text.removesuffix(CUT), complete=not text.endswith(CUT))
 

@@ -14,6 +14,7 @@ import pytest
 from lift_eval.answering.generate import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings
+from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.server import ServerGenerator
 from tests.synthesis.server import Reply, chat_server
 
@@ -31,7 +32,9 @@ def generate(url: str, requests: list[str], monkeypatch: pytest.MonkeyPatch, **c
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     generator = ServerGenerator("m", AuxiliarySettings(**{**SENTENCES, **changes}))
     try:
-        return [reply.text for reply in generator.generate(requests, temperature=0.7, seed=11)]
+        return [
+            reply.text for reply in generator.generate(list(map(Request, requests)), temperature=0.7, seed=11)
+        ]
     finally:
         generator.close()
 
@@ -69,7 +72,7 @@ def test_a_reply_that_was_cut_off_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     with chat_server(lambda _, number: Reply("x", finish=("stop", "length")[number])) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES, batch=1))
-        assert list(generator.generate(["a", "b"], temperature=0.0, seed=0)) == [
+        assert list(generator.generate(list(map(Request, ["a", "b"])), temperature=0.0, seed=0)) == [
             Answer("x", complete=True),
             Answer("x", complete=False),
         ]
@@ -105,7 +108,7 @@ def test_the_first_reply_is_there_before_the_last(monkeypatch: pytest.MonkeyPatc
     with chat_server(reply) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES))
-        replies = generator.generate(["first", "last"], temperature=0.0, seed=0)
+        replies = generator.generate(list(map(Request, ["first", "last"])), temperature=0.0, seed=0)
         assert next(replies).text == "x"
         assert not last.is_set()
         last.set()
@@ -207,7 +210,7 @@ def test_the_key_stands_in_no_log_and_no_identity(
     with chat_server(lambda *_: "x") as server, caplog.at_level(logging.DEBUG):
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES))
-        list(generator.generate(["a"], temperature=0.0, seed=0))
+        list(generator.generate(list(map(Request, ["a"])), temperature=0.0, seed=0))
         generator.close()
     assert server.requests
     assert KEY not in caplog.text + generator.identity
@@ -242,7 +245,9 @@ def test_a_caller_that_stops_early_leaves_no_requests_behind(monkeypatch: pytest
     with chat_server(lambda *_: Reply("x", delay=0.01)) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         generator = ServerGenerator("m", AuxiliarySettings(**SENTENCES, batch=1))
-        replies: Iterator[Answer] = generator.generate(["a"] * 1000, temperature=0.0, seed=0)
+        replies: Iterator[Answer] = generator.generate(
+            list(map(Request, ["a"] * 1000)), temperature=0.0, seed=0
+        )
         assert [reply.text for reply in islice(replies, 2)] == ["x", "x"]
         replies.close()  # type: ignore[attr-defined]
         generator.close()
