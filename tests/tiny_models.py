@@ -22,7 +22,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 
-_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -51,7 +51,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 def tiny_config(architecture: str) -> Any:
     """The configuration of a 2-layer model, hidden size 32, 4 query heads and 2 key-value heads."""
-    return AutoConfig.for_model(**{**_COMMON, **ARCHITECTURES[architecture]})
+    return AutoConfig.for_model(**{**COMMON, **ARCHITECTURES[architecture]})
 
 
 def tiny_model(

@@ -8,15 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteria, StoppingCriteriaList
 
+from lift_eval.answering.copied_prefix import CopiedPrefix
 from lift_eval.answering.settings import DecodingSettings
-from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly, shared_length
+from lift_eval.answering.shared_prefix import (
+    MIN_SHARED_TOKENS,
+    decode_behind_prefix,
+    decodes_plainly,
+    shared_length,
+)
 from lift_eval.answering.thinking import Thinking
 from lift_eval.models.loading import autocast, supports_prefix_sharing
 
-MIN_SHARED_TOKENS = 64
-"""A shorter common beginning is read with each prompt."""
 END_OF_PROMPT = 32
 """Tokens at the end of a prompt that show whether it ends within thinking."""
 
@@ -141,24 +145,25 @@ def answer(
     Returns:
         The answers in the order of the prompts.
     """
+    if not prompts:
+        return []
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
-        if _shared(model, prompts, decoding) and decodes_plainly(model, _options(decoding)):
+        plain = decodes_plainly(model, _options(decoding))
+        if plain and supports_prefix_sharing(model) and _begin_alike(prompts):
             return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch)
+        beams = decoding.options.get("num_beams", 1) != 1
+        prefix = None if beams else CopiedPrefix.of(model, prompts, plain=plain)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding)
+            decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding, prefix)
             answers.update(zip(rows, decoded, strict=True))
     return [answers[index] for index in range(len(prompts))]
 
 
-def _shared(model: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> int:  # noqa: ANN401
-    """Tokens that need to be read once only; 0 where there are few, or where they must be read with each prompt."""
-    if len(prompts) < 2 or not supports_prefix_sharing(model) or decoding.options.get("num_beams", 1) != 1:
-        return 0
-    shared = shared_length(prompts)
-    return shared if shared >= MIN_SHARED_TOKENS else 0
+def _begin_alike(prompts: Sequence[Sequence[int]]) -> bool:
+    return len(prompts) > 1 and shared_length(prompts) >= MIN_SHARED_TOKENS
 
 
 def _options(decoding: Decoding) -> Mapping[str, Any]:
@@ -198,20 +203,20 @@ def _decode(
     tokenizer: Any,  # noqa: ANN401
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
+    prefix: CopiedPrefix | None,
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
-    shared = _shared(model, prompts, decoding)
     width = max(len(prompt) for prompt in prompts)
     rows = torch.full((len(prompts), width), pad, dtype=torch.int64)
-    mask = torch.ones_like(rows)
+    mask = torch.zeros_like(rows)
     for row, prompt in enumerate(prompts):
-        gap = width - len(prompt)
-        # Padding stands behind what is shared, so that all rows hold that part in the same columns.
-        rows[row, :shared] = torch.tensor(prompt[:shared])
-        rows[row, shared + gap :] = torch.tensor(prompt[shared:])
-        mask[row, shared : shared + gap] = 0
-    rows, mask = rows.to(model.device), mask.to(model.device)
+        rows[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    read = prefix.arguments(prompts) if prefix else {}
+    if "cache_params" in read:  # a recurrent model is given what is left to read, and nothing else
+        rows, mask = rows[:, -1:], mask[:, -1:]
+    rows, mask, width = rows.to(model.device), mask.to(model.device), rows.shape[1]
     opened = _is_open(tokenizer, prompts, decoding)
     criteria = [_StopStrings(tokenizer, decoding, width, opened=opened)] if decoding.stop else []
     held_back = [*ends, *_stop_tokens(tokenizer, decoding.stop)] if decoding.min_new_tokens else ends
@@ -222,7 +227,7 @@ def _decode(
         pad_token_id=pad,
         eos_token_id=held_back or None,
         stopping_criteria=StoppingCriteriaList(criteria),
-        **({"past_key_values": _prefill(model, rows[:1, :shared], len(prompts))} if shared else {}),
+        **read,
         **_options(decoding),
     )
     return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in output[:, width:].tolist()]
@@ -232,13 +237,6 @@ def _stop_tokens(tokenizer: Any, stop: Sequence[str]) -> list[int]:  # noqa: ANN
     """The stop strings that are a token, as such."""
     last = [tokenizer(text, add_special_tokens=False)["input_ids"][-1] for text in stop]
     return [token for token, text in zip(last, stop, strict=True) if tokenizer.decode([token]) == text]
-
-
-def _prefill(model: Any, ids: Tensor, rows: int) -> DynamicCache:  # noqa: ANN401
-    cache = DynamicCache(config=model.config)
-    model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    cache.batch_repeat_interleave(rows)
-    return cache
 
 
 def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], decoding: Decoding, *, opened: bool) -> Answer:  # noqa: ANN401

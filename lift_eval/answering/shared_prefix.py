@@ -20,6 +20,9 @@ from transformers import DynamicCache
 from lift_eval.answering.grouped_attention import grouped
 from lift_eval.answering.key_values import SPARE, KeyValues, rows_that_fit
 
+MIN_SHARED_TOKENS = 64
+"""A shorter common beginning is read with each prompt."""
+
 CHUNK = 512
 """Most tokens read at once behind others: they look at all columns, and those of later tokens are wasted."""
 

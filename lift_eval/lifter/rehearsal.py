@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from lift_eval.answering.generate import MIN_SHARED_TOKENS, Decoding, answer
+from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.shared_prefix import MIN_SHARED_TOKENS
 from lift_eval.errors import CheckpointError
 from lift_eval.models.faults import first_line
 from lift_eval.models.loading import base_of, supports_prefix_sharing
