@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.memory.fake_model import trained_parameters
 from lift_eval.training.batching import MicroBatch
-from lift_eval.training.finetune import checkpoint_activations
+from lift_eval.training.layout import checkpoint_activations
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.teacher import Teacher
 

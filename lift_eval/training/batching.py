@@ -10,6 +10,9 @@ every token see just what it would see alone. Rows of similar length stand side 
 Rows may also follow a *cached prefix*, whose tokens they do not hold: its keys and values are in a cache
 (`prefix_cache`), and a row holds only what is the samples' own. `shared_prefixes` decides which samples share a row and
 which a cached prefix. A frozen prefix gets no gradient.
+
+The rows of several documents may stand side by side too, each with an adapter of its own; a row holds samples of one
+document.
 """
 
 from __future__ import annotations
@@ -55,6 +58,7 @@ class MicroBatch:
             never looks, and without a mask attention is faster.
         position_ids: Shape (rows, width), int64, where they are not simply 0, 1, 2, ... (packed rows), else None.
         prefix: The prefix before every row. None means whole samples.
+        documents: The document of each row, from 0, shape (rows,), int64. None means that all are of one document.
     """
 
     input_ids: Tensor
@@ -64,6 +68,7 @@ class MicroBatch:
     sequence_ids: Tensor | None = None
     position_ids: Tensor | None = None
     prefix: SharedPrefix | None = None
+    documents: Tensor | None = None
 
     @property
     def tokens(self) -> int:
@@ -87,7 +92,14 @@ class MicroBatch:
             None if self.sequence_ids is None else moved(self.sequence_ids),
             None if self.position_ids is None else moved(self.position_ids),
             self.prefix,
+            None if self.documents is None else moved(self.documents),
         )
+
+    @property
+    def documents_of_labels(self) -> Tensor:
+        """The document of each label, shape (n,), int64, where the rows are of several."""
+        assert self.documents is not None
+        return self.documents[self.predicting // self.input_ids.shape[1]]
 
     def attention_mask(self) -> Tensor | None:
         """Which token may see which: bool, shape (rows, 1, width, prefix + width). None means a plain causal mask."""
@@ -111,6 +123,7 @@ class _PackedRow:
     samples: tuple[Sample, ...]
     sequence_ids: Tensor | None = None
     position_ids: Tensor | None = None
+    document: int | None = None
 
 
 def micro_batches(
@@ -148,6 +161,34 @@ def micro_batches(
     return list(chain.from_iterable(sorted(_runs(groups, max_tokens), key=_first)))
 
 
+def joint_micro_batches(
+    documents: Sequence[Sequence[Sample]], max_tokens: int, *, share_prefixes: bool, column_cost: float = 0.0
+) -> list[MicroBatch]:
+    """Lay out the samples of one optimizer step of each of several documents, without cached prefixes.
+
+    Args:
+        documents: The samples of each document; none has a prefix.
+        max_tokens: As in `micro_batches`, of all documents together.
+        share_prefixes: As in `micro_batches`.
+        column_cost: As in `micro_batches`.
+
+    Returns:
+        Micro-batches that hold each sample once, the largest first. Rows of like length stand side by side, whatever
+        their documents.
+    """
+    rows: list[_PackedRow] = []
+    for number, samples in enumerate(documents):
+        alike = [sample for sample in samples if sample.supervised]
+        packed = [[sample] for sample in alike]
+        if alike and share_prefixes:
+            groups = share(alike, max_tokens, column_cost, cache_prefixes=False)
+            packed = [row for group in groups for row in group.rows]
+        rows += (replace(_row(row), document=number) for row in packed)
+    kinds = ([row for row in rows if (row.sequence_ids is None) == plain] for plain in (True, False))
+    batches = [_stack(alike) for kind in kinds for alike in _side_by_side(kind, max_tokens)]
+    return sorted(batches, key=lambda batch: -batch.tokens)
+
+
 def prefix_row(prefix: SharedPrefix) -> MicroBatch:
     """A prefix as the row that is read; it has nothing to predict."""
     nothing = torch.empty(0, dtype=torch.int64)
@@ -175,8 +216,7 @@ def _batches(group: PrefixGroup, max_tokens: int) -> list[MicroBatch]:
     prefix = group.prefix
     if prefix is None:
         room = max_tokens
-        plain = [_plain(row[0]) for row in group.rows if len(row) == 1]
-        kinds = [plain, [_packed_row(row) for row in group.rows if len(row) > 1]]
+        kinds = [[_row(row) for row in group.rows if (len(row) == 1) == plain] for plain in (True, False)]
     else:
         longest = max(sample.tokens for row in group.rows for sample in row)
         room = room_behind(prefix, longest, max_tokens)
@@ -205,6 +245,7 @@ def _stack(rows: Sequence[_PackedRow], prefix: SharedPrefix | None = None) -> Mi
     starts = range(0, input_ids.numel(), input_ids.shape[1])
     sequence_ids = [row.sequence_ids for row in rows if row.sequence_ids is not None]
     positions = [row.position_ids for row in rows if row.position_ids is not None]
+    documents = [row.document for row in rows if row.document is not None]
     return MicroBatch(
         input_ids,
         torch.cat([row.predicting + start for row, start in zip(rows, starts, strict=True)]),
@@ -213,6 +254,7 @@ def _stack(rows: Sequence[_PackedRow], prefix: SharedPrefix | None = None) -> Mi
         pad_sequence(sequence_ids, batch_first=True, padding_value=_PADDING) if sequence_ids else None,
         pad_sequence(positions, batch_first=True) if positions else None,
         prefix,
+        torch.tensor(documents) if documents else None,
     )
 
 
@@ -225,13 +267,13 @@ def _labels(sample: Sample) -> Tensor:
     return sample.target[len(sample.target) - sample.supervised :]
 
 
-def _plain(sample: Sample) -> _PackedRow:
+def _row(samples: Sequence[Sample]) -> _PackedRow:
+    """A row without a prefix: of one sample, or a packed one."""
+    if len(samples) > 1:
+        return _packed(samples, min(common_tokens(samples[0], sample) for sample in samples[1:]))
+    (sample,) = samples
     ids = torch.cat([sample.context, sample.target])
     return _PackedRow(ids, _predicting(sample), _labels(sample), (sample,))
-
-
-def _packed_row(samples: Sequence[Sample]) -> _PackedRow:
-    return _packed(samples, min(common_tokens(samples[0], sample) for sample in samples[1:]))
 
 
 def _packed(samples: Sequence[Sample], shared: int) -> _PackedRow:

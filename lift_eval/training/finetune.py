@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -17,16 +16,10 @@ from torch import Tensor, nn
 from lift_eval.errors import TrainingError
 from lift_eval.models.loading import base_of, supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, TrainingSettings
-from lift_eval.training.batching import MicroBatch, micro_batches
+from lift_eval.training.layout import Layout, make_gradient
 from lift_eval.training.loss import step_gradient
-from lift_eval.training.prefix_cache import PrefixError
-from lift_eval.training.samples import Sample, tokens_read
+from lift_eval.training.samples import Sample, supervised_tokens, tokens_read
 from lift_eval.training.teacher import Teacher
-
-logger = logging.getLogger(__name__)
-
-MOST_TOKENS = 8192
-"""Most tokens of a micro-batch where the recipe leaves them open."""
 
 T = TypeVar("T")
 
@@ -122,29 +115,93 @@ def finetune(
         torch.OutOfMemoryError: If one sample does not fit in memory, even with gradient checkpointing.
     """
     began = time.perf_counter()
-    report = FinetuneReport()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = optimizer_of(parameters, settings)
-    total = _count_steps(epochs, settings)
     cost = column_cost_of(model) if column_cost is None else column_cost
-    layout = _Layout.of(compute, share_prefixes, cost, taught=teacher is not None)
-    with _training_mode(model, optimizer, layout):
-        for rate, chunk in _steps(epochs, settings, total, generator):
-            for group in optimizer.param_groups:
+    # A teacher may change the model's weights for a while, which a prefix with a gradient still needs.
+    layout = Layout.of(compute, share_prefixes, cost, cache_prefixes=teacher is None)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with layout.training(model), Course(parameters, epochs, settings, generator, on_step) as course:
+        for samples in course.steps():
+            loss = make_gradient(
+                model,
+                samples,
+                layout,
+                partial(layout.batches, samples),
+                partial(step_gradient, model, supervised=supervised_tokens(samples), teacher=teacher),
+            )
+            course.update(loss, layout.laid_out(samples))
+    return course.finish(layout, time.perf_counter() - began)
+
+
+class Course:
+    """The optimizer steps of one document, whoever makes their gradients.
+
+    As a context it leaves no gradient behind, however training ends.
+
+    Args:
+        parameters: What is trained.
+        epochs: As in `finetune`.
+        settings: The recipe's training group.
+        generator: Source of the order of samples; on the CPU.
+        on_step: As in `finetune`.
+
+    Attributes:
+        report: What was done so far.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        epochs: Iterable[Iterable[Sample]],
+        settings: TrainingSettings,
+        generator: torch.Generator,
+        on_step: Callable[[int, int, float], None] | None = None,
+    ) -> None:
+        self.report = FinetuneReport()
+        self._parameters, self._settings, self._on_step = parameters, settings, on_step
+        self._optimizer = optimizer_of(parameters, settings)
+        self._total = _count_steps(epochs, settings)
+        self._steps = _steps(epochs, settings, self._total, generator)
+
+    def __enter__(self) -> Course:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def steps(self) -> Iterator[Sequence[Sample]]:
+        """The samples of each step; before the next one is asked for, `update` takes the step."""
+        for rate, samples in self._steps:
+            for group in self._optimizer.param_groups:
                 group["lr"] = rate
-            mean_loss = _make_gradient(model, chunk, layout, teacher)
-            norm = nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-            loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            report.losses.append(loss)
-            report.tokens += tokens_read(layout.laid_out(chunk))
-            report.supervised += sum(sample.supervised for sample in chunk)
-            if on_step is not None:
-                on_step(len(report.losses), max(total, len(report.losses)), loss)
-    report.micro_batch_tokens, report.gradient_checkpointing = layout.max_tokens, layout.checkpointing
-    report.seconds = time.perf_counter() - began
-    return report
+            yield samples
+
+    def update(self, mean_loss: Tensor, samples: Sequence[Sample]) -> None:
+        """Take an optimizer step with the parameters' gradients.
+
+        Args:
+            mean_loss: Of the step, a scalar.
+            samples: What was read for it.
+
+        Raises:
+            TrainingError: If loss or gradient is not finite; the parameters are as before.
+        """
+        report, rate = self.report, self._optimizer.param_groups[0]["lr"]
+        norm = nn.utils.clip_grad_norm_(self._parameters, self._settings.max_grad_norm)
+        loss = _finite(mean_loss, norm, step=len(report.losses) + 1, rate=rate)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        report.losses.append(loss)
+        report.tokens += tokens_read(samples)
+        report.supervised += supervised_tokens(samples)
+        if self._on_step is not None:
+            self._on_step(len(report.losses), max(self._total, len(report.losses)), loss)
+
+    def finish(self, layout: Layout, seconds: float) -> FinetuneReport:
+        """The report, with the layout at the end and the time that it took."""
+        report = self.report
+        report.micro_batch_tokens, report.gradient_checkpointing = layout.max_tokens, layout.checkpointing
+        report.seconds = seconds
+        return report
 
 
 def _steps(
@@ -187,119 +244,6 @@ def _finite(loss: Tensor, norm: Tensor, *, step: int, rate: float) -> float:
             f"{step} at learning rate {rate:g}; lower training.learning_rate, or use precision.dtype=float32"
         )
     return float(values[0])
-
-
-@dataclass
-class _Layout:
-    """How a step's samples are laid out on the machine; it shrinks where memory runs out, and stays shrunk.
-
-    Attributes:
-        max_tokens: Most tokens of a micro-batch.
-        checkpointing: Whether activations are computed anew in the backward pass.
-        share_prefixes: Whether the model can take the mask of a packed row.
-        column_cost: The model's `column_cost_of`.
-        reads_once: Whether the model can read cached prefixes; if not, samples are trained whole.
-        cache_prefixes: Whether there is memory for the keys and values of prefixes with a gradient.
-    """
-
-    max_tokens: int
-    checkpointing: bool
-    share_prefixes: bool
-    column_cost: float
-    reads_once: bool = True
-    cache_prefixes: bool = True
-
-    @classmethod
-    def of(
-        cls, compute: ComputeSettings, share_prefixes: bool, column_cost: float, *, taught: bool
-    ) -> _Layout:
-        """The layout of a recipe; what it leaves open begins large, and shrinks where memory runs out."""
-        tokens = MOST_TOKENS if compute.micro_batch_tokens == "auto" else compute.micro_batch_tokens
-        # A teacher may change the model's weights for a while, which a prefix with a gradient still needs.
-        checkpointing, cache = compute.gradient_checkpointing is True, not taught
-        return cls(tokens, checkpointing, share_prefixes, column_cost, cache_prefixes=cache)
-
-    def laid_out(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        return samples if self.reads_once else [sample.with_prefix_inlined() for sample in samples]
-
-    def batches(self, samples: Sequence[Sample]) -> list[MicroBatch]:
-        if self.reads_once and not self.share_prefixes and any(len(sample.prefix) for sample in samples):
-            self.train_whole(samples, "not every layer attends to all earlier tokens")
-        return micro_batches(
-            self.laid_out(samples),
-            self.max_tokens,
-            share_prefixes=self.share_prefixes,
-            cache_prefixes=self.cache_prefixes and self.reads_once,
-            column_cost=self.column_cost,
-        )
-
-    def train_whole(self, samples: Sequence[Sample], reason: str) -> None:
-        self.reads_once = False
-        asked = any(len(sample.prefix) for sample in samples)
-        logger.log(
-            logging.WARNING if asked else logging.INFO,
-            "the prefix of a sample is read again with every sample, which takes longer: %s",
-            reason,
-        )
-
-    def shrink(self, model: Any, samples: Sequence[Sample], failed: Sequence[MicroBatch]) -> bool:  # noqa: ANN401
-        """Need less memory than the failed micro-batches did; return False if nothing is left to do."""
-        longest = max(sample.tokens for sample in self.laid_out(samples))
-        divisible = [batch.tokens for batch in failed if len(batch.samples) > 1 and _divides(batch, longest)]
-        if divisible:
-            self.max_tokens = max(divisible) // 2
-        elif not self.checkpointing:
-            self.checkpointing = True
-            checkpoint_activations(model, on=True)
-        elif any(_trains_prefix(batch) for batch in failed):
-            self.cache_prefixes = False
-        else:
-            return False
-        return True
-
-
-def _trains_prefix(batch: MicroBatch) -> bool:
-    return batch.prefix is not None and not batch.prefix.frozen
-
-
-def _divides(batch: MicroBatch, longest: int) -> bool:
-    """Whether smaller micro-batches can divide one: behind a prefix, the longest sample always has room."""
-    return not _trains_prefix(batch) or batch.tokens > longest
-
-
-def _make_gradient(
-    model: Any,  # noqa: ANN401
-    samples: Sequence[Sample],
-    layout: _Layout,
-    teacher: Teacher | None,
-) -> Tensor:
-    """Compute the gradient of the mean loss over a step's supervised tokens; return that loss, on the device.
-
-    When memory runs out, the step starts again with smaller micro-batches; the result is the same.
-
-    Raises:
-        torch.OutOfMemoryError: If memory runs out for a single sample with checkpointing.
-    """
-    supervised = sum(sample.supervised for sample in samples)
-    while True:
-        batches = layout.batches(samples)
-        try:
-            return step_gradient(model, batches, supervised, teacher)
-        except PrefixError as error:
-            model.zero_grad(set_to_none=True)
-            layout.train_whole(samples, str(error))
-        except torch.OutOfMemoryError:
-            model.zero_grad(set_to_none=True)
-            if not layout.shrink(model, samples, batches):
-                raise
-            logger.info(
-                "out of memory; going on with micro-batches of at most %d tokens%s",
-                layout.max_tokens,
-                " and gradient checkpointing" if layout.checkpointing else "",
-            )
-        # Only here, after the exception is gone, are the tensors of the failed pass free.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def column_cost_of(model: Any) -> float:  # noqa: ANN401 - PreTrainedModel or PeftModel
@@ -350,34 +294,3 @@ def step_samples(
     order = torch.randperm(len(samples), generator=generator).tolist()
     for start in range(0, len(order), int(samples_per_step)):
         yield [samples[index] for index in order[start : start + int(samples_per_step)]]
-
-
-@contextmanager
-def _training_mode(model: Any, optimizer: torch.optim.Optimizer, layout: _Layout) -> Iterator[None]:  # noqa: ANN401
-    """Training mode inside, evaluation mode after, also when training fails."""
-    model.train()
-    if layout.checkpointing:
-        checkpoint_activations(model, on=True)
-    try:
-        yield
-    finally:
-        if layout.checkpointing:
-            checkpoint_activations(model, on=False)
-        optimizer.zero_grad(set_to_none=True)  # whatever a failed step has left
-        model.eval()
-
-
-def checkpoint_activations(model: Any, *, on: bool) -> None:  # noqa: ANN401
-    """Compute activations anew in the backward pass, or keep them.
-
-    Args:
-        model: A causal LM of transformers, with or without an adapter.
-        on: Whether to compute them anew.
-    """
-    # transformers 5.23 has other names for both.
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-    if on:
-        # Never the reentrant kind: with frozen embeddings it gives most adapter weights no gradient, silently.
-        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
-    else:
-        getattr(model, f"{name}_checkpointing_disable")()

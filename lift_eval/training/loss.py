@@ -90,7 +90,7 @@ def read_prefix(model: Any, prefix: SharedPrefix, *, behind: PrefixCache | None 
 def accumulate_gradient(
     model: Any,  # noqa: ANN401 - PreTrainedModel or PeftModel
     batch: MicroBatch,
-    supervised: int,
+    supervised: int | Tensor,
     *,
     prefix: PrefixCache | None = None,
     teacher: Teacher | None = None,
@@ -101,13 +101,15 @@ def accumulate_gradient(
     Args:
         model: A causal LM of transformers, with or without an adapter.
         batch: On the model's device.
-        supervised: Supervised tokens of the whole step.
+        supervised: Supervised tokens of the whole step; of each document where the rows are of several, shape
+            (documents,).
         prefix: Keys and values of the batch's prefix. None means a batch without a prefix.
         teacher: As in `step_gradient`.
         logits_at_once: Most logits that exist at a time; at least those of one position do.
 
     Returns:
-        The micro-batch's share of the mean loss, a scalar without graph, float32.
+        The micro-batch's share of the mean loss, a scalar without graph, float32; of each document's, shape
+        (documents,), where the rows are of several.
 
     Raises:
         PrefixError: If a layer of the model has not looked at the prefix.
@@ -120,7 +122,7 @@ def accumulate_gradient(
 def _backpropagate_in_pieces(
     model: Any,  # noqa: ANN401
     batch: MicroBatch,
-    supervised: int,
+    supervised: int | Tensor,
     lesson: Lesson | None,
     logits_at_once: int,
 ) -> Tensor:
@@ -129,8 +131,8 @@ def _backpropagate_in_pieces(
     body = body_of(base)
     if body is None:
         with autocast(base.device, base.dtype):
-            loss = _loss(logits_of_columns(base, inputs, batch)[None], batch, lesson) / supervised
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = _loss(logits_of_columns(base, inputs, batch)[None], batch, lesson, supervised)
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     compared = {"output_hidden_states": True} if lesson is not None and lesson.states else {}
@@ -138,14 +140,14 @@ def _backpropagate_in_pieces(
         output = body(**inputs, **compared)
     hidden = output["last_hidden_state"].flatten(0, 1)[batch.predicting]
     pieces = hidden.detach().split(positions_at_once(base, logits_at_once))
-    total = torch.zeros((), device=hidden.device)
+    total = torch.zeros(getattr(supervised, "shape", ()), device=hidden.device)
     start = 0
     for piece in pieces:
         piece.requires_grad_()
         with autocast(base.device, base.dtype):
-            loss = _loss(logits_behind(base, body, output, piece), batch, lesson, start) / supervised
+            loss = _loss(logits_behind(base, body, output, piece), batch, lesson, supervised, start)
         start += len(piece)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     if not hidden.requires_grad:  # where the head alone is trained
         return total
@@ -159,17 +161,24 @@ def _backpropagate_in_pieces(
     return total + distance.detach()
 
 
-def _loss(logits: Tensor, batch: MicroBatch, lesson: Lesson | None, start: int = 0) -> Tensor:
-    """Summed loss of consecutive supervised tokens.
+def _loss(
+    logits: Tensor, batch: MicroBatch, lesson: Lesson | None, supervised: int | Tensor, start: int = 0
+) -> Tensor:
+    """Share of consecutive supervised tokens in the mean loss, of each document where there are several.
 
     Args:
         logits: Theirs, shape (1, m, vocabulary).
         batch: The micro-batch.
         lesson: What the teacher says about it. None means that the tokens themselves are learned.
+        supervised: As in `accumulate_gradient`.
         start: Number of the first of them in the micro-batch.
     """
     if lesson is not None:
-        return lesson.cross_entropy(logits, start)
+        return lesson.cross_entropy(logits, start) / supervised
     flat = logits.float().flatten(0, -2)
     labels = batch.labels[start : start + len(flat)].to(flat.device)
-    return nn.functional.cross_entropy(flat, labels, reduction="sum")
+    if isinstance(supervised, int):
+        return nn.functional.cross_entropy(flat, labels, reduction="sum") / supervised
+    each = nn.functional.cross_entropy(flat, labels, reduction="none")
+    documents = batch.documents_of_labels[start : start + len(flat)].to(flat.device)
+    return torch.zeros_like(supervised, dtype=each.dtype).index_add(0, documents, each) / supervised

@@ -69,3 +69,8 @@ def by_prefix(samples: Iterable[Sample]) -> list[tuple[Tensor, list[Sample]]]:
 def tokens_read(samples: Iterable[Sample]) -> int:
     """Tokens of all samples of a step, a prefix that several of them have once."""
     return sum(len(prefix) + sum(sample.tokens for sample in group) for prefix, group in by_prefix(samples))
+
+
+def supervised_tokens(samples: Iterable[Sample]) -> int:
+    """Supervised tokens of all samples of a step."""
+    return sum(sample.supervised for sample in samples)

@@ -13,7 +13,8 @@ from lift_eval.adapters.attach import attach
 from lift_eval.models.loading import quantization_config
 from lift_eval.recipe import ComputeSettings, PrecisionSettings, TrainingSettings
 from lift_eval.training.batching import MicroBatch, micro_batches
-from lift_eval.training.finetune import FinetuneReport, checkpoint_activations, finetune
+from lift_eval.training.finetune import FinetuneReport, finetune
+from lift_eval.training.layout import checkpoint_activations
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.samples import Sample
 from lift_eval.training.shared_prefixes import SharedPrefix
