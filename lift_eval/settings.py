@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Annotated, TypeAlias
+from collections.abc import Iterable, Set
+from typing import Annotated, Any, TypeAlias
 
 from jinja2 import TemplateSyntaxError, meta
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticKnownError
 
 PositiveInt: TypeAlias = Annotated[int, Field(ge=1)]
 NonNegativeInt: TypeAlias = Annotated[int, Field(ge=0)]
@@ -28,6 +29,14 @@ class Demonstration(Settings):
     answer: Annotated[str, Field(min_length=1)]
     title: str = ""
     """Title of the text; may be empty."""
+
+
+def check_name(name: Any, known: Iterable[str]) -> Any:  # noqa: ANN401 - whatever the recipe says
+    """Refuse a name that is none of those known, as pydantic refuses a value that is none of several literals."""
+    if name not in list(known):  # which may be no string
+        *others, last = map(repr, known)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+    return name
 
 
 def check_variables(key: str, template: str, known: Set[str], needed: Set[str] = frozenset()) -> None:

@@ -107,9 +107,7 @@ def test_a_new_strategy_makes_pairs_that_are_trained() -> None:
 @pytest.mark.usefixtures("mentions")
 @pytest.mark.parametrize(("question", "line"), [("When did the STORM rise?", 2), ("Who?", None)])
 def test_a_new_content_fills_the_prompts(question: str, line: int | None) -> None:
-    icl = load_recipe("icl")
-    recipe = icl.model_copy(update={"prompt": icl.prompt.model_copy(update={"document": "mentions"})})
-    tool = lifter(recipe)
+    tool = lifter(load_recipe("icl", {"prompt.document": "mentions"}))
     shown = "" if line is None else LOG.text.splitlines()[line]
     prompt = tool.encoder.render(LOG, question)
     ids = content_for(LOG, tool.encoder).encode(prompt, 8).ids
@@ -119,6 +117,8 @@ def test_a_new_content_fills_the_prompts(question: str, line: int | None) -> Non
         assert lifted.record.kept == pytest.approx(len(shown) / len(LOG.text))
 
 
-def test_a_strategy_that_nobody_registered_is_no_strategy() -> None:
+def test_a_part_that_nobody_registered_is_none() -> None:
     with pytest.raises(RecipeError, match="'conversations' or 'summaries', got 'lines'"):
         load_recipe("lora", {"auxiliary.strategy": "lines"})
+    with pytest.raises(RecipeError, match=r"'retrieved' or 'wrong', got 'mentions'"):
+        load_recipe("icl", {"prompt.document": "mentions"})

@@ -125,7 +125,9 @@ def count(session: LiftedDocument, group: Group, prompts: Sequence[EncodedPrompt
         for request, prompt in zip(group.requests, prompts, strict=True)
         if prompt.over_length
     }
-    session.count(group.per_question([prompt.kept for prompt in prompts]), list(by_question.values()))
+    session.record.count_questions(
+        group.per_question([prompt.kept for prompt in prompts]), list(by_question.values())
+    )
 
 
 def _decoding(request: Request, lifter: Lifter, most_tokens: int) -> Decoding:

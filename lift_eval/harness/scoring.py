@@ -75,7 +75,7 @@ class Scoring:
                     encoded = [(None, *window) for window in self._windows(request)]
                     parts = self._model._loglikelihood_tokens(encoded, disable_tqdm=True)
                     scores.append(sum(score for score, _ in parts))
-            session.count(group.per_question([text.share for text in texts]))
+            session.record.count_questions(group.per_question([text.share for text in texts]))
             return scores
 
         return respond

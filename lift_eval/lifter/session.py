@@ -280,7 +280,7 @@ class LiftedDocument:
         render = partial(encoder.render, self.document, closed_book=content.closed_book)
         prompts = [content.encode(render(question), decoding.max_new_tokens) for question in questions]
         answers = self.decode(prompts, decoding)
-        self.count(
+        self.record.count_questions(
             [prompt.kept for prompt in prompts],
             [prompt.over_length for prompt in prompts if prompt.over_length],
         )
@@ -367,24 +367,6 @@ class LiftedDocument:
                 f"document {self.document.name!r} is not lifted any more, so the base model would answer; ask inside "
                 "its 'with' block"
             )
-
-    def count(self, kept: Sequence[float | None], over_length: Sequence[str] = ()) -> None:
-        """Put questions on the record.
-
-        Args:
-            kept: For each question, the share of the document that its prompt holds. None means that it is not known.
-            over_length: What was done with each question for which the whole document is too long, ``skip`` or
-                ``truncate``.
-        """
-        record = self.record
-        known = [share for share in kept if share is not None]
-        total = (record.kept or 0.0) * (record.questions - record.not_located) + sum(known)
-        record.questions += len(kept)
-        record.not_located += len(kept) - len(known)
-        located = record.questions - record.not_located
-        record.kept = total / located if located else None
-        record.skipped += over_length.count("skip")
-        record.truncated += over_length.count("truncate")
 
     @contextmanager
     def scoring(self) -> Iterator[None]:

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from tokenizers.models import BPE
-
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PATTERNS = {
@@ -130,6 +128,8 @@ def cuts_between_words(tokenizer: Any) -> bool:  # noqa: ANN401
     Args:
         tokenizer: A fast tokenizer of transformers.
     """
+    from tokenizers.models import BPE
+
     backend = tokenizer.backend_tokenizer
     if backend.normalizer is not None or not isinstance(backend.model, BPE) or backend.pre_tokenizer is None:
         return False

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,7 +26,9 @@ from lift_eval.prompts.truncation import (
     truncate_middle,
     truncate_parts,
 )
-from lift_eval.recipe import PromptSettings
+
+if TYPE_CHECKING:
+    from lift_eval.prompts.settings import PromptSettings
 
 DOCUMENT_SLOT = "\x02document\x03"
 """Stands for the document while templates are rendered, so that its place in the prompt is known exactly."""

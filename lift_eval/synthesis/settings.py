@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticKnownError
 
-from lift_eval.settings import NonNegativeInt, PositiveInt, check_variables, variables_of
+from lift_eval.settings import NonNegativeInt, PositiveInt, check_name, check_variables, variables_of
 from lift_eval.synthesis.base import REQUEST_VARIABLES, ReplyFormat, Strategy
 from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 
@@ -62,10 +61,7 @@ class AuxiliarySettings(StrategySettings):
     @field_validator("strategy", mode="before")
     @classmethod
     def _strategy_is_known(cls, name: Any) -> Any:  # noqa: ANN401 - whatever the recipe says
-        if name not in list(STRATEGIES):  # which may be no string
-            *others, last = map(repr, STRATEGIES)
-            raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
-        return name
+        return check_name(name, STRATEGIES)
 
     @model_validator(mode="after")
     def _templates_fit(self) -> AuxiliarySettings:

@@ -261,7 +261,9 @@ def test_a_link_leads_to_a_sample_and_its_filter(visit: Open, page: Path) -> Non
     assert other.locator("#count").inner_text() == "72 of 162 questions"
     assert other.locator("#filter-right").input_value() == "Gated Memory, closed book"
     other.goto(f"{page.resolve().as_uri()}#scores")
-    assert other.locator("#count").inner_text() == "72 of 162 questions", "a link to a section chooses nothing"
+    assert other.locator("#count").inner_text() == "72 of 162 questions", (
+        "a link to a section chooses nothing"
+    )
 
 
 def test_a_filter_stands_in_the_address_and_is_there_again_after_a_reload(visit: Open, page: Path) -> None:

@@ -1,13 +1,29 @@
-"""What every choice of a prompt's content has in common: a module with a child of `Content`, named in `registry`."""
+"""What every choice of a prompt's content has in common: a module with a child of `Content`, named in `registry`.
+
+Recipes read these modules, so they import heavy libraries inside functions only.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
-from lift_eval.recipe import PromptSettings
+from lift_eval.settings import Settings
+
+if TYPE_CHECKING:
+    from lift_eval.prompts.settings import PromptSettings
+
+
+class ContentSettings(Settings):
+    """Keys of the recipe's group ``prompt`` that say what of the document a prompt holds.
+
+    A content with keys of its own declares them in a child of this class.
+    """
+
+    document: str = "truncated"
+    """Name of the content, from `registry`; ``none`` asks closed-book."""
 
 
 class Content:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from lift_eval.errors import DocumentError
-from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.base import Content, ContentSettings
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
+
+
+class FullSettings(ContentSettings):
+    """Keys of content ``full``."""
+
+    over_length: Literal["error", "skip", "truncate"] = "error"
+    """What becomes of a question whose prompt does not fit the window with ``document: full``: the run is refused, the
+    question counts as wrong without being asked, or the prompt is truncated to the window."""
 
 
 class Full(Content):

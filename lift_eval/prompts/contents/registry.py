@@ -1,13 +1,13 @@
-"""All contents by name. A recipe chooses one by ``prompt.document``."""
+"""All contents by name, and the keys of them all. A recipe chooses one by ``prompt.document``."""
 
 from __future__ import annotations
 
 from lift_eval.document import Document
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.end import End
-from lift_eval.prompts.contents.full import Full
+from lift_eval.prompts.contents.full import Full, FullSettings
 from lift_eval.prompts.contents.none import ClosedBook
-from lift_eval.prompts.contents.retrieved import Retrieved
+from lift_eval.prompts.contents.retrieved import Retrieved, RetrievedSettings
 from lift_eval.prompts.contents.truncated import Truncated
 from lift_eval.prompts.contents.wrong import Wrong
 from lift_eval.prompts.prompt import PromptEncoder
@@ -15,6 +15,10 @@ from lift_eval.prompts.prompt import PromptEncoder
 CONTENTS: dict[str, type[Content]] = {
     content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved, Wrong)
 }
+
+
+class ContentsSettings(FullSettings, RetrievedSettings):
+    """The keys of all contents, which stand side by side in the recipe's group ``prompt``."""
 
 
 def content_for(document: Document | None, encoder: PromptEncoder, other: Document | None = None) -> Content:

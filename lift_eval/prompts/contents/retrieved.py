@@ -6,15 +6,16 @@ import re
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from lift_eval.document import Span
 from lift_eval.errors import DocumentError
-from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.base import Content, ContentSettings
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
-from lift_eval.recipe import PromptSettings
+from lift_eval.settings import PositiveInt
+
+if TYPE_CHECKING:
+    from lift_eval.prompts.settings import PromptSettings
 
 GAP = "\n\n"
 """What stands between two passages that do not follow one another."""
@@ -22,6 +23,15 @@ GAP = "\n\n"
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 """A word; in Chinese and Japanese, which put no spaces between words, a character."""
+
+
+class RetrievedSettings(ContentSettings):
+    """Keys of content ``retrieved``."""
+
+    passage_tokens: PositiveInt = 512
+    """Length of a passage with ``document: retrieved``."""
+    passages: PositiveInt = 5
+    """Most passages in a prompt with ``document: retrieved``."""
 
 
 class Retrieved(Content):
@@ -67,8 +77,8 @@ class Retrieved(Content):
     def _rank(self, query: str) -> list[int]:
         """Numbers of all passages, the best first; of equally good ones the earlier first."""
         words = _words(query)
-        scores = self._index.get_scores(words) if words else np.zeros(len(self._passages))
-        return [int(number) for number in np.argsort(-scores, kind="stable")]
+        scores = self._index.get_scores(words).tolist() if words else [0.0] * len(self._passages)
+        return sorted(range(len(scores)), key=lambda number: -scores[number])
 
     @cached_property
     def _index(self) -> Any:  # noqa: ANN401 - bm25s.BM25
