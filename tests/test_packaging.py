@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-import sysconfig
 import textwrap
-import venv
 import zipfile
-from dataclasses import dataclass
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -20,56 +16,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lift_eval import __version__
+from tests.conftest import ROOT
+from tests.installation import Installation, build, install
 from tests.test_architecture import imports
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Installation:
-    """A virtual environment that has our distribution, and everything else from the environment of the tests."""
-
-    kind: str  # wheel or editable
-    archive: Path
-    folder: Path
-
-    def python(self, *arguments: str) -> str:
-        """Run its interpreter outside of the checkout, and return what that prints."""
-        hidden = ("PYTHON", "COV", "LIFT_EVAL")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-        ran = subprocess.run(
-            [str(self.folder / "bin" / "python"), *arguments],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
-
-
-def build(kind: str, target: Path) -> Path:
-    """Have the build backend make a wheel or an editable wheel, as pip does."""
-    script = f"import sys, hatchling.build as backend; print(backend.build_{kind}(sys.argv[1]))"
-    command = [sys.executable, "-c", script, str(target)]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return target / ran.stdout.split()[-1]
 
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    folder = tmp_path_factory.mktemp(request.param)
-    made = Installation(request.param, build(request.param, folder), folder / "venv")
-    venv.create(made.folder, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(made.folder / "bin" / "python"), "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--no-deps", str(made.archive)], check=True)
-    # The dependencies come after its own packages. Python runs no .pth file of a folder that is added like
-    # this, so that the installation which runs the tests stays out of it.
-    site_packages = made.python("-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    Path(site_packages, "zz_dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return made
+    return install(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def files_below(folder: Path) -> set[str]:
@@ -109,7 +63,7 @@ def test_an_installation_has_its_recipes_and_tasks_and_is_known_to_lm_eval(
             "version": version("lift-eval"),
         }))
     """
-    found = json.loads(installation.python("-c", textwrap.dedent(script)))
+    found = json.loads(installation.run("python", "-c", textwrap.dedent(script)))
     if installation.kind == "wheel":
         assert Path(found["package"]).is_relative_to(installation.folder.resolve())
         assert found["tasks"] == f"{found['package']}/tasks"
@@ -123,7 +77,7 @@ def test_an_installation_has_its_recipes_and_tasks_and_is_known_to_lm_eval(
 
 @pytest.mark.parametrize("installation", ["wheel"], indirect=True)
 def test_lm_eval_lists_the_tasks_of_an_installed_wheel(installation: Installation) -> None:
-    listed = installation.python("-m", "lm_eval", "ls", "tasks")
+    listed = installation.run("python", "-m", "lm_eval", "ls", "tasks")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in listed.splitlines()]
     where = {cells[0]: cells[1] for cells in rows if len(cells) > 1}
     assert {"hellaswag", "loogle", "loogle_shortqa", "loogle_longqa"} <= set(where)
