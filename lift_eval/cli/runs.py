@@ -16,7 +16,7 @@ from lift_eval.harness.exit_status import GIVEN_UP
 
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
-    from lift_eval.reporting.experiment import Experiment
+    from lift_eval.reporting.experiment import Experiment, RunOptions
     from lift_eval.reporting.planning import PlannedRun
     from lift_eval.reporting.render import Report
 
@@ -44,6 +44,12 @@ def add(commands: Commands) -> None:
         default=1,
         help="processes of each run of 'lift' on this machine, which share its documents: as many as it has GPUs, or "
         "cores for a small model (1)",
+    )
+    run.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the tasks' data, for every run of the experiment",
     )
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser(
@@ -88,6 +94,8 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
         raise ResultsError("--workers needs --ray ADDRESS, the cluster that has them")
     if parsed.processes > 1 and parsed.ray:
         raise ResultsError("--processes are of this machine alone and --ray has workers; name one of the two")
+    if parsed.data_dir:
+        experiment = _with_data_in(parsed.data_dir, experiment)
     if parsed.ray:
         experiment = _on_cluster(experiment, parsed.ray, parsed.workers)
     worst, report = run_and_render(experiment, parsed.processes)
@@ -149,6 +157,28 @@ def _check_names(done: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> N
                 f"the run of '{run.row}' has no results of {', '.join(run.tasks)}, but of {', '.join(held)}; name "
                 "these in 'task' of the columns: a group is the list of its tasks"
             )
+
+
+def _with_data_in(folder: Path, experiment: Experiment) -> Experiment:
+    """The experiment with the tasks' data in a folder; which runs are missing does not change.
+
+    Raises:
+        ResultsError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ResultsError(f"--data-dir must be a folder with the tasks' data, got '{folder}'")
+    place = {"data_dir": str(folder.resolve())}
+
+    def placed(options: RunOptions) -> RunOptions:
+        return options.model_copy(update={"metadata": {**options.metadata, **place}})
+
+    rows = [
+        row.model_copy(update={"options": placed(row.options)})
+        if "metadata" in row.options.model_fields_set
+        else row
+        for row in experiment.rows
+    ]
+    return experiment.model_copy(update={"options": placed(experiment.options), "rows": tuple(rows)})
 
 
 def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Experiment:

@@ -86,7 +86,7 @@ PAIRS = {
     "Pairs kept": ("kept",),
     "Cut off": ("cut",),
     "Unparsed": ("unparsed",),
-    "Refused": ("empty", "evidence", "duplicate", "surplus"),
+    "Refused": ("empty", "evidence", "ungrounded", "duplicate", "surplus"),
     "Without a pair": ("given_up", "too_long"),
     "Not trained": ("untrainable",),
 }

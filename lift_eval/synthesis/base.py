@@ -31,6 +31,9 @@ REQUEST_VARIABLES = frozenset(
 )
 """What a request's template may use."""
 
+ANSWER_VARIABLES = frozenset({"title", "passage", "question"})
+"""What the template of a request for an answer may use."""
+
 PAIR_KEYS = ("question", "answer", "evidence")
 """Of a pair in a JSON reply."""
 
@@ -57,6 +60,13 @@ class PairSettings(Settings):
     demonstrations: tuple[Demonstration, ...] = ()
     """Passages with a pair each, shown before the passage that is asked about, as request and reply with a blank line
     behind; a local generator then stops at the blank line behind its own reply."""
+    answer_request: str | None = None
+    """Jinja template by which the generator, greedily, is asked for the answer of each question that it has written,
+    with the passage before its eyes; variables title, passage, question. The demonstrations stand before it. A reply
+    to ``request`` then holds the question alone. None means that it holds the answer as well."""
+    grounded: bool = False
+    """Whether a pair is kept only if its passage holds its answer, which may be yes or no, and all names in its
+    question, and its question does not hold the answer."""
     reply: ReplyFormat | None = None
     """How a reply is read: a labelled pair, JSON, or plain text, which is the question of an answer known beforehand.
     None means the strategy's own way."""
@@ -139,6 +149,28 @@ class Passage:
         left = self.settings.pairs - len(made)
         shown = "".join(map(self._demonstrated, self.settings.demonstrations))
         return shown + self._ask(self.variables, left, made)
+
+    def answer_request(self, question: str) -> str:
+        """What the generator is asked for the answer of a question about the passage.
+
+        Raises:
+            RecipeError: If the recipe's template fails on this document.
+        """
+        template = self.settings.answer_request or ""
+
+        def ask(title: str, passage: str, question: str) -> str:
+            return render(template, title=title, passage=passage, question=question)
+
+        shown = [
+            f"{ask(one.title, one.passage, one.question)} {one.answer}\n\n"
+            for one in self.settings.demonstrations
+        ]
+        return "".join(shown) + ask(self.variables["title"], self.shown, question)
+
+    @property
+    def shown(self) -> str:
+        """The part of the document that a reader of the pair is shown: the text, and what stands before it."""
+        return self.variables["passage"]
 
     def _ask(self, variables: Mapping[str, str], pairs: int, made: Sequence[str] = ()) -> str:
         return render(self.settings.request_template, **variables, pairs=pairs, questions=made)

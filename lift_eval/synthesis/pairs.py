@@ -1,7 +1,9 @@
 """Question-answer pairs made from the document (paper, section 3.2).
 
     passages -> requests -> generator -> replies -> pairs, each checked
-    passages -> requests -> generator -> messages, each checked -> generator -> answers    (conversations)
+    passages -> requests -> generator -> questions, each checked -> generator -> answers, each checked
+
+The second line is that of conversations, and of recipes with a request for answers.
 
 Every loop is bounded, and everything refused is counted by its reason.
 """
@@ -13,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -24,7 +26,20 @@ from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.replies import Pair, is_text, read_reply
 from lift_eval.synthesis.settings import AuxiliarySettings
 
-REASONS = ("no_pair", "unparsed", "cut", "empty", "evidence", "duplicate", "surplus", "too_long")
+Asked: TypeAlias = tuple[Passage, Pair]
+"""A passage, and a question about it."""
+
+REASONS = (
+    "no_pair",
+    "unparsed",
+    "cut",
+    "empty",
+    "evidence",
+    "ungrounded",
+    "duplicate",
+    "surplus",
+    "too_long",
+)
 """Why a reply, a part of it or a pair in it is refused."""
 
 
@@ -37,7 +52,8 @@ class PairYield:
         counts: ``asked`` passages, ``requests`` sent for them, pairs ``kept``, and refusals by reason: ``no_pair``
             (the generator found nothing to ask), ``unparsed``, ``cut`` (the reply was cut off; its whole pairs are
             read, and the rest is asked for; the answer of a conversation is kept as it is), ``empty`` (question or
-            answer), ``evidence`` (not verbatim in the passage), ``duplicate`` (question), ``surplus`` (more than asked
+            answer), ``evidence`` (not verbatim in the passage), ``ungrounded`` (the passage does not hold the answer),
+            ``duplicate`` (question), ``surplus`` (more than asked
             for), ``too_long`` (the request does not fit the generator's window); ``given_up`` passages that yielded
             nothing usable.
         seconds: What it took.
@@ -106,15 +122,17 @@ def stream_pairs(
     method = settings.method
     passages = list(method.choose(document, settings, torch.Generator().manual_seed(seed)))
     counts.update(dict.fromkeys(("asked", "requests", "kept", *REASONS, "given_up"), 0), asked=len(passages))
-    if not method.converses:
-        yield from _ask(document, passages, settings, generator, seed, counts)
-        return
     if method.message:
         counts["kept"] = len(passages)
-        messages: Iterable[Pair] = (Pair(method.message, "", passage=passage.text) for passage in passages)
+        asked: Iterable[Asked] = (
+            (passage, Pair(method.message, "", passage=passage.text)) for passage in passages
+        )
     else:
-        messages = _ask(document, passages, settings, generator, seed, counts)
-    yield from _answer(document, messages, settings, generator, seed, counts)
+        asked = _ask(document, passages, settings, generator, seed, counts)
+    if settings.asks_for_answers:
+        yield from _answer(document, asked, settings, generator, seed, counts)
+    else:
+        yield from (pair for _, pair in asked)
 
 
 def _ask(
@@ -124,8 +142,8 @@ def _ask(
     generator: PairGenerator,
     seed: int,
     counts: dict[str, int],
-) -> Iterator[Pair]:
-    """Ask about each passage, again where a reply cannot be used; the pairs of conversations lack their answers."""
+) -> Iterator[Asked]:
+    """Ask about each passage, again where a reply cannot be used; pairs whose answers are asked for apart lack them."""
     sampling, converses = settings.samples_pairs, settings.method.converses
     check = _Check(settings, counts)
     made: list[list[str]] = [[] for _ in passages]
@@ -157,45 +175,61 @@ def _ask(
             rest = cut and len(made[number]) < settings.pairs_in_reply
             if not final and (sampling or not pairs or rest):
                 again.append(number)
-            yield from pairs
+            yield from ((passages[number], pair) for pair in pairs)
         waiting = again
     counts["given_up"] += len(useless)
 
 
 def _answer(
     document: Document,
-    messages: Iterable[Pair],
+    asked: Iterable[Asked],
     settings: AuxiliarySettings,
     generator: PairGenerator,
     seed: int,
     counts: dict[str, int],
 ) -> Iterator[Pair]:
-    """Ask for the answers of users' messages; one that was cut off is as good as it is long."""
-    arriving = iter(messages)
+    """Ask for the answers of questions; that of a conversation is as good as it is long where it was cut off."""
+    arriving = iter(asked)
     while group := list(islice(arriving, settings.batch)):
         replies = generator.generate(
-            [Request(pair.question + "\n", system_message(document.title, pair.passage)) for pair in group],
+            [_request_for_answer(document, passage, pair, settings) for passage, pair in group],
             temperature=settings.temperature if settings.method.message else 0.0,
             seed=seed + counts["requests"],  # each message may be the same
         )
         counts["requests"] += len(group)
-        for pair, reply in zip(group, replies, strict=True):
-            fault = _fault_of_answer(reply)
+        for (passage, pair), reply in zip(group, replies, strict=True):
+            fault = _fault_of_answer(reply, passage, pair, settings)
             if reply is None or fault:
                 counts[fault] += 1
                 counts["kept"] -= 1
-                counts["given_up"] += 1
+                counts["given_up"] += settings.method.converses
                 continue
             counts["cut"] += not reply.complete
             yield replace(pair, answer=reply.text.strip())
 
 
-def _fault_of_answer(reply: Answer | None) -> str:
+def _request_for_answer(
+    document: Document, passage: Passage, pair: Pair, settings: AuxiliarySettings
+) -> Request:
+    if settings.method.converses:
+        return Request(pair.question + "\n", system_message(document.title, pair.passage))
+    return Request(passage.answer_request(pair.question))
+
+
+def _fault_of_answer(reply: Answer | None, passage: Passage, pair: Pair, settings: AuxiliarySettings) -> str:
     if reply is None:
         return "too_long"
     if not reply.text.strip():
         return "empty"
-    return "" if is_text(reply.text) else "unparsed"
+    if not is_text(reply.text):
+        return "unparsed"
+    if not (reply.complete or settings.method.converses):
+        return "cut"
+    return (
+        "ungrounded"
+        if settings.grounded and not _is_grounded(pair.question, reply.text, passage.shown)
+        else ""
+    )
 
 
 class _Check:
@@ -204,6 +238,7 @@ class _Check:
     def __init__(self, settings: AuxiliarySettings, counts: dict[str, int]) -> None:
         self.settings, self.counts = settings, counts
         self.questions: set[str] = set()
+        self._grounds = settings.grounded and not settings.asks_for_answers
 
     def __call__(self, passage: Passage, reply: Answer | None, made: int) -> tuple[list[Pair], bool]:
         """The new pairs of a reply, and whether asking again is pointless; so many were made before."""
@@ -230,10 +265,12 @@ class _Check:
         return pairs, reading.no_pair
 
     def _fault(self, pair: Pair, passage: Passage, kept: int) -> str:
-        if not pair.question.strip() or not (pair.answer.strip() or self.settings.method.converses):
+        if not pair.question.strip() or not (pair.answer.strip() or self.settings.asks_for_answers):
             return "empty"
         if self.settings.needs_evidence and not _stands_in(pair.evidence, passage.text):
             return "evidence"
+        if self._grounds and not _is_grounded(pair.question, pair.answer, passage.shown):
+            return "ungrounded"
         if _normalised(pair.question) in self.questions:
             return "duplicate"
         return "surplus" if kept == self.settings.pairs else ""
@@ -245,6 +282,17 @@ def _stands_in(evidence: str, passage: str) -> bool:
         if words and words in _collapse_spaces(passage):
             return True
     return False
+
+
+def _is_grounded(question: str, answer: str, passage: str) -> bool:
+    """Whether a passage holds an answer that its question does not give away, and the names that the question uses."""
+    held, given, asked = (f" {_normalised(text)} " for text in (passage, answer, question))
+    names = [word for word in question.split()[1:] if word[0].isupper()]
+    return (
+        (given in held or given.strip() in ("yes", "no"))
+        and given not in asked
+        and all(f" {_normalised(name)} " in held for name in names)
+    )
 
 
 def _collapse_spaces(text: str) -> str:

@@ -97,7 +97,7 @@ def _read_labels(reply: Answer, settings: AuxiliarySettings) -> Reading:
         found = [values[label.strip().casefold()] for label in labels]
     except KeyError:
         return Reading(unparsed=1)
-    return Reading((Pair(*found),))
+    return Reading((Pair(*found) if len(found) > 1 else Pair(found[0], answer=""),))
 
 
 def _read_json(reply: str, *, needs_evidence: bool) -> Reading:

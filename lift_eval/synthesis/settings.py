@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from lift_eval.settings import NonNegativeInt, PositiveInt, check_name, check_variables, variables_of
-from lift_eval.synthesis.base import REQUEST_VARIABLES, ReplyFormat, Strategy
+from lift_eval.synthesis.base import ANSWER_VARIABLES, REQUEST_VARIABLES, ReplyFormat, Strategy
 from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 
 TRANSPORT = {"retries", "timeout_seconds"}
@@ -66,6 +66,10 @@ class AuxiliarySettings(StrategySettings):
     @model_validator(mode="after")
     def _templates_fit(self) -> AuxiliarySettings:
         check_variables("auxiliary.request", self.request_template, REQUEST_VARIABLES)
+        if self.answer_request is not None:
+            check_variables(
+                "auxiliary.answer_request", self.answer_request, ANSWER_VARIABLES, {"passage", "question"}
+            )
         if self.template is not None:
             variables = {"title", "document", "question"}
             check_variables("auxiliary.template", self.template, variables, {"question"})
@@ -92,6 +96,11 @@ class AuxiliarySettings(StrategySettings):
             raise ValueError(
                 f"'strategy: {self.strategy}' has no place for 'auxiliary.demonstrations', got "
                 f"{len(self.demonstrations)}; leave them out"
+            )
+        if self.answer_request is not None and (self.reply_format != "labels" or self.needs_evidence):
+            raise ValueError(
+                "'auxiliary.answer_request' goes with 'reply: labels' and 'evidence: false', got "
+                f"'{self.reply_format}' and {str(self.needs_evidence).lower()}"
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise ValueError(f"'labels' must differ and hold a word each, got {list(self.labels)}")
@@ -173,13 +182,20 @@ class AuxiliarySettings(StrategySettings):
         return self.max_tokens or max(LEAST_REPLY_TOKENS, TOKENS_PER_PAIR * self.pairs_in_reply)
 
     @property
+    def asks_for_answers(self) -> bool:
+        """Whether the answer of a question is asked for apart."""
+        return self.method.converses or self.answer_request is not None
+
+    @property
     def in_background(self) -> bool:
         """Whether pairs are made while the model trains: by a server, which needs no share of its machine."""
         return self.strategy != "none" and self.generator.startswith("openai:")
 
     @property
     def values(self) -> int:
-        """Values of a pair in a reply: question, answer, and evidence where it is needed."""
+        """Values of a pair in a reply: question, answer unless that is asked for apart, evidence where it is needed."""
+        if self.answer_request is not None:
+            return 1
         return 3 if self.needs_evidence else 2
 
     @property

@@ -90,10 +90,14 @@ class Program:
         ]
 
     @property
+    def commands(self) -> list[list[str]]:
+        """The command line of each run."""
+        return [json.loads(line) for line in (self.folder / "lm_eval" / "argv.txt").read_text().splitlines()]
+
+    @property
     def ran(self) -> list[dict[str, str]]:
         """The options of each run, by name."""
-        lines = (self.folder / "lm_eval" / "argv.txt").read_text().splitlines()
-        return [dict(zip(argv[1::2], argv[2::2], strict=False)) for argv in map(json.loads, lines)]
+        return [dict(zip(argv[1::2], argv[2::2], strict=False)) for argv in self.commands]
 
 
 @pytest.fixture
@@ -167,6 +171,27 @@ def test_processes_are_not_workers(program: Program) -> None:
     status, _, error = program.end(program.start(options=("--processes", "2", "--ray", "auto")))
     assert status == 2
     assert "name one of the two" in error
+
+
+def test_every_run_is_told_where_the_data_lie_and_keeps_its_other_metadata(program: Program) -> None:
+    experiment = yaml.safe_load((program.folder / "x.yaml").read_text())
+    experiment["options"] = {"metadata": {"split": "report"}}
+    experiment["rows"][1]["options"] = {"metadata": {"split": "development"}}
+    (program.folder / "x.yaml").write_text(yaml.safe_dump(experiment))
+    data = program.folder / "data"
+    data.mkdir()
+    status, _, error = program.end(program.start(0, 0, 0, options=("--data-dir", "data")))
+    assert (status, error) == (0, "")
+    metadata = [json.loads(argv[argv.index("--metadata") + 1]) for argv in program.commands]
+    assert metadata == [
+        {"split": split, "data_dir": str(data)} for split in ("report", "development", "report")
+    ]
+
+
+def test_a_data_folder_that_is_missing_is_one_line(program: Program) -> None:
+    status, _, error = program.end(program.start(options=("--data-dir", "nowhere")))
+    assert (status, error.count("\n")) == (2, 1)
+    assert "--data-dir must be a folder with the tasks' data, got 'nowhere'" in error
 
 
 def test_workers_need_a_cluster(program: Program) -> None:
