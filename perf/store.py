@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from lift_eval.store import Answers, KeptAnswer, Store, Training, base_identity, entry_key
+from lift_eval.store import KeptAnswer, KeptAnswers, Store, Training, base_identity, entry_key
 
 # LoRA of rank 128 on q, k, v and o of Llama 3 8B: 32 layers, hidden size 4096, key and value size 1024.
 RANK, LAYERS = 128, 32
@@ -49,15 +49,15 @@ def main() -> None:
     tensors = adapter()
     size = sum(tensor.nbytes for tensor in tensors.values())
     training = Training(losses=[1.0] * 200, trained_tokens=1, supervised_tokens=1, pairs={}, seconds={})
-    answers = Answers(answers=[KeptAnswer(text="an answer " * 10, complete=True)] * 30)
+    answers = KeptAnswers(answers=[KeptAnswer(text="an answer " * 10, complete=True)] * 30)
     keys = [entry_key("example", number=number) for number in range(200)]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        kept = seconds(lambda: store.save_adapter(keys[0], training, tensors))
-        read = seconds(lambda: store.load_adapter(keys[0], tensors))
+        kept = seconds(lambda: store.save_tensors(keys[0], training, tensors))
+        read = seconds(lambda: store.load_tensors(Training, keys[0], tensors))
         print(f"adapter of {size / 1e6:.0f} MB: kept in {kept:.2f} s, taken up in {read:.2f} s")
         kept = statistics.median(seconds(partial(store.save, key, answers)) for key in keys)
-        read = statistics.median(seconds(partial(store.load, Answers, key)) for key in keys)
+        read = statistics.median(seconds(partial(store.load, KeptAnswers, key)) for key in keys)
         print(f"30 answers (median of 200): kept in {kept * 1e3:.2f} ms, taken up in {read * 1e3:.2f} ms")
         print(f"list of {len(store.entries())} entries: {seconds(store.entries) * 1e3:.1f} ms")
 

@@ -186,9 +186,6 @@ class AdaptedModel:
             CheckpointError, GeneratorError: As `make_generator`.
         """
         recipe = self.recipe
-        # Some adapters take a part of the base with them, so that even their base computes a little differently.
-        groups = [group.model_dump(mode="json") for group in (recipe.adapter, recipe.precision)]
-        base = [*groups, recipe.prompt.think_end]
         generator = make_generator(
             recipe.auxiliary,
             recipe.precision,
@@ -197,7 +194,7 @@ class AdaptedModel:
             window=self.window,
             base=self.unadapted,
             thinking=self.encoder.thinking,
-            identity=self._identity(base) if self.store else "",
+            identity=self.unadapted_identity if self.store else "",
         )
         return Synthesizer(recipe.auxiliary, generator, self.store)
 
@@ -207,6 +204,15 @@ class AdaptedModel:
         if store is not None and identity is None:
             logger.warning("the base model is not in memory as a whole, so nothing is kept in the store")
         return (None, "") if identity is None else (store, identity)
+
+    @cached_property
+    def unadapted_identity(self) -> str:
+        """Identity of the base model as it computes without the adapter; the same for most adapters."""
+        adapter, precision = self.recipe.adapter, self.recipe.precision
+        # Some take a part of the base with them, so that even their base computes a little differently.
+        takes_part = adapter.changes_base or adapter.needs_full_precision
+        moved = adapter.model_dump(mode="json") if takes_part else None
+        return self._identity([moved, precision.model_dump(mode="json"), self.recipe.prompt.think_end])
 
     @cached_property
     def identity(self) -> str:

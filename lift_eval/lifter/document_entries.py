@@ -1,21 +1,24 @@
-"""What the store holds of one document: its trained adapter, and the answers given with it."""
+"""What the store holds of one document: its trained adapter, what its teacher said, and the answers given with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lift_eval.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
 from lift_eval.answering.generate import Decoding
-from lift_eval.document import Document
+from lift_eval.document import Document, document_seed
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt
-from lift_eval.store import KeptAnswers, Training, answers_key, entry_key
+from lift_eval.store import Distributions, KeptAnswers, Training, answers_key, entry_key
 from lift_eval.store.code import hash_of_file
+from lift_eval.training.teacher import MostLikely, Teacher
 
 
 class DocumentEntries:
@@ -60,7 +63,7 @@ class DocumentEntries:
         Args:
             like: Tensors of the same names, shapes and number formats.
         """
-        return None if self._store is None else self._store.load_adapter(self.key, like)
+        return None if self._store is None else self._store.load_tensors(Training, self.key, like)
 
     def save_adapter(self, training: Training, tensors: Mapping[str, Tensor]) -> None:
         """Keep a trained adapter."""
@@ -71,7 +74,64 @@ class DocumentEntries:
                 "base": adapted.base_digest,
                 "settings": adapted.recipe.model_dump(mode="json"),
             }
-            self._store.save_adapter(self.key, training, tensors, whole)
+            self._store.save_tensors(self.key, training, tensors, whole)
+
+    @contextmanager
+    def teaching(self) -> Iterator[Teacher | None]:
+        """Let the recipe's teacher know what it has said about the document's pairs in earlier runs, of any adapter.
+
+        Yields:
+            The teacher, which is not asked twice about the same; afterwards what it has said is kept. None means that
+            the recipe needs no teacher.
+        """
+        teacher = self._adapted.teacher
+        if teacher is None:
+            yield None
+            return
+        teacher.said = before = self._load_distributions()
+        known = len(before)
+        try:
+            yield teacher
+        finally:
+            if len(teacher.said) > known:
+                self._save_distributions(teacher.said)
+            teacher.said = {}
+
+    @property
+    def _distributions_key(self) -> str:
+        """Key of what the teacher says about the document's pairs, however they are put and learned."""
+        adapted, training = self._adapted, self._adapted.recipe.training
+        return entry_key(
+            "distributions",
+            teacher=adapted.unadapted_identity,
+            document=self._document.digest,
+            pairs=adapted.synthesizer.key(self._document, document_seed(adapted.recipe.seed, self._document)),
+            top_k=training.teacher_top_k,
+            temperature=training.temperature,
+        )
+
+    def _load_distributions(self) -> dict[str, MostLikely]:
+        if self._store is None or self._adapted.recipe.auxiliary.strategy == "none":
+            return {}  # of a document's text each epoch has other samples
+        found = self._store.load_tensors(Distributions, self._distributions_key)
+        if found is None:
+            return {}
+        counts = list(found[0].samples.values())
+        ids, log_probabilities = (
+            torch.split(found[1][name], counts) for name in ("ids", "log_probabilities")
+        )
+        return dict(zip(found[0].samples, zip(ids, log_probabilities, strict=True), strict=True))
+
+    def _save_distributions(self, said: Mapping[str, MostLikely]) -> None:
+        if self._store is None:
+            return
+        ids, log_probabilities = (torch.cat(parts) for parts in zip(*said.values(), strict=True))
+        self._store.save_tensors(
+            self._distributions_key,
+            Distributions(samples={identity: len(each) for identity, (each, _) in said.items()}),
+            {"ids": ids, "log_probabilities": log_probabilities},
+            self._about,
+        )
 
     def load_answers(
         self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool

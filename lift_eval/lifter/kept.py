@@ -37,7 +37,7 @@ def export_kept(
             "'lift-eval store ls' lists them"
         )
     about: dict[str, Any] = store.describe(found[0]).get("about", {})
-    kept = store.load_adapter(found[0].key)
+    kept = store.load_tensors(Training, found[0].key)
     if kept is None or "settings" not in about:
         raise StoreError(
             f"adapter {found[0].key[:16]} is damaged, or was kept before exports noted their settings; lift the "

@@ -146,10 +146,8 @@ class LiftedDocument:
             )
             epochs = build_epochs(self.document, adapted.recipe, adapted.encoder, pairs, generator)
             adapted.compute = chosen_compute(adapted.compute, adapted.recipe, adapted.model, adapted.window)
-            with (
-                torch.random.fork_rng(devices=range(torch.cuda.device_count())),
-                watch(record.memory, "train"),
-            ):
+            forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+            with forked, watch(record.memory, "train"), self._entries.teaching() as teacher:
                 torch.manual_seed(seed)  # dropout
                 report = finetune(
                     adapted.model,
@@ -158,7 +156,7 @@ class LiftedDocument:
                     compute=adapted.compute,
                     share_prefixes=supports_prefix_sharing(adapted.model),
                     column_cost=adapted.column_cost,
-                    teacher=adapted.teacher,
+                    teacher=teacher,
                     generator=generator,
                     on_step=on_step,
                 )

@@ -1,7 +1,7 @@
 """The form of the store's entries: bytes that say what they are and prove that they are whole.
 
-Text entries are JSON Lines: a header with format, kind, key and checksum, then the payload. Adapters are safetensors
-files with the same two things in their metadata. Nothing in an entry is ever run.
+Text entries are JSON Lines: a header with format, kind, key and checksum, then the payload. Entries with tensors are
+safetensors files with the same two things in their metadata. Nothing in an entry is ever run.
 
     {"format": 1, "key": "9f86...", "kind": "answers", "about": {...}, "sha256": "60a3..."}
     {"answers": [{"text": "Paris", "complete": true}], "seconds": 1.3}
@@ -23,7 +23,7 @@ from torch import Tensor
 from lift_eval.store.identity import FORMAT, hash_of_tensor
 
 MAX_TEXT_BYTES = 64 * 1024**2
-"""Largest text entry, and largest header of an adapter."""
+"""Largest text entry, and largest header of an entry with tensors."""
 
 METADATA = "lift_eval"
 
@@ -39,12 +39,14 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ser_json_inf_nan="constants")
     kind: ClassVar[str]
+    has_tensors: ClassVar[bool] = False
 
 
 class Training(Payload):
     """How an adapter was trained: the parts of a `DocumentRecord` that its training filled in."""
 
     kind = "adapters"
+    has_tensors = True
     losses: list[float]
     trained_tokens: int
     supervised_tokens: int
@@ -62,6 +64,15 @@ class Pairs(Payload):
     counts: dict[str, int] = {}
     """Of pairs: asked, kept, and refused by reason."""
     seconds: float = 0.0
+
+
+class Distributions(Payload):
+    """What a teacher expects of a document's samples, one after the other; the tensors have its most likely tokens."""
+
+    kind = "distributions"
+    has_tensors = True
+    samples: dict[str, int]
+    """Supervised tokens of each sample, by its identity."""
 
 
 class KeptAnswer(BaseModel):
@@ -102,49 +113,49 @@ def read_text_entry(data: bytes, key: str, kind: type[P]) -> P:
     return _checked(header, body, key, kind, {})
 
 
-def adapter_entry(
-    key: str, training: Training, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+def tensor_entry(
+    key: str, payload: Payload, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> bytes:
-    """The bytes of an adapter's entry.
+    """The bytes of an entry with tensors.
 
     Args:
         key: Its key.
-        training: How it was trained.
+        payload: What it holds besides.
         tensors: By name, on any device.
         about: For the reader of a list of entries.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    body = training.model_dump_json()
-    header = _header(key, training.kind, body, kept, about)
+    body = payload.model_dump_json()
+    header = _header(key, payload.kind, body, kept, about)
     return bytes(safetensors.torch.save(kept, metadata={METADATA: header, "payload": body}))
 
 
-def read_adapter_entry(data: bytes, key: str) -> tuple[Training, dict[str, Tensor]]:
-    """How an adapter was trained, and its tensors on the CPU.
+def read_tensor_entry(data: bytes, key: str, kind: type[P]) -> tuple[P, dict[str, Tensor]]:
+    """The payload of an entry with tensors, and these on the CPU.
 
     Raises:
-        CorruptEntryError: If this is not the adapter of that key, or not all of it.
+        CorruptEntryError: If this is not the entry of that key and kind, or not all of it.
     """
     metadata = _metadata(io.BytesIO(data))
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
         header, body = metadata[METADATA].encode(), metadata["payload"].encode()
     except (SafetensorError, LookupError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        raise CorruptEntryError(f"it is no adapter that lift_eval wrote ({type(error).__name__})") from error
-    return _checked(header, body, key, Training, tensors), tensors
+        raise CorruptEntryError(f"lift_eval did not write it ({type(error).__name__})") from error
+    return _checked(header, body, key, kind, tensors), tensors
 
 
-def read_about(stream: BinaryIO, *, is_adapter: bool) -> dict[str, Any]:
+def read_about(stream: BinaryIO, *, has_tensors: bool) -> dict[str, Any]:
     """Header and payload of an entry as plain data, for a person; nothing is checked but the form.
 
     Args:
         stream: The entry, of which no tensor is read.
-        is_adapter: Whether it is an adapter's.
+        has_tensors: Whether it has tensors.
 
     Raises:
         CorruptEntryError: If the form is not an entry's.
     """
-    if is_adapter:
+    if has_tensors:
         metadata = _metadata(stream)
         lines = [str(metadata.get(METADATA)), str(metadata.get("payload"))]
     else:
@@ -184,7 +195,7 @@ def _metadata(stream: BinaryIO) -> dict[str, Any]:
         raise CorruptEntryError("its header is too long")
     metadata = _json(stream.read(size)).get("__metadata__")
     if not isinstance(metadata, dict):
-        raise CorruptEntryError("it is no adapter that lift_eval wrote")
+        raise CorruptEntryError("lift_eval did not write it")
     return metadata
 
 

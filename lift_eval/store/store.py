@@ -20,23 +20,28 @@ from lift_eval.files import TEMPORARY, NotAFileError, open_regular, read_regular
 from lift_eval.store.entries import (
     MAX_TEXT_BYTES,
     CorruptEntryError,
+    Distributions,
     KeptAnswers,
     Pairs,
     Payload,
     Training,
-    adapter_entry,
     read_about,
-    read_adapter_entry,
+    read_tensor_entry,
     read_text_entry,
+    tensor_entry,
     text_entry,
 )
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {Training.kind: ".safetensors", Pairs.kind: ".jsonl", KeptAnswers.kind: ".jsonl"}
-"""The kinds of entries, each in a folder of its own, and how their files are called."""
+KINDS: dict[str, type[Payload]] = {
+    payload.kind: payload for payload in (Training, Pairs, Distributions, KeptAnswers)
+}
+"""The kinds of entries, each in a folder of its own."""
+SUFFIXES = {kind: ".safetensors" if payload.has_tensors else ".jsonl" for kind, payload in KINDS.items()}
+"""How their files are called."""
 QUARANTINE = "quarantine"
-MAX_ADAPTER_BYTES = 64 * 1024**3
+MAX_TENSOR_BYTES = 64 * 1024**3
 ABANDONED_SECONDS = 24 * 3600
 """Age in seconds from which a temporary file counts as left by a killed process."""
 
@@ -50,7 +55,7 @@ class Entry:
     """One file of a store.
 
     Attributes:
-        kind: ``adapters``, ``pairs`` or ``answers``.
+        kind: ``adapters``, ``pairs``, ``distributions`` or ``answers``.
         key: Its key.
         bytes: Its size.
         used: When it was last written or read, in seconds since 1970.
@@ -76,7 +81,7 @@ class Fault:
 
 
 class Store:
-    """A folder of adapters, question-answer pairs and answers, each under the hash of all that decides it.
+    """A folder of adapters, pairs, distributions and answers, each under the hash of all that decides it.
 
     A store never ends a run. An entry that is damaged, or not what its name says, is set aside and made anew; a
     store that cannot be written is left alone after one warning. Several processes may use one store.
@@ -132,49 +137,50 @@ class Store:
         """
         self._write(payload.kind, key, text_entry(key, payload, about or {}))
 
-    def load_adapter(
-        self, key: str, like: Mapping[str, Tensor] | None = None
-    ) -> tuple[Training, dict[str, Tensor]] | None:
-        """An adapter that was kept.
+    def load_tensors(
+        self, kind: type[T], key: str, like: Mapping[str, Tensor] | None = None
+    ) -> tuple[T, dict[str, Tensor]] | None:
+        """An adapter or distributions that were kept.
 
         Args:
-            key: Its key.
-            like: Tensors of the names, shapes and types that it must have. None takes any.
+            kind: `Training` or `Distributions`.
+            key: Their key.
+            like: Tensors of the names, shapes and types that they must have. None takes any.
 
         Returns:
-            How it was trained, and its tensors on the CPU. None means that the store has none that can be trusted.
+            What is known of them, and the tensors on the CPU. None means that the store has none that can be trusted.
         """
-        size = MAX_ADAPTER_BYTES if like is None else sum(tensor.nbytes for tensor in like.values())
-        read = self._read(Training.kind, key, size + MAX_TEXT_BYTES)
+        size = MAX_TENSOR_BYTES if like is None else sum(tensor.nbytes for tensor in like.values())
+        read = self._read(kind.kind, key, size + MAX_TEXT_BYTES)
         if read is None:
             return None
         data, inode = read
         try:
-            training, tensors = read_adapter_entry(data, key)
+            payload, tensors = read_tensor_entry(data, key, kind)
             if like is not None and _forms(tensors) != _forms(like):
                 raise CorruptEntryError("it is an adapter of another model")
         except CorruptEntryError as error:
-            self._set_aside(Training.kind, key, str(error), inode)
+            self._set_aside(kind.kind, key, str(error), inode)
             return None
-        return training, tensors
+        return payload, tensors
 
-    def save_adapter(
+    def save_tensors(
         self,
         key: str,
-        training: Training,
+        payload: Payload,
         tensors: Mapping[str, Tensor],
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep an adapter.
+        """Keep an adapter or distributions.
 
         Args:
-            key: Its key.
-            training: How it was trained.
-            tensors: By name, all that training changed.
+            key: Their key.
+            payload: What is known of them.
+            tensors: By name; of an adapter all that training changed.
             about: For the reader of a list of entries.
         """
         if self._writable:  # spares the copy of a large adapter
-            self._write(Training.kind, key, adapter_entry(key, training, tensors, about or {}))
+            self._write(payload.kind, key, tensor_entry(key, payload, tensors, about or {}))
 
     # --- upkeep ------------------------------------------------------------------------------------------------
 
@@ -214,8 +220,8 @@ class Store:
     def describe(self, entry: Entry) -> dict[str, Any]:
         """What an entry says of itself, without reading its tensors: header and payload, or its fault."""
         try:
-            with open_regular(self._path(entry.kind, entry.key), MAX_ADAPTER_BYTES) as (stream, _):
-                about = read_about(stream, is_adapter=entry.kind == Training.kind)
+            with open_regular(self._path(entry.kind, entry.key), MAX_TENSOR_BYTES) as (stream, _):
+                about = read_about(stream, has_tensors=KINDS[entry.kind].has_tensors)
         except (OSError, NotAFileError, CorruptEntryError) as error:
             about = {"fault": str(error)}
         return {**about, "kind": entry.kind, "key": entry.key, "bytes": entry.bytes}
@@ -230,11 +236,9 @@ class Store:
         for entry in self.entries():
             inode = None
             try:
-                data, inode = read_regular(self._path(entry.kind, entry.key), MAX_ADAPTER_BYTES)
-                if entry.kind == Training.kind:
-                    read_adapter_entry(data, entry.key)
-                else:
-                    read_text_entry(data, entry.key, Pairs if entry.kind == Pairs.kind else KeptAnswers)
+                data, inode = read_regular(self._path(entry.kind, entry.key), MAX_TENSOR_BYTES)
+                kind = KINDS[entry.kind]
+                (read_tensor_entry if kind.has_tensors else read_text_entry)(data, entry.key, kind)
             except FileNotFoundError:
                 continue
             except OSError as error:  # the entry may be whole: leave it

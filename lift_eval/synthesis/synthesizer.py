@@ -106,16 +106,17 @@ class Synthesizer:
 
     def find(self, document: Document, seed: int) -> PairYield | None:
         """A document's pairs in the store; None where it has none."""
-        kept = self.store.load(Pairs, self._key(document, seed)) if self.store is not None else None
+        kept = self.store.load(Pairs, self.key(document, seed)) if self.store is not None else None
         return PairYield.from_json(kept.model_dump()) if kept is not None else None
 
     def _keep(self, document: Document, seed: int, made: PairYield) -> None:
         """Keep pairs for later runs; a generator that gave none is asked again by the next."""
         if self.store is not None and made.pairs:
             about = {"document": document.name, "generator": self.settings.generator}
-            self.store.save(self._key(document, seed), Pairs.model_validate(made.as_json()), about)
+            self.store.save(self.key(document, seed), Pairs.model_validate(made.as_json()), about)
 
-    def _key(self, document: Document, seed: int) -> str:
+    def key(self, document: Document, seed: int) -> str:
+        """Key of a document's pairs in the store."""
         return pairs_key(
             generator=self.generator.identity,
             settings=self.settings.resolved.model_dump(mode="json", exclude=OF_TRAINING | TRANSPORT),

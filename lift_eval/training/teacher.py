@@ -1,8 +1,8 @@
 """Distillation: the base model, which has read more, teaches the adapted one what to expect of each token.
 
-The teacher is the resident model without its adapter. Its distribution over the next token is kept by its most likely
-tokens, once for a sample that several epochs have. Its hidden states are large, so they are computed anew for each
-micro-batch.
+The teacher is the resident model without its adapter. Its distribution over the next token is known by its most likely
+tokens, which are made once for a sample that several epochs have, and may be kept for other runs. Its hidden states are
+large, so they are computed anew for each micro-batch.
 
 Sources: soft cross entropy on the most likely tokens as in Cartridges (arXiv 2506.06266), distance of hidden states as
 in deep context distillation (arXiv 2503.08727).
@@ -10,11 +10,11 @@ in deep context distillation (arXiv 2503.08727).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from lift_eval.training.forward import (
 from lift_eval.training.samples import Sample
 
 MostLikely = tuple[Tensor, Tensor]
-"""The teacher's most likely next tokens and their log-probabilities, each of shape (n, k)."""
+"""A teacher's most likely next tokens, int32, and their log-probabilities, float32, of shape (n, k), on the CPU."""
 _SMALLEST = 1e-12
 
 
@@ -103,6 +103,10 @@ class Teacher:
         base: Lets the model be its base inside.
         settings: The recipe's training group.
 
+    Attributes:
+        said: The most likely tokens of each sample that several epochs have, by `identity_of` the sample. They depend
+            on the base model and on what identifies a sample alone.
+
     Raises:
         CheckpointError: If hidden states are to be compared and the model's code does not say where they are.
     """
@@ -114,7 +118,7 @@ class Teacher:
         settings: TrainingSettings,
     ) -> None:
         self._model, self._base, self._settings = model, base, settings
-        self._known: WeakKeyDictionary[Sample, MostLikely] = WeakKeyDictionary()
+        self.said: dict[str, MostLikely] = {}
         if self.compares_states and body_of(base_of(model)) is None:
             raise CheckpointError(
                 f"'training.hidden_state_weight' needs a model whose code comes with transformers, got "
@@ -132,13 +136,13 @@ class Teacher:
         Args:
             batch: Its samples have no frozen prefix.
         """
-        known = all(sample in self._known for sample in batch.samples)
+        known = all(identity_of(sample) in self.said for sample in batch.samples)
         with nullcontext() if known and not self.compares_states else self._teaching():
             readings = [self._read(sample) for sample in batch.samples]
         likely, states = zip(*readings, strict=True)
         layers = list(zip(*states, strict=True))
         return Lesson(
-            torch.cat([ids for ids, _ in likely]),
+            torch.cat([ids for ids, _ in likely]).long(),
             torch.cat([log_probabilities for _, log_probabilities in likely]),
             self._settings.temperature,
             [torch.cat(layer) for layer in layers],
@@ -159,7 +163,8 @@ class Teacher:
 
     def _read(self, sample: Sample) -> tuple[MostLikely, Sequence[Tensor]]:
         """A sample's most likely tokens, and the hidden states of each layer if they are compared."""
-        likely = self._known.get(sample)
+        identity = identity_of(sample)
+        likely = self.said.get(identity)
         if likely is not None and not self.compares_states:
             return likely, ()
         base, row = base_of(self._model), _row(sample).to(self._model.device)
@@ -178,7 +183,7 @@ class Teacher:
                     logits_behind(base, body, output, piece)[0] for piece in hidden
                 )
         if not sample.once:
-            self._known[sample] = likely
+            self.said[identity] = likely
         return likely, [_at(state, row.predicting) for state in states]
 
     def _most_likely(self, pieces: Iterable[Tensor]) -> MostLikely:
@@ -187,15 +192,25 @@ class Teacher:
         for logits in pieces:
             scaled = (logits.float() / self._settings.temperature).log_softmax(-1)
             most = scaled.topk(min(self._settings.teacher_top_k, logits.shape[-1]))
-            ids.append(most.indices.cpu())
+            ids.append(most.indices.int().cpu())
             log_probabilities.append(most.values.cpu())
         return torch.cat(ids), torch.cat(log_probabilities)
 
 
+def identity_of(sample: Sample) -> str:
+    """Hash of what a teacher reads of a sample and predicts: 32 hexadecimal digits."""
+    read = _ids(sample).numpy().tobytes()
+    return hashlib.blake2b(read, digest_size=16, salt=sample.supervised.to_bytes(8, "little")).hexdigest()
+
+
+def _ids(sample: Sample) -> Tensor:
+    context = sample.context if sample.teacher_context is None else sample.teacher_context
+    return torch.cat([context, sample.target])
+
+
 def _row(sample: Sample) -> MicroBatch:
     """What the teacher reads of a sample, as a row; it predicts what the student predicts."""
-    context = sample.context if sample.teacher_context is None else sample.teacher_context
-    ids = torch.cat([context, sample.target])
+    ids = _ids(sample)
     predicting = torch.arange(len(ids) - sample.supervised - 1, len(ids) - 1)
     return MicroBatch(ids[None], predicting, ids[predicting + 1], (sample,))
 

@@ -194,7 +194,7 @@ def test_store_ls_names_document_recipe_and_model(capsys: pytest.CaptureFixture[
 def test_store_ls_reads_no_tensors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder, key = tmp_path / "store", entry_key("adapters", document="0")
     training = Training(losses=[], trained_tokens=0, supervised_tokens=0, pairs={}, seconds={})
-    Store(folder).save_adapter(key, training, {"a": torch.zeros(1000)}, {"document": "Otters"})
+    Store(folder).save_tensors(key, training, {"a": torch.zeros(1000)}, {"document": "Otters"})
     path = folder / "adapters" / f"{key}.safetensors"
     path.write_bytes(path.read_bytes()[:-4000])  # the header alone
     assert main(["store", "--store", str(folder), "ls"]) == 0

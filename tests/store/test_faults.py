@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from lift_eval.store import KeptAnswer, KeptAnswers, Pairs, Store, Training, entry_key
 from lift_eval.store.entries import (
     CorruptEntryError,
-    adapter_entry,
     read_about,
-    read_adapter_entry,
+    read_tensor_entry,
     read_text_entry,
+    tensor_entry,
     text_entry,
 )
 from tests.store.runs import outcome, run
@@ -33,7 +33,7 @@ ANSWERS = KeptAnswers(answers=[KeptAnswer(text="yes", complete=True)], seconds=1
 TRAINING = Training(losses=[1.0], trained_tokens=7, supervised_tokens=5, pairs={}, seconds={"train": 1.0})
 TENSORS = {"a": torch.arange(12.0).view(3, 4), "b": torch.ones(5).bfloat16()}
 TEXT = text_entry(KEY, ANSWERS, {"document": "A title"})
-ADAPTER = adapter_entry(KEY, TRAINING, TENSORS, {"document": "A title"})
+ADAPTER = tensor_entry(KEY, TRAINING, TENSORS, {"document": "A title"})
 
 
 # --- damaged and foreign bytes -----------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_no_bytes_are_taken_for_answers_but_the_answers(data):
 @given(mutations(ADAPTER))
 def test_no_bytes_are_taken_for_an_adapter_but_the_adapter(data):
     try:
-        training, tensors = read_adapter_entry(data, KEY)
+        training, tensors = read_tensor_entry(data, KEY, Training)
     except CorruptEntryError:
         assert data != ADAPTER
     else:
@@ -89,9 +89,9 @@ def test_no_bytes_are_taken_for_an_adapter_but_the_adapter(data):
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(mutations(TEXT), mutations(ADAPTER)), st.booleans())
-def test_showing_bytes_never_fails_otherwise(data, is_adapter):
+def test_showing_bytes_never_fails_otherwise(data, has_tensors):
     with suppress(CorruptEntryError):
-        read_about(io.BytesIO(data), is_adapter=is_adapter)
+        read_about(io.BytesIO(data), has_tensors=has_tensors)
 
 
 def test_entries_nested_without_end_are_refused():
@@ -100,14 +100,14 @@ def test_entries_nested_without_end_are_refused():
     with pytest.raises(CorruptEntryError):
         read_text_entry(bomb + b"\n" + bomb + b"\n", KEY, KeptAnswers)
     with pytest.raises(CorruptEntryError):
-        read_adapter_entry(length + bomb, KEY)
+        read_tensor_entry(length + bomb, KEY, Training)
 
 
 def test_an_entry_under_the_name_of_another_is_not_taken():
     with pytest.raises(CorruptEntryError, match="another key"):
         read_text_entry(TEXT, OTHER, KeptAnswers)
     with pytest.raises(CorruptEntryError, match="another key"):
-        read_adapter_entry(ADAPTER, OTHER)
+        read_tensor_entry(ADAPTER, OTHER, Training)
 
 
 # --- runs over a damaged store -----------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_nothing_is_read_or_written_through_a_link_in_place_of_a_folder(tmp_path
     planted.write_bytes(TEXT)
     assert store.load(KeptAnswers, KEY) is None
     store.save(OTHER, ANSWERS)
-    store.save_adapter(KEY, TRAINING, TENSORS)
+    store.save_tensors(KEY, TRAINING, TENSORS)
     assert store.entries() == store.verify() == store.prune(0) == []
     assert [path for path in (tmp_path / "outside").rglob("*") if path.is_file()] == [planted]
     assert len(caplog.records) == 1

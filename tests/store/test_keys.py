@@ -42,7 +42,7 @@ def store(tmp_path: Any) -> Store:
 def keys(tool: Lifter, document: Document = DOCUMENTS[0]) -> dict[str, str]:
     """The keys of a document's adapter and of its pairs."""
     with tool.session(document) as session:
-        return {"adapters": session._entries.key, "pairs": tool.synthesizer._key(document, tool.recipe.seed)}
+        return {"adapters": session._entries.key, "pairs": tool.synthesizer.key(document, tool.recipe.seed)}
 
 
 # --- the recipe ----------------------------------------------------------------------------------------------------

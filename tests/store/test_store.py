@@ -52,8 +52,8 @@ def test_answers_and_pairs_come_back_as_they_were(store):
 
 
 def test_an_adapter_comes_back_bit_for_bit(store):
-    store.save_adapter(KEY, TRAINING, TENSORS)
-    training, tensors = Store(store.folder).load_adapter(KEY, TENSORS)
+    store.save_tensors(KEY, TRAINING, TENSORS)
+    training, tensors = Store(store.folder).load_tensors(Training, KEY, TENSORS)
     assert training == TRAINING
     assert {name: tensor.dtype for name, tensor in tensors.items()} == {
         n: t.dtype for n, t in TENSORS.items()
@@ -63,12 +63,12 @@ def test_an_adapter_comes_back_bit_for_bit(store):
 
 def test_what_was_never_kept_is_not_there(store):
     assert store.load(KeptAnswers, KEY) is None
-    assert store.load_adapter(KEY, TENSORS) is None
+    assert store.load_tensors(Training, KEY, TENSORS) is None
 
 
 def test_an_adapter_of_another_model_is_set_aside(store, caplog):
-    store.save_adapter(KEY, TRAINING, TENSORS)
-    assert store.load_adapter(KEY, {**TENSORS, "a": torch.zeros(4, 4)}) is None
+    store.save_tensors(KEY, TRAINING, TENSORS)
+    assert store.load_tensors(Training, KEY, {**TENSORS, "a": torch.zeros(4, 4)}) is None
     assert "another model" in caplog.text
     assert store.entries() == []
 
@@ -77,7 +77,7 @@ def test_entries_are_json_lines_and_safetensors(store):
     from safetensors import safe_open
 
     store.save(KEY, ANSWERS, {"document": "A title"})
-    store.save_adapter(KEY, TRAINING, TENSORS)
+    store.save_tensors(KEY, TRAINING, TENSORS)
     lines = (store.folder / "answers" / f"{KEY}.jsonl").read_text().split("\n")
     assert json.loads(lines[0])["about"] == {"document": "A title"}
     assert json.loads(lines[1])["answers"][0]["complete"] is True
@@ -87,7 +87,7 @@ def test_entries_are_json_lines_and_safetensors(store):
 
 def test_nothing_else_lies_beside_the_entries(store):
     store.save(KEY, ANSWERS)
-    store.save_adapter(KEY, TRAINING, TENSORS)
+    store.save_tensors(KEY, TRAINING, TENSORS)
     files = {str(path.relative_to(store.folder)) for path in store.folder.rglob("*") if path.is_file()}
     assert files == {f"answers/{KEY}.jsonl", f"adapters/{KEY}.safetensors"}
 
@@ -153,7 +153,7 @@ def test_a_clock_that_went_backwards_changes_nothing_but_the_order(store):
 def test_verify_names_what_is_damaged_and_sets_it_aside(store):
     for number in range(3):
         store.save(key(number), ANSWERS)
-    store.save_adapter(KEY, TRAINING, TENSORS)
+    store.save_tensors(KEY, TRAINING, TENSORS)
     (store.folder / "answers" / f"{key(1)}.jsonl").write_text("{}\n{}\n")
     faults = store.verify()
     assert [(fault.entry.key, fault.reason) for fault in faults] == [(key(1), "its checksum is wrong")]
@@ -163,7 +163,7 @@ def test_verify_names_what_is_damaged_and_sets_it_aside(store):
 
 def test_show_tells_what_an_entry_is(store):
     store.save(KEY, ANSWERS, {"document": "A title"})
-    store.save_adapter(KEY, TRAINING, TENSORS, {"document": "A title"})
+    store.save_tensors(KEY, TRAINING, TENSORS, {"document": "A title"})
     shown = {entry["kind"]: entry for entry in store.show(KEY[:12])}
     assert shown["answers"]["about"] == shown["adapters"]["about"] == {"document": "A title"}
     assert shown["answers"]["payload"]["answers"][0]["complete"] is True

@@ -18,7 +18,7 @@ from lift_eval.training import teacher as teacher_module
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import FinetuneReport, finetune
 from lift_eval.training.samples import Sample
-from lift_eval.training.teacher import Teacher
+from lift_eval.training.teacher import Teacher, identity_of
 from tests.adapters.helpers import adapted_model, settings, trainable
 from tests.training.samples import NOTHING, tokens
 
@@ -171,7 +171,7 @@ def test_nothing_is_kept_of_a_sample_that_one_epoch_has():
     made[0] = replace(made[0], once=True)
     for batch in micro_batches(made, 8192, share_prefixes=False):
         teacher.lesson(batch)
-    assert set(teacher._known) == set(made[1:])
+    assert set(teacher.said) == {identity_of(sample) for sample in made[1:]}
 
 
 @pytest.mark.parametrize("weight", [0.0, WEIGHT])
@@ -182,11 +182,23 @@ def test_the_teachers_distribution_is_made_once_for_all_epochs(weight):
     head.register_forward_hook(
         lambda module, _, logits: None if module.training else computed.append(logits.shape[-2])
     )
-    run(model, base, [samples() for _ in range(3)], hidden_state_weight=weight)
+    anew = [[replace(sample, once=True) for sample in samples()] for _ in range(3)]
+    run(model, base, anew, hidden_state_weight=weight)
     assert sum(computed) == 3 * sum(sample.supervised for sample in samples())
     computed.clear()
-    run(model, base, [made := samples()] * 3, hidden_state_weight=weight)
-    assert sum(computed) == sum(sample.supervised for sample in made)
+    run(model, base, [samples() for _ in range(3)], hidden_state_weight=weight)
+    assert sum(computed) == sum(sample.supervised for sample in samples())
+
+
+def test_what_a_teacher_says_is_known_by_all_that_it_reads_and_predicts():
+    one = Sample(tokens(5, 1), tokens(3, 2), teacher_context=tokens(8, 3))
+    assert identity_of(replace(one, context=tokens(9, 4))) == identity_of(one)  # the student's
+    others = [
+        replace(one, teacher_context=tokens(8, 4)),
+        replace(one, target=tokens(3, 5)),
+        replace(one, teacher_context=torch.cat([tokens(8, 3), one.target[:1]]), target=one.target[1:]),
+    ]
+    assert len({identity_of(sample) for sample in [one, *others]}) == 4
 
 
 def test_the_student_comes_to_expect_what_its_teacher_does():
