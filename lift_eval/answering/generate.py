@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from lift_eval.answering.shared_prefix import (
 )
 from lift_eval.answering.thinking import Thinking
 from lift_eval.models.loading import autocast, supports_prefix_sharing
+
+logger = logging.getLogger(__name__)
 
 END_OF_PROMPT = 32
 """Tokens at the end of a prompt that show whether it ends within thinking."""
@@ -164,6 +167,26 @@ def answer(
 
 def _begin_alike(prompts: Sequence[Sequence[int]]) -> bool:
     return len(prompts) > 1 and shared_length(prompts) >= MIN_SHARED_TOKENS
+
+
+def warn_of_unfinished_thinking(answers: Sequence[Answer], decoding: Decoding, document: str) -> None:
+    """Warn of answers that end within the model's thinking.
+
+    Args:
+        answers: The answers.
+        decoding: How they were decoded.
+        document: The document's name.
+    """
+    unfinished = sum(not answer.text and answer.thinking_tokens > 0 for answer in answers)
+    if unfinished:
+        logger.warning(
+            "%d of %d answers about %r end within the model's thinking and are empty: %d new tokens are too few; "
+            "set --gen_kwargs max_gen_toks=, or decoding.max_new_tokens in the library",
+            unfinished,
+            len(answers),
+            document,
+            decoding.max_new_tokens,
+        )
 
 
 def _options(decoding: Decoding) -> Mapping[str, Any]:

@@ -15,12 +15,12 @@ from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.adapters.state import AdapterState
 from lift_eval.document import Document, document_seed
-from lift_eval.errors import AdapterError, DocumentError, RecipeError
+from lift_eval.errors import AdapterError, CheckpointError, DocumentError, RecipeError
 from lift_eval.export.card import write_card
 from lift_eval.export.folder import export_adapter, export_merged
 from lift_eval.lifter.rehearsal import rehearse
 from lift_eval.models.checks import check_model, unknown_tokens
-from lift_eval.models.loading import context_window, quantization_config
+from lift_eval.models.loading import context_window, quantization_config, supports_prefix_sharing
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.store import Store, base_identity, open_store, run_identity
@@ -87,7 +87,13 @@ class AdaptedModel:
             _ = self.synthesizer  # what its generator lacks is told now
         distills = recipe.trains and recipe.training.distills
         self.teacher = Teacher(self.model, self.unadapted, recipe.training) if distills else None
-        rehearse(self.model, tokenizer, trains=recipe.trains, teacher=self.teacher)
+        spans = recipe.trains and recipe.training.samples == "spans"
+        if spans and not supports_prefix_sharing(self.model):
+            raise CheckpointError(
+                "'training.samples: spans' needs attention to all earlier tokens in every layer, by eager or sdpa, "
+                f"which {type(model).__name__} does not have; use training.samples=segments, or another model"
+            )
+        rehearse(self.model, tokenizer, trains=recipe.trains, teacher=self.teacher, freezes=spans)
 
     def check(self, document: Document) -> None:
         """Refuse a document that cannot be trained on, before anything is trained.
@@ -97,7 +103,7 @@ class AdaptedModel:
 
         Raises:
             DocumentError: If it has one token, so that there is nothing to predict, or one that the model does not
-                know, or if no adapter was made for it.
+                know, if no adapter was made for it, or if it is to be read as a whole and does not fit the window.
         """
         self.recipe.adapter.find(document)
         unknown = next((token for token in self._unknown_tokens if token in document.training_text), None)
@@ -106,6 +112,14 @@ class AdaptedModel:
                 f"document {document.name!r} holds {unknown!r}, a token that the model has no embedding for; take it "
                 "out of the text"
             )
+        if self.recipe.trains and self.recipe.training.samples == "spans":
+            tokens = len(document_ids(document, self.recipe, self.encoder))
+            if tokens > self.window:
+                raise DocumentError(
+                    f"document {document.name!r} has {tokens} tokens, which 'training.samples: spans' reads as a "
+                    f"whole, so they must fit the model's window of {self.window}; use training.samples=segments, or "
+                    "a model with a longer window"
+                )
         start = trained_text(document, self.recipe)[:200]  # enough to tell one token from many
         if self.recipe.trains and len(self.encoder.plain_ids(start)) < 2:
             raise DocumentError(
@@ -235,6 +249,8 @@ class AdaptedModel:
         training = self.recipe.training
         if not training.trains_text:
             return 0
+        if training.samples == "spans":  # they stand behind all of the document before them
+            return self.window
         if not training.contextualized:
             return training.segment_tokens
         around = self.encoder.plain_ids(self.recipe.prompt.ellipsis + training.recite_instruction)

@@ -20,6 +20,7 @@ from lift_eval.training.halves import draw_halves, halved_samples
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_ranges
+from lift_eval.training.spans import draw_spans, span_samples
 from lift_eval.training.stages import document_ids, stage_segments
 
 
@@ -28,7 +29,7 @@ class ListedSample:
     """A training sample and where it comes from.
 
     Attributes:
-        kind: ``segment``, ``contextualized``, ``half`` or ``pair``.
+        kind: ``segment``, ``contextualized``, ``half``, ``span`` or ``pair``.
         index: Number of the segment or pair, from 0.
         sample: The sample, without a frozen prefix.
         segment: Range of the document's tokens that is learned; None for pairs, and for a strategy's own segments,
@@ -86,6 +87,9 @@ def _segments(
     if training.samples == "halves":
         yield from _halves(document, recipe, encoder)
         return
+    if training.samples == "spans":
+        yield from _spans(document, recipe, encoder)
+        return
     used: list[Windows] = []
     ranges: list[slice] = []
     if not recipe.auxiliary.method.own_segments:
@@ -115,6 +119,14 @@ def _halves(document: Document, recipe: Recipe, encoder: PromptEncoder) -> Itera
     samples = halved_samples(ids, halves)
     for index, (sample, (first, second)) in enumerate(zip(samples, halves, strict=True)):
         yield ListedSample("half", index, sample, second, teacher=first)
+
+
+def _spans(document: Document, recipe: Recipe, encoder: PromptEncoder) -> Iterator[ListedSample]:
+    training, generator = recipe.training, torch.Generator().manual_seed(document_seed(recipe.seed, document))
+    ids = document_ids(document, recipe, encoder)
+    spans = draw_spans(len(ids), training.segment_tokens, int(training.samples_per_step), generator)
+    for index, (sample, span) in enumerate(zip(span_samples(ids, spans), spans, strict=True)):
+        yield ListedSample("span", index, sample.with_prefix_inlined(), span)
 
 
 def _draw(document: Document, recipe: Recipe) -> Callable[[int], Windows]:

@@ -17,6 +17,7 @@ from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.samples import Sample
+from lift_eval.training.spans import span_samples
 from lift_eval.training.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,14 @@ logger = logging.getLogger(__name__)
 TEXT = "One two three, four five. "
 
 
-def rehearse(model: Any, tokenizer: Any, *, trains: bool, teacher: Teacher | None = None) -> None:  # noqa: ANN401
+def rehearse(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    *,
+    trains: bool,
+    teacher: Teacher | None = None,
+    freezes: bool = False,
+) -> None:
     """Answer two short prompts and, where documents are trained, make one gradient; nothing is left of it.
 
     Args:
@@ -32,6 +40,7 @@ def rehearse(model: Any, tokenizer: Any, *, trains: bool, teacher: Teacher | Non
         tokenizer: Its tokenizer.
         trains: Whether documents are fine-tuned.
         teacher: What they are learned from. None means the text alone.
+        freezes: Whether samples stand behind a frozen prefix.
 
     Raises:
         CheckpointError: If the model fails, or if what it computes is not finite.
@@ -43,7 +52,7 @@ def rehearse(model: Any, tokenizer: Any, *, trains: bool, teacher: Teacher | Non
     devices = list(range(torch.cuda.device_count()))
     try:
         with torch.random.fork_rng(devices=devices):
-            loss = _learn(model, texts, teacher) if trains else 0.0
+            loss = _learn(model, texts, teacher, freezes=freezes) if trains else 0.0
             answer(model, tokenizer, texts, Decoding(2), batch=2)
     except Exception as error:
         # A model's code may raise anything, and it may come with the checkpoint.
@@ -60,9 +69,13 @@ def rehearse(model: Any, tokenizer: Any, *, trains: bool, teacher: Teacher | Non
         )
 
 
-def _learn(model: Any, texts: list[list[int]], teacher: Teacher | None) -> float:  # noqa: ANN401
+def _learn(model: Any, texts: list[list[int]], teacher: Teacher | None, *, freezes: bool) -> float:  # noqa: ANN401
     """The loss of two samples, whose gradient is made and dropped."""
-    samples = [Sample(torch.tensor(ids[:-1]), torch.tensor(ids[-1:])) for ids in texts]
+    ids = [torch.tensor(text) for text in texts]
+    samples = [
+        *(span_samples(each, [slice(len(each) - 2, len(each))])[0] for each in ids if freezes),
+        *(Sample(each[:-1], each[-1:]) for each in ids if not freezes),
+    ]
     most = sum(sample.tokens for sample in samples)
     model.train()
     try:

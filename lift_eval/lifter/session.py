@@ -14,7 +14,13 @@ import torch
 
 from lift_eval.adapters.folder import enter
 from lift_eval.adapters.state import trainable
-from lift_eval.answering.generate import Answer, Decoding, answer, sampling_options
+from lift_eval.answering.generate import (
+    Answer,
+    Decoding,
+    answer,
+    sampling_options,
+    warn_of_unfinished_thinking,
+)
 from lift_eval.document import Document, check_text, document_seed
 from lift_eval.errors import DocumentError, GeneratorError, TrainingError
 from lift_eval.lifter.adapted_model import AdaptedModel
@@ -31,7 +37,7 @@ from lift_eval.store import KeptAnswer, KeptAnswers, Training
 from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis
 from lift_eval.training.finetune import FinetuneReport, finetune
 from lift_eval.training.pair_samples import PairSamples
-from lift_eval.training.stages import build_epochs, document_ids, overlaps
+from lift_eval.training.stages import build_epochs, document_ids, overlaps, read_once
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +163,7 @@ class LiftedDocument:
                     share_prefixes=supports_prefix_sharing(adapted.model),
                     column_cost=adapted.column_cost,
                     teacher=teacher,
+                    document=read_once(self.document, adapted.recipe, adapted.encoder),
                     generator=generator,
                     on_step=on_step,
                 )
@@ -313,21 +320,9 @@ class LiftedDocument:
         self._decoded += len(asked)
         record.incomplete_answers += sum(not answer.complete for answer in answers)
         record.thinking_tokens += sum(answer.thinking_tokens for answer in answers)
-        self._warn_of_unfinished_thinking(answers, decoding)
+        warn_of_unfinished_thinking(answers, decoding, self.document.name)
         record.seconds["answer"] += time.perf_counter() - began
         return answers
-
-    def _warn_of_unfinished_thinking(self, answers: Sequence[Answer], decoding: Decoding) -> None:
-        unfinished = sum(not answer.text and answer.thinking_tokens > 0 for answer in answers)
-        if unfinished:
-            logger.warning(
-                "%d of %d answers about %r end within the model's thinking and are empty: %d new tokens are too few; "
-                "set --gen_kwargs max_gen_toks=, or decoding.max_new_tokens in the library",
-                unfinished,
-                len(answers),
-                self.document.name,
-                decoding.max_new_tokens,
-            )
 
     def _reuse_answers(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> KeptAnswers | None:
         """Answers that were given to the same prompts before. None means that there are none."""

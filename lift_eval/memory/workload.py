@@ -23,6 +23,7 @@ from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.halves import first_half, halved_samples
 from lift_eval.training.prefix_cache import PrefixError
 from lift_eval.training.samples import Sample
+from lift_eval.training.spans import span_samples
 from lift_eval.training.teacher import Teacher
 
 MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -191,6 +192,11 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         segments = [segment] * min(count, _ENOUGH_SAMPLES)
     elif training.samples == "halves":
         segments = [halved(length)] * min(count, _ENOUGH_SAMPLES)
+    elif training.samples == "spans":
+        # The document is read in the pass here, and once for all steps in the run: both hold it beside the rows.
+        read = torch.zeros(max(min(document_tokens, window), length), dtype=torch.int64)
+        last = slice(len(read) - length, len(read))
+        segments = span_samples(read, [last] * min(int(training.samples_per_step), _ENOUGH_SAMPLES))
     elif training.samples == "stream":
         chunk = min(training.stride_tokens, length)
         segments = [sample([0] * (length - chunk), chunk)]

@@ -45,9 +45,11 @@ class TrainingSettings(Settings):
     """Whether stage 2 holds the segments too; off where only pairs are trained on."""
     samples_per_step: PositiveInt | Literal["all"] = "all"
     """Samples of one optimizer step; ``all`` gathers the epoch into one step, as published."""
-    samples: Literal["segments", "halves", "stream"] = "segments"
+    samples: Literal["segments", "halves", "spans", "stream"] = "segments"
     """What the document's text is cut into: overlapping segments; or as many chunks of the same length at random
-    places, drawn anew in each epoch, of which the second half is learned and a teacher reads both; or a stream of
+    places, drawn anew in each epoch, of which the second half is learned and a teacher reads both; or, in each epoch,
+    ``samples_per_step`` spans of that length at random places, each behind all of the document before it, which is read
+    once, before the first step, and without a gradient; or a stream of
     chunks of ``stride_tokens``, each behind the tokens before it, ``segment_tokens`` together, of which the chunk alone
     is learned, in ``context_epochs`` passes before the next chunk."""
     segment_tokens: Annotated[int, Field(ge=2)] = 2048
@@ -122,6 +124,12 @@ class TrainingSettings(Settings):
         if self.samples == "halves" and self.contextualized:
             raise ValueError(
                 "'training.samples: halves' needs 'training.contextualized: false', got true; halves have no windows"
+            )
+        if self.samples == "spans" and (self.contextualized or self.samples_per_step == "all"):
+            raise ValueError(
+                "'training.samples: spans' needs 'training.contextualized: false' and a number for "
+                "'training.samples_per_step', the spans of an epoch, got "
+                f"{str(self.contextualized).lower()} and '{self.samples_per_step}'"
             )
         if self.distills and self.trains_text and self.samples != "halves":
             raise ValueError(

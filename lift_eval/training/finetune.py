@@ -17,8 +17,9 @@ from lift_eval.errors import TrainingError
 from lift_eval.models.loading import base_of, supports_prefix_sharing
 from lift_eval.recipe import ComputeSettings, TrainingSettings
 from lift_eval.training.layout import Layout, make_gradient
-from lift_eval.training.loss import step_gradient
+from lift_eval.training.loss import read_prefix, step_gradient
 from lift_eval.training.samples import Sample, supervised_tokens, tokens_read
+from lift_eval.training.shared_prefixes import SharedPrefix
 from lift_eval.training.teacher import Teacher
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class FinetuneReport:
     Attributes:
         losses: Mean loss per supervised token of each step, before that step's update.
         tokens: Tokens of all samples of all steps, each sample's by itself, whatever they share in a packed row or in
-            a cached prefix. A frozen prefix counts once in a step.
+            a cached prefix. A frozen prefix counts once in a step, a document that is read once for all steps once.
         supervised: Those of them that the loss counted.
         seconds: Wall-clock time.
         micro_batch_tokens: Most tokens of a micro-batch at the end; less than the recipe's where memory ran out.
@@ -87,6 +88,7 @@ def finetune(
     share_prefixes: bool,
     column_cost: float | None = None,
     teacher: Teacher | None = None,
+    document: Tensor | None = None,
     generator: torch.Generator,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> FinetuneReport:
@@ -102,6 +104,8 @@ def finetune(
         share_prefixes: Whether the model can take the mask of a packed row of samples that begin alike.
         column_cost: The model's `column_cost_of`. None means to compute it, which reads the shapes of all parameters.
         teacher: What distributions are learned from. None means that the tokens themselves are learned.
+        document: Token ids of which each frozen prefix is a beginning, shape (n,). They are read once, before the first
+            step. None means that frozen prefixes are read in each step.
         generator: Source of the order of samples; on the CPU.
         on_step: Called after each step with its number from 1, the number of all steps and the loss. Where not all
             steps are known beforehand, their number is that of the steps so far.
@@ -119,16 +123,15 @@ def finetune(
     # A teacher may change the model's weights for a while, which a prefix with a gradient still needs.
     layout = Layout.of(compute, share_prefixes, cost, cache_prefixes=teacher is None)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    read = None if document is None else read_prefix(model.eval(), SharedPrefix(document, frozen=True))
+    gradient = partial(step_gradient, model, teacher=teacher, document=read)
     with layout.training(model), Course(parameters, epochs, settings, generator, on_step) as course:
+        course.report.tokens = 0 if document is None else len(document)
         for samples in course.steps():
-            loss = make_gradient(
-                model,
-                samples,
-                layout,
-                partial(layout.batches, samples),
-                partial(step_gradient, model, supervised=supervised_tokens(samples), teacher=teacher),
-            )
-            course.update(loss, layout.laid_out(samples))
+            of_step = partial(gradient, supervised=supervised_tokens(samples))
+            loss = make_gradient(model, samples, layout, partial(layout.batches, samples), of_step)
+            laid_out = [one.without_prefix() for one in samples] if read else layout.laid_out(samples)
+            course.update(loss, laid_out)
     return course.finish(layout, time.perf_counter() - began)
 
 

@@ -34,6 +34,7 @@ def step_gradient(
     batches: Sequence[MicroBatch],
     supervised: int,
     teacher: Teacher | None = None,
+    document: PrefixCache | None = None,
 ) -> Tensor:
     """Add the gradient of a step's mean loss to the parameters' gradients.
 
@@ -45,6 +46,8 @@ def step_gradient(
         supervised: Supervised tokens of the whole step.
         teacher: What the tokens' distributions are learned from; then no prefix has a gradient. None means that the
             tokens themselves are learned.
+        document: What has been read of the document already; each frozen prefix is a beginning of it. None means that
+            prefixes are read here.
 
     Returns:
         The mean loss, a scalar without graph, float32: the cross entropy in nats, and the teacher's further terms.
@@ -59,7 +62,11 @@ def step_gradient(
         while read and read[-1][0] not in path:
             read.pop()[1].backpropagate()
         for prefix in path[len(read) :]:
-            read.append((prefix, read_prefix(model, prefix, behind=read[-1][1] if read else None)))
+            if document is not None and prefix.frozen:
+                cache = document.beginning(prefix.end)
+            else:
+                cache = read_prefix(model, prefix, behind=read[-1][1] if read else None)
+            read.append((prefix, cache))
         loss += accumulate_gradient(
             model, batch.to(model.device), supervised, prefix=read[-1][1] if read else None, teacher=teacher
         )

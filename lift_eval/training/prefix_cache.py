@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -62,6 +63,15 @@ class PrefixCache:
             yield
         if not all(layer.was_read for layer in layers):
             raise PrefixError("a layer has not read the cached prefix before its rows")
+
+    def beginning(self, tokens: int) -> PrefixCache:
+        """The first tokens of a frozen prefix, as a prefix of their own; nothing is copied."""
+        part = copy(self)
+        part.columns = [
+            [(keys[..., :tokens, :], values[..., :tokens, :]) for keys, values in columns]
+            for columns in self.columns
+        ]
+        return part
 
     def backpropagate(self) -> None:
         """Backpropagate the gradient of the keys and values to the parameters and to the prefixes before this one.

@@ -57,6 +57,10 @@ class Sample:
             return self
         return replace(self, context=torch.cat([self.prefix, self.context]), prefix=_nothing())
 
+    def without_prefix(self) -> Sample:
+        """The same sample without what stands before its context."""
+        return replace(self, prefix=_nothing())
+
 
 def by_prefix(samples: Iterable[Sample]) -> list[tuple[Tensor, list[Sample]]]:
     """Samples that have the same prefix, in the order in which prefixes come; the empty prefix is one of them."""

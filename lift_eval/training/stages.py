@@ -22,6 +22,7 @@ from lift_eval.training.halves import draw_halves, halved_samples
 from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
 from lift_eval.training.segments import segment_ranges, segment_samples, segments
+from lift_eval.training.spans import draw_spans, span_samples
 from lift_eval.training.stream import stream_samples
 
 
@@ -44,6 +45,11 @@ def document_ids(document: Document, recipe: Recipe, encoder: PromptEncoder) -> 
     return torch.tensor(encoder.plain_ids(trained_text(document, recipe)), dtype=torch.int64)
 
 
+def read_once(document: Document, recipe: Recipe, encoder: PromptEncoder) -> torch.Tensor | None:
+    """Token ids of a document that is read once for all steps, shape (n,). None means that it is not."""
+    return document_ids(document, recipe, encoder) if recipe.training.samples == "spans" else None
+
+
 def build_epochs(
     document: Document,
     recipe: Recipe,
@@ -58,7 +64,7 @@ def build_epochs(
         recipe: What to do.
         encoder: Of the recipe's prompts.
         pairs: The document's pairs.
-        generator: Source of windows and halves; on the CPU.
+        generator: Source of windows, halves and spans; on the CPU.
 
     Yields:
         A list for each epoch. Where training overlaps with the making of pairs, and an optimizer step does not need
@@ -76,15 +82,16 @@ def build_epochs(
             yield from repeat([sample], training.context_epochs)
         yield from (list(pairs.epoch(joint)) for joint in range(training.joint_epochs))
         return
-    draws_anew = training.samples == "halves" or (training.contextualized and training.window_draw == "epoch")
+    draws = {"halves": stage_halves, "spans": stage_spans}.get(training.samples)
+    draws_anew = draws is not None or (training.contextualized and training.window_draw == "epoch")
     drawn: list[Sample] = []
     for epoch in range(training.epochs):
         joint = epoch - training.context_epochs
         wanted = training.joint_segments if joint >= 0 else True
         if wanted and (draws_anew or not drawn):
             drawn = (
-                stage_halves(document, recipe, encoder, generator)
-                if training.samples == "halves"
+                draws(document, recipe, encoder, generator)
+                if draws is not None
                 else stage_segments(document, recipe, encoder, draw)
             )
         segment_part = drawn if wanted else []
@@ -175,4 +182,14 @@ def stage_halves(
     ids, training = document_ids(document, recipe, encoder), recipe.training
     return halved_samples(
         ids, draw_halves(len(ids), training.segment_tokens, training.stride_tokens, generator)
+    )
+
+
+def stage_spans(
+    document: Document, recipe: Recipe, encoder: PromptEncoder, generator: torch.Generator
+) -> list[Sample]:
+    """The samples of an epoch of random spans, which is one optimizer step."""
+    ids, training = document_ids(document, recipe, encoder), recipe.training
+    return span_samples(
+        ids, draw_spans(len(ids), training.segment_tokens, int(training.samples_per_step), generator)
     )
