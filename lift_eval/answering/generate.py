@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from lift_eval.answering.copied_prefix import CopiedPrefix
 from lift_eval.answering.settings import DecodingSettings
-from lift_eval.answering.shared_prefix import (
-    MIN_SHARED_TOKENS,
-    decode_behind_prefix,
-    decodes_plainly,
-    shared_length,
-)
+from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly
 from lift_eval.answering.thinking import Thinking
 from lift_eval.models.loading import autocast, supports_prefix_sharing
 
@@ -44,17 +39,30 @@ class Decoding:
             counts, and one that is a single token is not generated, as no end token is.
         thinking: Marks of a reasoning model's thinking, in which no stop string counts. None means that the model does
             not think.
+        form: Finds where an answer so far comes to its end by its form, or None where it goes on. None means that an
+            answer has no such form.
     """
 
     max_new_tokens: int
     stop: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     thinking: Thinking | None = None
+    form: Callable[[str], int | None] | None = None
 
     @property
     def min_new_tokens(self) -> int:
         """Tokens that an answer has in any case."""
         return int(self.options.get("min_new_tokens") or 0)
+
+    @property
+    def stops(self) -> bool:
+        """Whether the text of an answer may end it."""
+        return bool(self.stop or self.form)
+
+    def end(self, text: str, start: int = 0) -> int | None:
+        """Where a text ends an answer: before a stop string from a place on, or by its form. None means nowhere."""
+        places = [text.find(stop, start) for stop in self.stop] + [self.form(text) if self.form else None]
+        return min((place for place in places if place is not None and place >= 0), default=None)
 
 
 @dataclass(frozen=True)
@@ -72,12 +80,12 @@ class Answer:
     thinking_tokens: int = 0
 
 
-class _StopStrings(StoppingCriteria):  # type: ignore[misc]
-    """Ends a row as soon as its answer holds a stop string.
+class _Stopping(StoppingCriteria):  # type: ignore[misc]
+    """Ends a row as soon as its answer holds a stop string or has its form.
 
     Args:
         tokenizer: The tokenizer.
-        decoding: Whose stop strings count.
+        decoding: Whose stop strings and form count.
         start: Columns of the prompts.
         opened: Whether the prompts end within thinking.
     """
@@ -86,23 +94,21 @@ class _StopStrings(StoppingCriteria):  # type: ignore[misc]
         self.tokenizer, self.decoding, self.start, self.opened = tokenizer, decoding, start, opened
         # A stop string of n characters lies within the last n tokens, each of at least one character; the margin
         # covers tokens that are part of one character.
-        self.tail = max(len(text) for text in decoding.stop) + 4
+        self.tail = max(map(len, decoding.stop), default=0) + 4
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # noqa: ANN401
         done = [self.ended(row) for row in input_ids[:, self.start :].tolist()]
         return torch.tensor(done, device=input_ids.device)
 
     def ended(self, ids: list[int]) -> bool:
-        """Whether new tokens end with a stop string of the answer."""
-        first = max(len(ids) - self.tail, self.decoding.min_new_tokens)
-        if not self._is_in(self.tokenizer.decode(ids[first:])):
+        """Whether new tokens end an answer."""
+        decoding, thinking = self.decoding, self.decoding.thinking
+        tail = 0 if decoding.form else len(ids) - self.tail
+        text = self.tokenizer.decode(ids[max(tail, decoding.min_new_tokens) :])
+        if decoding.end(text) is None:
             return False
-        thinking = self.decoding.thinking
         answer = thinking.answer(self.tokenizer.decode(ids), opened=self.opened) if thinking else ""
-        return thinking is None or (answer is not None and self._is_in(answer))
-
-    def _is_in(self, text: str) -> bool:
-        return any(stop in text for stop in self.decoding.stop)
+        return thinking is None or (answer is not None and decoding.end(answer) is not None)
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
@@ -136,7 +142,11 @@ def answer(
     *,
     batch: int,
 ) -> list[Answer]:
-    """Answer prompts in batches of like length; what they all begin with is computed once for a batch.
+    """Answer prompts; what they begin with is read once.
+
+    Greedy answers of a model whose masks may be replaced are decoded by `decode_behind_prefix`, where a finished answer
+    makes room for the next. All others are decoded by ``generate`` in batches of like length, which goes on from what
+    `CopiedPrefix` has read.
 
     Args:
         model: In evaluation mode.
@@ -154,7 +164,7 @@ def answer(
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
         plain = decodes_plainly(model, _options(decoding))
-        if plain and supports_prefix_sharing(model) and _begin_alike(prompts):
+        if plain and len(prompts) > 1 and supports_prefix_sharing(model):
             return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch)
         beams = decoding.options.get("num_beams", 1) != 1
         prefix = None if beams else CopiedPrefix.of(model, prompts, plain=plain)
@@ -163,10 +173,6 @@ def answer(
             decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding, prefix)
             answers.update(zip(rows, decoded, strict=True))
     return [answers[index] for index in range(len(prompts))]
-
-
-def _begin_alike(prompts: Sequence[Sequence[int]]) -> bool:
-    return len(prompts) > 1 and shared_length(prompts) >= MIN_SHARED_TOKENS
 
 
 def warn_of_unfinished_thinking(answers: Sequence[Answer], decoding: Decoding, document: str) -> None:
@@ -202,7 +208,7 @@ def _decode_behind_prefix(
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     opened = _is_open(tokenizer, prompts, decoding)
-    stopping = _StopStrings(tokenizer, decoding, 0, opened=opened) if decoding.stop else None
+    stopping = _Stopping(tokenizer, decoding, 0, opened=opened) if decoding.stops else None
     new = decode_behind_prefix(
         model,
         prompts,
@@ -241,7 +247,7 @@ def _decode(
         rows, mask = rows[:, -1:], mask[:, -1:]
     rows, mask, width = rows.to(model.device), mask.to(model.device), rows.shape[1]
     opened = _is_open(tokenizer, prompts, decoding)
-    criteria = [_StopStrings(tokenizer, decoding, width, opened=opened)] if decoding.stop else []
+    criteria = [_Stopping(tokenizer, decoding, width, opened=opened)] if decoding.stops else []
     held_back = [*ends, *_stop_tokens(tokenizer, decoding.stop)] if decoding.min_new_tokens else ends
     output = model.generate(
         input_ids=rows,
@@ -272,8 +278,7 @@ def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], decoding: Decoding
     )
     if thought:
         text, beginning = text.lstrip(), beginning.lstrip()
-    start = len(beginning)
-    first = min((at for at in (text.find(term, start) for term in stop) if at >= 0), default=None)
+    first = decoding.end(text, len(beginning))
     complete = ended is not None or first is not None
     if stop and not complete:  # a stop string may be a special token, which the text does not show
         tail = tokenizer.decode(ids[least:])

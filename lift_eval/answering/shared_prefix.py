@@ -1,20 +1,21 @@
-"""Greedy decoding of prompts that begin alike: their shared prefix is read once.
+"""Greedy decoding of prompts under masks of our own: what all of them begin with is read once.
 
 Prompts that have nearly everything in common share a row, whose keys and values are in memory once; what is each
 prompt's own is a continuation in that row. Prompts that differ early, such as those whose middle is cut out at
 different places, have rows of their own, side by side. In each step every continuation gets its next token. A finished
-continuation leaves its row, and an empty row makes room.
+continuation leaves its row, and an empty row makes room for the next one that waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.functional import pad
 from transformers import DynamicCache
 
 from lift_eval.answering.grouped_attention import grouped
@@ -25,6 +26,9 @@ MIN_SHARED_TOKENS = 64
 
 CHUNK = 512
 """Most tokens read at once behind others: they look at all columns, and those of later tokens are wasted."""
+
+REFILLED = 4
+"""One in so many rows is empty before those that wait are read: side by side, which costs less than one by one."""
 
 _PLAIN = {
     "_from_model_config", "bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens",
@@ -85,7 +89,7 @@ def decode_behind_prefix(
     ends: Sequence[int],
     stopped: Callable[[list[int]], bool],
 ) -> list[list[int]]:
-    """Decode prompts that begin with the same tokens.
+    """Decode prompts, greedily.
 
     Args:
         model: In evaluation mode, with full attention in every layer.
@@ -100,23 +104,21 @@ def decode_behind_prefix(
     """
     shared = shared_length(prompts)
     beginning = DynamicCache(config=model.config)
-    model(
-        input_ids=torch.tensor([list(prompts[0][:shared])], device=model.device),
-        past_key_values=beginning,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    rows = [_CacheRow.of(row, prompts, shared) for row in group_rows(prompts)]
-    width = max(len(row.owners) for row in rows) + SPARE
-    answers: dict[int, list[int]] = {}
-    for some in _batches(rows, min(batch, rows_that_fit(beginning, width) or batch)):
-        decoder = _Decoder(model, beginning, some, width)
-        decoder.read()
-        with grouped(model):
-            decoder.write(max_new_tokens, lambda ids: ids[-1] in ends or stopped(ids))
-        answers.update(
-            (continuation.prompt, continuation.answer) for row in some for continuation in row.continuations
+    if shared >= MIN_SHARED_TOKENS:
+        model(
+            input_ids=torch.tensor([list(prompts[0][:shared])], device=model.device),
+            past_key_values=beginning,
+            use_cache=True,
+            logits_to_keep=1,
         )
+    rows = [_CacheRow.of(row, prompts, beginning.get_seq_length()) for row in group_rows(prompts)]
+    rows.sort(key=lambda row: -len(row.tokens))  # those read side by side are of like length
+    width = len(rows[0].tokens) + SPARE
+    size = min(batch, len(rows), rows_that_fit(beginning, width) or batch)
+    _Decoder(model, beginning, size, width).decode(
+        rows, lambda ids: len(ids) >= max_new_tokens or ids[-1] in ends or stopped(ids)
+    )
+    answers = {one.prompt: one.answer for row in rows for one in row.continuations}
     return [answers[index] for index in range(len(prompts))]
 
 
@@ -147,6 +149,7 @@ class _CacheRow:
         owners: The continuation of each column, by its number in ``continuations``; `_COMMON` where it belongs to all.
         continuations: The prompts.
         alive: Numbers of the continuations that are not finished.
+        used: Columns that hold something.
     """
 
     tokens: list[int]
@@ -154,10 +157,11 @@ class _CacheRow:
     owners: list[int]
     continuations: list[_Continuation]
     alive: list[int]
+    used: int
 
     @classmethod
     def of(cls, indices: Sequence[int], prompts: Sequence[Sequence[int]], shared: int) -> _CacheRow:
-        """Lay out prompts; a single one continuations off where all rows do."""
+        """Lay out prompts; a single one goes on where all rows do."""
         row = [prompts[index] for index in indices]
         common = shared_length(row) if len(row) > 1 else shared
         tokens, positions = list(row[0][:common]), list(range(common))
@@ -167,14 +171,7 @@ class _CacheRow:
             positions += range(common, len(prompt))
             owners += [number] * (len(prompt) - common)
             continuations.append(_Continuation(index, len(prompt), len(tokens) - 1))
-        return cls(tokens, positions, owners, continuations, list(range(len(continuations))))
-
-
-def _batches(rows: list[_CacheRow], most: int) -> Iterator[list[_CacheRow]]:
-    """Split rows into batches of like size."""
-    count = -(-len(rows) // most)
-    for number in range(count):
-        yield rows[number * len(rows) // count : (number + 1) * len(rows) // count]
+        return cls(tokens, positions, owners, continuations, list(range(len(continuations))), len(tokens))
 
 
 class _Decoder:
@@ -183,69 +180,28 @@ class _Decoder:
     Args:
         model: The model.
         beginning: Keys and values of what all rows begin with.
-        rows: The rows.
+        size: How many rows there is room for.
         width: Columns to make room for.
     """
 
-    def __init__(self, model: Any, beginning: DynamicCache, rows: list[_CacheRow], width: int) -> None:  # noqa: ANN401
-        self.model = model
-        self.rows = list(rows)
-        self.memory = KeyValues(beginning, len(rows), width)
-        self.owners = pad_sequence(
-            [torch.tensor(row.owners, dtype=_OWNER, device=model.device) for row in rows],
-            batch_first=True,
-            padding_value=_PADDING,
-        )
+    def __init__(self, model: Any, beginning: DynamicCache, size: int, width: int) -> None:  # noqa: ANN401
+        self.model, self.size, self.shared = model, size, beginning.get_seq_length()
+        self.rows: list[_CacheRow] = []
+        self.memory = KeyValues(beginning, size, width)
+        self.owners = torch.full((size, width), _PADDING, dtype=_OWNER, device=model.device)
+        self.owners[:, : self.shared] = _COMMON
 
-    def read(self) -> None:
-        """Read the rows, each for itself, and choose the first token of each answer."""
-        shared = self.memory.column
-        for number, row in enumerate(self.rows):
-            self.memory.rows = slice(number, number + 1)
-            for start in range(shared, len(row.tokens), CHUNK):
-                self.memory.column = start
-                stop = min(start + CHUNK, len(row.tokens))
-                ending = [
-                    continuation for continuation in row.continuations if start <= continuation.end < stop
-                ]
-                chosen = self._forward(
-                    [row.tokens[start:stop]],
-                    [row.positions[start:stop]],
-                    self.owners[number : number + 1, :stop],
-                    [continuation.end - start for continuation in ending] or [0],
-                )
-                for continuation, token in zip(ending, chosen[0], strict=False):
-                    continuation.answer.append(token)
-        self.memory.column = self.owners.shape[1]
-
-    def write(self, most: int, finished: Callable[[list[int]], bool]) -> None:
-        """Choose the further tokens of all answers, one of each in a step."""
-        for _ in range(most - 1):
+    def decode(self, rows: Iterable[_CacheRow], finished: Callable[[list[int]], bool]) -> None:
+        """Choose the tokens of all answers in some rows."""
+        waiting = deque(rows)
+        while waiting or self.rows:
             self._leave(finished)
-            if not self.rows:
-                break
-            continuations = [[row.continuations[number] for number in row.alive] for row in self.rows]
-            width = max(map(len, continuations))
-            gaps = [width - len(row) for row in continuations]
-            owners = [[*row.alive, *[_PADDING] * gap] for row, gap in zip(self.rows, gaps, strict=True)]
-            self.owners = torch.cat([self.owners, self.owners.new_tensor(owners)], dim=1)
-            self.memory.rows = slice(0, len(self.rows))
-            chosen = self._forward(
-                [
-                    [*(b.answer[-1] for b in row), *[0] * gap]
-                    for row, gap in zip(continuations, gaps, strict=True)
-                ],
-                [
-                    [*(b.length + len(b.answer) - 1 for b in row), *[0] * gap]
-                    for row, gap in zip(continuations, gaps, strict=True)
-                ],
-                self.owners,
-                list(range(width)),
-            )
-            self.memory.column += width
-            for row, tokens in zip(continuations, chosen, strict=True):
-                for continuation, token in zip(row, tokens, strict=False):
-                    continuation.answer.append(token)
+            free = self.size - len(self.rows)
+            if waiting and (not self.rows or free * REFILLED >= self.size):
+                self._enter([waiting.popleft() for _ in range(min(free, len(waiting)))])
+            elif self.rows:
+                with grouped(self.model):
+                    self._write()
 
     def _leave(self, finished: Callable[[list[int]], bool]) -> None:
         """Let finished continuations go; an empty row's place is taken by the last row."""
@@ -255,21 +211,79 @@ class _Decoder:
             if not self.rows[number].alive:
                 last = len(self.rows) - 1
                 if number < last:
-                    self.memory.move(last, number)
+                    self.memory.move(last, number, self.rows[last].used)
                     self.owners[number] = self.owners[last]
                     self.rows[number] = self.rows[last]
                 self.rows.pop()
-        self.owners = self.owners[: len(self.rows)]
+
+    def _enter(self, rows: list[_CacheRow]) -> None:
+        """Read rows, as many side by side as make few tokens, and choose the first token of each answer."""
+        together = max(CHUNK // (len(rows[0].tokens) - self.shared), 1)
+        for start in range(0, len(rows), together):
+            self._read(rows[start : start + together])
+
+    def _read(self, rows: list[_CacheRow]) -> None:
+        places = slice(len(self.rows), len(self.rows) + len(rows))
+        for start in range(self.shared, len(rows[0].tokens), CHUNK):
+            part = slice(start, start + CHUNK)
+            ends = {one.end for row in rows for one in row.continuations if start <= one.end < part.stop}
+            kept = sorted(end - start for end in ends) or [0]
+            chosen = self._forward(
+                places,
+                [start] * len(rows),
+                [row.tokens[part] for row in rows],
+                [row.positions[part] for row in rows],
+                [row.owners[part] for row in rows],
+                kept,
+            )
+            for row, tokens in zip(rows, chosen, strict=True):
+                for one in row.continuations:
+                    if one.end in ends:
+                        one.answer.append(tokens[kept.index(one.end - start)])
+        self.rows += rows
+
+    def _write(self) -> None:
+        """Choose the next token of each answer."""
+        continuations = [[row.continuations[number] for number in row.alive] for row in self.rows]
+        chosen = self._forward(
+            slice(0, len(self.rows)),
+            [row.used for row in self.rows],
+            [[one.answer[-1] for one in row] for row in continuations],
+            [[one.length + len(one.answer) - 1 for one in row] for row in continuations],
+            [row.alive for row in self.rows],
+            list(range(max(map(len, continuations)))),
+        )
+        for row, alive, tokens in zip(self.rows, continuations, chosen, strict=True):
+            row.used += len(alive)
+            for one, token in zip(alive, tokens, strict=False):
+                one.answer.append(token)
 
     def _forward(
-        self, tokens: list[list[int]], positions: list[list[int]], owners: Tensor, kept: list[int]
+        self,
+        places: slice,
+        starts: list[int],
+        tokens: list[list[int]],
+        positions: list[list[int]],
+        owners: list[list[int]],
+        kept: list[int],
     ) -> list[list[int]]:
-        """The most probable next tokens behind kept places of the newest columns."""
-        device = self.model.device
+        """Read tokens of some rows, each from a column on.
+
+        Returns:
+            The most probable next tokens behind kept places among them, for each row.
+        """
+        device, width = self.model.device, max(map(len, tokens))
+        columns = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
+        stop = max(starts) + width
+        if stop > self.owners.shape[1]:
+            self.owners = pad(self.owners, (0, stop + SPARE - self.owners.shape[1]), value=_PADDING)
+        seen = self.owners[places, :stop]
+        seen.scatter_(1, columns, _filled(owners, width, _PADDING).to(device, _OWNER))
+        self.memory.aim(places, columns, stop)
         logits = self.model(
-            input_ids=torch.tensor(tokens, device=device),
-            attention_mask=_mask(self.model, owners, len(tokens[0])),
-            position_ids=torch.tensor(positions, device=device),
+            input_ids=_filled(tokens, width, 0).to(device),
+            attention_mask=_mask(self.model, seen, columns),
+            position_ids=_filled(positions, width, 0).to(device),
             past_key_values=self.memory,
             use_cache=True,
             logits_to_keep=torch.tensor(kept, device=device),
@@ -278,10 +292,14 @@ class _Decoder:
         return chosen
 
 
-def _mask(model: Any, owners: Tensor, new: int) -> Tensor:  # noqa: ANN401
-    """The mask added to the scores of the newest columns, shape (rows, 1, new, columns): 0 where they may look."""
-    seeing, seen = owners[:, -new:, None], owners[:, None, :]
+def _filled(rows: list[list[int]], width: int, filler: int) -> Tensor:
+    return torch.tensor([[*row, *[filler] * (width - len(row))] for row in rows])
+
+
+def _mask(model: Any, owners: Tensor, columns: Tensor) -> Tensor:  # noqa: ANN401
+    """The mask added to the scores of new columns, shape (rows, 1, new, columns): 0 where they may look."""
+    seeing, seen = owners.gather(1, columns)[..., None], owners[:, None, :]
     visible = ((seen == _COMMON) & (seeing != _PADDING)) | (seen == seeing)
-    visible[..., -new:].logical_and_(torch.ones(new, new, dtype=torch.bool, device=owners.device).tril())
+    visible &= torch.arange(owners.shape[1], device=owners.device) <= columns[..., None]
     mask = torch.zeros(visible.shape, dtype=model.dtype, device=owners.device)
     return mask.masked_fill_(~visible, torch.finfo(model.dtype).min)[:, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from lift_eval.models.loading import (
 )
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.synthesis.base import Request
+from lift_eval.synthesis.replies import end_of_form
 from lift_eval.synthesis.settings import AuxiliarySettings
 
 BaseModel = Callable[[], AbstractContextManager[None]]
@@ -101,7 +102,7 @@ class ModelGenerator:
                 self.model,
                 self.tokenizer,
                 fitting,
-                Decoding(most, self._reply_ends, sampling, self.thinking),
+                Decoding(most, self._reply_ends, sampling, self.thinking, self._form),
                 batch=self.settings.batch,
             )
         replies = iter(answers)
@@ -117,6 +118,12 @@ class ModelGenerator:
         """Strings that end a reply: in plain text, a message of a conversation ends with its paragraph."""
         plain = self.settings.method.converses and not self._chats
         return self.settings.reply_ends or (("\n\n",) if plain else ())
+
+    @property
+    def _form(self) -> Callable[[str], int | None] | None:
+        """Finds the end of a labelled reply, behind which a model may write on for as long as it can."""
+        labelled = self.settings.reply_format == "labels"
+        return partial(end_of_form, settings=self.settings) if labelled else None
 
     def _encode(self, request: Request) -> list[int]:
         special, text = True, request.system + request.text

@@ -85,8 +85,7 @@ def _read_labels(reply: Answer, settings: AuxiliarySettings) -> Reading:
     blank line, or with the reply if that is complete.
     """
     labels = settings.labels[: settings.values]
-    either = "|".join(re.escape(label.strip()) for label in settings.labels)
-    marks = list(re.finditer(rf"^[ \t*_#>-]*({either})[ \t*_]*", reply.text, re.MULTILINE | re.IGNORECASE))
+    marks = _marks(reply.text, settings)
     values: dict[str, str] = {}
     for mark, following in zip_longest(marks, marks[1:]):
         end = following.start() if following else len(reply.text)
@@ -98,6 +97,32 @@ def _read_labels(reply: Answer, settings: AuxiliarySettings) -> Reading:
     except KeyError:
         return Reading(unparsed=1)
     return Reading((Pair(*found) if len(found) > 1 else Pair(found[0], answer=""),))
+
+
+def _marks(text: str, settings: AuxiliarySettings) -> list[re.Match[str]]:
+    """The labels in a text."""
+    either = "|".join(re.escape(label.strip()) for label in settings.labels)
+    return list(re.finditer(rf"^[ \t*_#>-]*({either})[ \t*_]*", text, re.MULTILINE | re.IGNORECASE))
+
+
+def end_of_form(text: str, settings: AuxiliarySettings) -> int | None:
+    """Where a labelled reply is complete: behind the line of its last value, once there is one for each label.
+
+    Args:
+        text: The reply so far.
+        settings: The recipe's auxiliary group.
+
+    Returns:
+        The place of that line's end. None means that something is still to come.
+    """
+    missing = {label.strip().casefold() for label in settings.labels[: settings.values]}
+    for mark in _marks(text, settings):
+        missing.discard(mark[1].casefold())
+        if not missing:
+            value = text[mark.end() :].lstrip()
+            line, newline, _ = value.partition("\n")
+            return len(text) - len(value) + len(line) if newline else None
+    return None
 
 
 def _read_json(reply: str, *, needs_evidence: bool) -> Reading:

@@ -142,6 +142,29 @@ def test_rows_end_for_themselves_and_leave():
     assert max(widths) == len(group_rows(CUT)) > widths[-1]
 
 
+APART = [tokens(20 + 7 * number % 40, 90 + number).tolist() for number in range(10)]
+"""Requests that begin unlike each other."""
+
+
+@pytest.mark.parametrize("refilled", [1, 2, 4])
+@pytest.mark.parametrize("prompts", [APART, CUT], ids=["apart", "cut"])
+def test_a_finished_row_makes_room_for_the_next(prompts, refilled, monkeypatch, branched):
+    monkeypatch.setattr(branches, "REFILLED", refilled)
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    free = [answer(model, tokenizer, [prompt], Decoding(24), batch=1)[0].text for prompt in prompts]
+    decoding = Decoding(24, stop=(free[0][2:4], free[1][9:11], free[2][5:7]))
+    alone = [answer(model, tokenizer, [prompt], decoding, batch=1)[0] for prompt in prompts]
+    assert len({len(one.text) for one in alone}) > 2
+    shapes: list[tuple[int, int]] = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: shapes.append(tuple(ids[0].shape)))
+    assert answer(model, tokenizer, prompts, decoding, batch=2) == alone
+    assert branched
+    assert max(rows for rows, _ in shapes) == 2
+    if refilled == 4 and prompts is APART:  # rows stay full while others wait
+        last_entry = max(place for place, (_, columns) in enumerate(shapes) if columns > 1)
+        assert {rows for rows, columns in shapes[:last_entry] if columns == 1} == {2}
+
+
 def test_the_beginning_is_read_once_however_many_rows_there_are():
     model, tokenizer = tiny_model(), tiny_tokenizer()
     read: list[int] = []

@@ -80,6 +80,20 @@ def test_a_reply_that_was_cut_off_says_so() -> None:
     assert [reply.complete for reply in replies(generator(max_tokens=4)) if reply] == [False] * 3
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-4])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_labelled_reply_ends_with_its_form(count: int, temperature: float) -> None:
+    """A model that writes on and on is not waited for."""
+    model, read = bigram_model(".Qw\nAz\n"), []
+    settings: dict[str, Any] = {"strategy": "sentences", "reply": "labels", "labels": ("Q", "A")}
+    made = generator(model, **settings, evidence=False, max_tokens=200)
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: read.append(ids[0].shape))
+    requests = [Request(f"Ask number {number}.") for number in range(count)]
+    found = list(made.generate(requests, temperature=temperature, seed=0))
+    assert found == [Answer("Qw\nAz", complete=True)] * count
+    assert len(read) < 20
+
+
 def test_the_chat_template_is_used_where_there_is_one() -> None:
     model = tiny_model()
     plain = replies(generator(model))

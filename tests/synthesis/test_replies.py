@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lift_eval.answering.generate import Answer
 from lift_eval.recipe import AuxiliarySettings
-from lift_eval.synthesis.replies import Pair, Reading, read_reply
+from lift_eval.synthesis.replies import Pair, Reading, end_of_form, read_reply
 
 PASSAGES = AuxiliarySettings(strategy="passages")
 SENTENCES = AuxiliarySettings(strategy="sentences")
@@ -123,6 +123,26 @@ def test_every_whole_pair_of_a_cut_reply_is_read(cut: int, around: str, indent: 
 )
 def test_the_last_value_of_a_cut_labelled_reply_is_not_whole(cut: str, pairs: tuple[Pair, ...]) -> None:
     assert read(cut, LABELS_ONLY, complete=False).pairs == pairs
+
+
+@pytest.mark.parametrize(
+    ("form", "more"),
+    [
+        ("Question: Who?\nAnswer: She", "\n\nSentence: The mill"),
+        ("Sure!\n**Answer:** She\n**Question:**\nWho?", "\n"),
+        ("Question: Who?\nAnswer: She", "\nQuestion: What?\nAnswer: It\n"),
+        ("Question: Who?\nAnswer: She", "\nEvidence: Lena built it"),
+    ],
+)
+def test_a_labelled_reply_is_complete_with_the_line_of_its_last_value(form: str, more: str) -> None:
+    ends = [end_of_form((form + more)[:place], LABELS_ONLY) for place in range(len(form + more))]
+    assert ends == [None] * (len(form) + 1) + [len(form)] * (len(more) - 1)
+    assert read(form, LABELS_ONLY) == read(form + more, LABELS_ONLY) == Reading((Pair("Who?", "She"),))
+
+
+def test_a_form_lacks_what_the_recipe_asks_for() -> None:
+    assert end_of_form("Question: Who?\nAnswer: She\n\n", PASSAGES) is None
+    assert end_of_form("Question: Who?\nAnswer:\n", LABELS_ONLY) is None
 
 
 def test_a_cut_summary_is_none() -> None:
