@@ -12,7 +12,7 @@ PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo real quick test check reports bench soak clean
+.PHONY: help setup lock demo real quick test check docs reports bench soak clean
 
 help: ## say what each target does
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -21,11 +21,11 @@ setup: $(STAMP) ## make .venv and install the project with the pinned versions o
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,docs]'
 	touch $@
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml, keeping the versions that still fit
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-annotate --no-emit-package pip \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra docs --no-annotate --no-emit-package pip \
 		pyproject.toml --output-file requirements.lock
 
 demo: $(STAMP) ## run the demonstration experiment and print its tables
@@ -48,6 +48,9 @@ check: $(STAMP) ## lint, check formatting and types, look pinned versions up amo
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
+
+docs: $(STAMP) ## write the documentation's site to build/site; a link that leads nowhere is an error
+	$(BIN)/mkdocs build --strict --quiet
 
 reports: $(STAMP) ## render every experiment file of reports/ from its results
 	set -e; for experiment in $(filter-out reports/published.yaml,$(wildcard reports/*.yaml)); do $(BIN)/lift-eval report "$$experiment"; done

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 MODEL_NAME = "lift"
 MODEL_TARGET = "lift_eval.harness.model:LiftLM"
 OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
+"""``0`` keeps lm-eval from knowing the package until `register` is called."""
 
 _ours_suffice: ContextVar[bool] = ContextVar("ours_suffice", default=False)
 """Whether the task managers that are being made need no task of lm-eval's own."""

@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from lift_eval.errors import RecipeError
 
 CACHE_VARIABLE = "LIFT_EVAL_CACHE"
+"""Folder of fetched models and built data; by default ``lift_eval`` in the user's cache folder."""
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 TEMPORARY = ".tmp"

@@ -21,9 +21,13 @@ class PissaSettings(AdapterSettings):
 
     type: Literal["pissa"] = "pissa"
     rank: PositiveInt = 128
+    """Principal singular vectors of each weight that are trained."""
     alpha: Annotated[float, Field(gt=0)] = 128
+    """Updates count times ``alpha / rank``."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an update's inputs that is dropped in training."""
     targets: Targets = "auto"
+    """Which layers, as LoRA's."""
     iterations: PositiveInt | None = None
     """Iterations of the fast SVD; None means the exact one."""
 

@@ -23,6 +23,7 @@ from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.recipe import load_recipe
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
+"""Folder of the tasks' data files, where ``data_dir`` in ``--metadata`` names none."""
 MANIFEST = "fetched.json"
 """What ``lift-eval data fetch`` writes beside the data."""
 

@@ -1,4 +1,4 @@
 """A language model judges answers, during a run or afterwards from saved ones. Scores by rules are in `benchmarks`."""
 
 JUDGE_VARIABLE = "LIFT_EVAL_JUDGE"
-"""The environment variable that names the judge where ``judge=`` does not."""
+"""Names the judge where ``judge=`` does not."""

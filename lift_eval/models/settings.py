@@ -13,3 +13,4 @@ class PrecisionSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 where GPU or processor multiplies it in hardware, else float32."""
     quantization: Literal["none", "nf4", "int8"] = "none"
+    """Number format of the base's linear layers, by bitsandbytes: ``nf4`` has 4 bits, ``int8`` 8."""

@@ -34,13 +34,16 @@ class PromptSettings(ContentsSettings):
         "The article {{ title }}: \n{{ document }}\nPlease answer the question based on {{ title }}.\n"
         "Question: {{ question }}\nAnswer: "
     )
+    """Jinja template of a prompt with the document; variables title, document, question."""
     closed_book_template: str = (
         'Please answer the question based on "{{ title }}".\nQuestion: {{ question }}\nAnswer: '
     )
+    """Jinja template of a prompt without the document; variables title, question."""
     demonstrations: tuple[Demonstration, ...] = ()
     """Questions with their answers that stand before each question in the same form, in training as in tests; with
     the document each has its passage in its place, closed-book none."""
     chat_template: bool = False
+    """Whether prompts pass through the model's chat template."""
     system: str | None = None
     """System message. Without the chat template it stands right before the prompt, as in lm-eval."""
     chat_template_args: dict[str, Any] = Field(default_factory=dict)

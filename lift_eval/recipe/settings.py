@@ -27,13 +27,19 @@ class TrainingSettings(Settings):
     """Fine-tuning on one document (paper, sections 3.1 to 3.3)."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Learning rate of AdamW."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+    """AdamW's decay rates of the running means of gradient and squared gradient."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    """What AdamW adds to the denominator of a step."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient of all weights together; a longer one is scaled down."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up; over the whole run, both stages."""
     warmup_steps: NonNegativeInt = 0
+    """Optimizer steps in which the rate rises from 0."""
     warmup: Literal["run", "per_stage"] = "run"
     """Whether the rate rises once in a run, or in each of the two stages, as in the first implementation: there the
     first step of a stage has rate 0."""
@@ -53,7 +59,9 @@ class TrainingSettings(Settings):
     chunks of ``stride_tokens``, each behind the tokens before it, ``segment_tokens`` together, of which the chunk alone
     is learned, in ``context_epochs`` passes before the next chunk."""
     segment_tokens: Annotated[int, Field(ge=2)] = 2048
+    """Length of a segment."""
     stride_tokens: PositiveInt = 768
+    """Distance from the start of a segment to that of the next one."""
     contextualized: bool = False
     """Whether a segment is trained behind windows of the document's front and back (paper, section 3.3)."""
     window_tokens: PositiveInt = 4096
@@ -63,6 +71,7 @@ class TrainingSettings(Settings):
     With ``step`` all segments of the step stand behind the same windows, which are read once and without a gradient;
     so is the document in the prompts of its pairs."""
     recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
+    """Text between the windows and the segment."""
     title_line: bool = True
     """Whether the document's title, where it has one, is trained on as a line before its text."""
     objective: Literal["next_token", "distillation"] = "next_token"
@@ -175,7 +184,9 @@ class Recipe(Settings):
     """One way to answer questions about documents: an adapter, its training, the prompt and the number formats."""
 
     name: str = "custom"
+    """What results and reports call it; a shipped recipe has its file's name."""
     description: str = ""
+    """What it does, for ``lift-eval recipes``."""
     reproduces: str = ""
     """The published run that the recipe stands for, if any."""
     adapter: Adapter = NoAdapter()
@@ -186,6 +197,7 @@ class Recipe(Settings):
     precision: PrecisionSettings = PrecisionSettings()
     compute: ComputeSettings = ComputeSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of everything random; each document's own is made from it."""
 
     # Rules between groups hang on the later group, so that a fault elsewhere does not hide them.
     @field_validator("training")

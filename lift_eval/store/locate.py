@@ -12,6 +12,7 @@ from lift_eval.store.store import Store
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "LIFT_EVAL_STORE"
+"""Folder of what is kept between runs, where ``store=`` and ``--store`` name none; ``off`` keeps nothing."""
 
 
 def open_store(where: Store | str | Path | bool | None = None) -> Store | None:

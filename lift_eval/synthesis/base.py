@@ -75,6 +75,7 @@ class PairSettings(Settings):
         "Answer:",
         "Evidence:",
     )
+    """Words before question, answer and evidence in a labelled reply."""
     no_pair: str = "None"
     """Reply that says that there is nothing to ask; it is not asked for again."""
     evidence: bool | None = None

@@ -28,9 +28,11 @@ class GatedMemorySettings(AdapterSettings):
     can_merge: ClassVar[bool] = False
 
     memory_expansion: PositiveInt = 2
+    """Hidden width of a memory network as a multiple of the head dimension."""
     lm_head_rank: NonNegativeInt = 0
     """Rank of the LoRA on the output embedding; the published runs use 2."""
     lm_head_alpha: Annotated[float, Field(gt=0)] = 4.0
+    """Its update counts times ``lm_head_alpha / lm_head_rank``."""
 
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """The configuration of our method of peft; see `AdapterSettings.peft_config`."""

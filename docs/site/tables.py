@@ -1,0 +1,146 @@
+"""Tables of the documentation's site that the code itself tells: the keys of a recipe, and environment variables."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from lift_eval.recipe import Adapter, Recipe
+
+PACKAGE = Path(sys.modules["lift_eval"].__file__ or "").parent
+PREFIX = "LIFT_EVAL_"
+BOUNDS = {
+    "minimum": "{} or more",
+    "exclusiveMinimum": "above {}",
+    "maximum": "{} or less",
+    "exclusiveMaximum": "below {}",
+    "minLength": "not empty",
+    "minItems": "{} or more of them",
+    "maxItems": "{} or fewer of them",
+}
+"""Rules of a JSON schema, in words."""
+KINDS = {"null": "`null`", "array": "list", "object": "mapping", "boolean": "`true`, `false`"}
+"""Types of a JSON schema, where its own word is not YAML's."""
+
+
+def recipe_keys() -> str:
+    """The page of all keys of a recipe."""
+    lines = [
+        "# Keys of a recipe",
+        "",
+        "Made from the code. A key's values are checked before anything is loaded.",
+        "",
+    ]
+    groups = {name: field for name, field in Recipe.model_fields.items() if _classes(field)}
+    lines += ["## The recipe itself", "", *_table(Recipe, set(Recipe.model_fields) - set(groups))]
+    for name, field in groups.items():
+        lines += [f"## {name}", ""]
+        for group in (several := _classes(field)):
+            kind = f"`{name}.type: {group.model_fields['type'].default}`. " if len(several) > 1 else ""
+            keys = set(group.model_fields) - {"type"}
+            lines += [kind + _plain(group.__doc__ or ""), "", *_table(group, keys, f"{name}.")]
+    return "\n".join(lines)
+
+
+def variables() -> str:
+    """The page of all environment variables of the package.
+
+    Raises:
+        ValueError: If one of them is not described where it is named.
+    """
+    rows = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node, text in _described(ast.parse(path.read_text(encoding="utf-8"))):
+            value = getattr(node.value, "value", None)
+            if isinstance(value, str) and value.startswith(PREFIX):
+                if not text:
+                    raise ValueError(f"{value} has no description below it in {path}")
+                rows.append(f"| `{value}` | {_plain(text)} |")
+    return "\n".join(
+        ["# Environment variables", "", "Made from the code.", "", "| Variable | |", "|---|---|", *rows, ""]
+    )
+
+
+def _classes(field: FieldInfo) -> list[type[BaseModel]]:
+    """The groups of keys that a field may hold."""
+    if field.annotation == get_args(Adapter)[0]:
+        return list(get_args(field.annotation))
+    return (
+        [field.annotation]
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        else []
+    )
+
+
+def _table(model: type[BaseModel], keys: set[str], prefix: str = "") -> Iterator[str]:
+    if not keys:
+        return
+    schema = model.model_json_schema()
+    described: dict[str, str] = {}
+    for parent in reversed(model.__mro__):
+        if parent.__module__.startswith("lift_eval"):
+            described |= _descriptions(parent)
+    yield from ("| Key | Values | Default | |", "|---|---|---|---|")
+    for name, field in model.model_fields.items():
+        if name in keys:
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            told = json.dumps(to_jsonable_python(default), ensure_ascii=False)
+            shown = "needed" if field.is_required() else f"`{told}`"
+            cells = [
+                f"`{prefix}{name}`",
+                _values(schema["properties"][name]),
+                shown,
+                _plain(described.get(name, "")),
+            ]
+            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    yield ""
+
+
+def _values(schema: Mapping[str, Any]) -> str:
+    """The values that a key may have, in words."""
+    if "$ref" in schema:
+        return "a group of keys"
+    if several := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(_values, several))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if "prefixItems" in schema:
+        return f"list of: {'; '.join(map(_values, schema['prefixItems']))}"
+    if "items" in schema:
+        kind = f"list of: {_values(schema['items'])}"
+    else:
+        kind = KINDS.get(schema.get("type", ""), schema.get("type", "any"))
+    bounds = [words.format(schema[rule]) for rule, words in BOUNDS.items() if rule in schema]
+    return ", ".join([kind, *bounds])
+
+
+def _descriptions(model: type) -> dict[str, str]:
+    source = Path(sys.modules[model.__module__].__file__ or "").read_text(encoding="utf-8")
+    (body,) = (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name == model.__name__
+    )
+    return {node.target.id: text for node, text in _described(body) if isinstance(node, ast.AnnAssign)}
+
+
+def _described(body: ast.Module | ast.ClassDef) -> Iterator[tuple[Any, str]]:
+    """Each assignment, with the text that stands below it."""
+    for node, below in pairwise([*body.body, ast.Pass()]):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            text = getattr(getattr(below, "value", None), "value", "") if isinstance(below, ast.Expr) else ""
+            yield node, text if isinstance(text, str) else ""
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"\bNone (?=means)", "`null` ", text).replace("``", "`").split())
