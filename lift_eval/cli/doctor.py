@@ -32,7 +32,7 @@ The ship Silver Heron was built in 1842. Nobody spoke about the fog near the qua
 TRIAL_QUESTION, TRIAL_ANSWER = "When was the ship Silver Heron built?", "1842"
 TRIAL_FAILED = f"the answer should be {TRIAL_ANSWER}: install the versions of requirements.lock"
 OPTIONAL = {
-    "openai": ("pairs from a server, judge accuracy", "pip install openai"),
+    "openai": ("pairs from a server, judge accuracy", "pip install 'lift-eval[server]'"),
     "bert_score": ("BERTScore", "pip install 'lift-eval[bertscore]'"),
     "gguf": ("base models in llama.cpp's format", "pip install 'lift-eval[gguf]'"),
     "jieba": ("LongBench's Chinese answers", "pip install 'lift-eval[longbench]'"),

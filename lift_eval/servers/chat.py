@@ -9,12 +9,13 @@ import weakref
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import openai
-
 from lift_eval.errors import LiftEvalError
+
+if TYPE_CHECKING:
+    import openai
 
 ADDRESS, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 """The environment variables that name the server and hold its key."""
@@ -99,7 +100,7 @@ class ChatClient:
         error: Class of the error for an address that cannot be used.
 
     Raises:
-        LiftEvalError: If the address is not an address, or holds a password.
+        LiftEvalError: If the address is not an address, or holds a password, or the client library is not installed.
     """
 
     def __init__(
@@ -108,6 +109,12 @@ class ChatClient:
         address, self._key = os.environ.get(ADDRESS) or None, os.environ.get(KEY)
         if address is not None and (fault := _fault(address)):
             raise error(f"{ADDRESS} {fault}")
+        try:
+            import openai
+        except ModuleNotFoundError as missing:
+            raise error(
+                f"model '{model}' at a server is asked through the package openai; pip install 'lift-eval[server]'"
+            ) from missing
         client = openai.AsyncOpenAI(
             api_key=self._key or "none",  # local servers want none, the client wants one
             base_url=address,
@@ -139,6 +146,8 @@ class ChatClient:
         return self.submit(self._key_refusal()).result()
 
     async def _key_refusal(self) -> RefusedError | None:
+        import openai
+
         client: Any = self._client.with_options(max_retries=0)
         try:
             await asyncio.wait_for(client.models.with_raw_response.list(), KEY_SECONDS)
@@ -158,6 +167,8 @@ class ChatClient:
         Raises:
             NoReplyError: If there is no reply, after all retries.
         """
+        import openai
+
         create: Any = self._client.chat.completions.create
         try:
             # The library's timeout is for each piece of a reply; this one ends a server that drips for ever.

@@ -24,6 +24,7 @@ from lift_eval.models.loading import (
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.replies import end_of_form
+from lift_eval.synthesis.server import ServerGenerator
 from lift_eval.synthesis.settings import AuxiliarySettings
 
 BaseModel = Callable[[], AbstractContextManager[None]]
@@ -239,8 +240,6 @@ def make_generator(
     """
     kind, _, name = settings.generator.partition(":")
     if kind == "openai":
-        from lift_eval.synthesis.server import ServerGenerator  # slow to import
-
         return ServerGenerator(name, settings)
     if kind == "local":
         local = LocalGenerator(name, settings, precision, model.device)

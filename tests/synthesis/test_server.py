@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -238,6 +239,12 @@ def test_without_key_and_address_there_is_no_server(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("OPENAI_API_KEY")
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(GeneratorError, match="set OPENAI_BASE_URL"):
+        ServerGenerator("m", AuxiliarySettings(**SENTENCES))
+
+
+def test_without_its_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(GeneratorError, match=r"pip install 'lift-eval\[server\]'"):
         ServerGenerator("m", AuxiliarySettings(**SENTENCES))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nltk.translate.bleu_score import brevity_penalty, modified_precision
 from nltk.translate.meteor_score import single_meteor_score
-from rouge.rouge_score import rouge_n
+from nltk.util import ngrams
 
 
 def bleu(prediction: str, reference: str, weights: Sequence[float]) -> float:
@@ -82,12 +82,15 @@ def _longest_common_subsequence(left: Sequence[str], right: Sequence[str]) -> se
 
 
 def rouge_n_recall(prediction: str, reference: str, n: int) -> float:
-    """ROUGE-N recall over sets of word n-grams (Lin 2004, by the package ``rouge``), as LooGLE publishes it.
+    """ROUGE-N recall over sets of word n-grams (Lin 2004, as the package ``rouge`` counts), as LooGLE publishes it.
 
     Texts without a word are scored as `rouge_l` says.
     """
-    predicted, expected = _sentences(prediction), _sentences(reference)
-    return float(rouge_n(predicted, expected, n=n)["r"]) if predicted and expected else 0.0
+    predicted, expected = (
+        set(ngrams([word for sentence in _sentences(text) for word in sentence.split(" ")], n))
+        for text in (prediction, reference)
+    )
+    return len(predicted & expected) / len(expected) if expected else 0.0
 
 
 def rouge_l(prediction: str, reference: str) -> tuple[float, float, float]:
