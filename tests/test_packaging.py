@@ -12,6 +12,7 @@ from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -43,6 +44,20 @@ def test_the_wheel_holds_the_package_the_tasks_and_nothing_else(tmp_path: Path) 
     assert packed == package | tasks | {"hatch_autorun_lift_eval.pth"}
     assert {"lift_eval/recipe/shipped/lora.yaml", "lift_eval/tasks/loogle/loogle_shortqa.yaml"} <= packed
     assert {"LICENSE", "METADATA", "entry_points.txt"} <= notices
+
+
+def test_the_package_index_shows_no_link_that_leads_nowhere(tmp_path: Path) -> None:
+    with zipfile.ZipFile(build("wheel", tmp_path)) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        shown = archive.read(name).decode()
+    links = re.findall(r"\]\(([^)]*)\)", shown)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+
+
+def test_the_version_that_is_cited_is_this_one() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["version"], cited["license"]) == (__version__, "Apache-2.0")
 
 
 def test_an_installation_has_its_recipes_and_tasks_and_is_known_to_lm_eval(

@@ -34,11 +34,15 @@ KINDS = {"null": "`null`", "array": "list", "object": "mapping", "boolean": "`tr
 
 
 def recipe_keys() -> str:
-    """The page of all keys of a recipe."""
+    """The page of all keys of a recipe.
+
+    Raises:
+        ValueError: If one of them is not described where it is declared.
+    """
     lines = [
         "# Keys of a recipe",
         "",
-        "Made from the code. A key's values are checked before anything is loaded.",
+        "Made from the code. Values are checked before anything is loaded.",
         "",
     ]
     groups = {name: field for name, field in Recipe.model_fields.items() if _classes(field)}
@@ -91,19 +95,25 @@ def _table(model: type[BaseModel], keys: set[str], prefix: str = "") -> Iterator
         if parent.__module__.startswith("lift_eval"):
             described |= _descriptions(parent)
     yield from ("| Key | Values | Default | |", "|---|---|---|---|")
-    for name, field in model.model_fields.items():
-        if name in keys:
-            default = None if field.is_required() else field.get_default(call_default_factory=True)
-            told = json.dumps(to_jsonable_python(default), ensure_ascii=False)
-            shown = "needed" if field.is_required() else f"`{told}`"
-            cells = [
-                f"`{prefix}{name}`",
-                _values(schema["properties"][name]),
-                shown,
-                _plain(described.get(name, "")),
-            ]
-            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    for name in (name for name in model.model_fields if name in keys):
+        if not described.get(name):
+            raise ValueError(f"'{prefix}{name}' has no description below it in {model.__module__}")
+        cells = (
+            f"`{prefix}{name}`",
+            _values(schema["properties"][name]),
+            _default(model, name),
+            _plain(described[name]),
+        )
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
     yield ""
+
+
+def _default(model: type[BaseModel], name: str) -> str:
+    field = model.model_fields[name]
+    if field.is_required():
+        return "needed"
+    default = field.get_default(call_default_factory=True)
+    return f"`{json.dumps(to_jsonable_python(default), ensure_ascii=False)}`"
 
 
 def _values(schema: Mapping[str, Any]) -> str:
