@@ -31,6 +31,10 @@ class Demonstration(Settings):
     """Title of the text; may be empty."""
 
 
+DEMONSTRATION_END = "\n\n"
+"""What ends the answer of a demonstration: a model that has seen some ends its own answer so."""
+
+
 def check_name(name: Any, known: Iterable[str]) -> Any:  # noqa: ANN401 - whatever the recipe says
     """Refuse a name that is none of those known, as pydantic refuses a value that is none of several literals."""
     if name not in list(known):  # which may be no string

@@ -26,6 +26,7 @@ from lift_eval.prompts.truncation import (
     truncate_middle,
     truncate_parts,
 )
+from lift_eval.settings import DEMONSTRATION_END
 
 if TYPE_CHECKING:
     from lift_eval.prompts.settings import PromptSettings
@@ -251,7 +252,8 @@ class PromptEncoder:
         """
         shown = self.settings.demonstrations
         return "".join(
-            f"{put(one.title, one.passage, one.question)}{answer_prefix}{one.answer}\n\n" for one in shown
+            f"{put(one.title, one.passage, one.question)}{answer_prefix}{one.answer}{DEMONSTRATION_END}"
+            for one in shown
         )
 
     def users_words(self, text: str) -> Span:

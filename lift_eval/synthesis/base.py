@@ -16,7 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
 from lift_eval.errors import RecipeError
-from lift_eval.settings import Demonstration, PositiveInt, Settings
+from lift_eval.settings import DEMONSTRATION_END, Demonstration, PositiveInt, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +163,7 @@ class Passage:
             return render(template, title=title, passage=passage, question=question)
 
         shown = [
-            f"{ask(one.title, one.passage, one.question)} {one.answer}\n\n"
+            f"{ask(one.title, one.passage, one.question)} {one.answer}{DEMONSTRATION_END}"
             for one in self.settings.demonstrations
         ]
         return "".join(shown) + ask(self.variables["title"], self.shown, question)
@@ -187,7 +187,7 @@ class Passage:
             "text": one.question,
         }
         request = self._ask(shown, self.settings.pairs).rstrip("\n")
-        return f"{request}\n{replies[self.settings.reply_format]}\n\n"
+        return f"{request}\n{replies[self.settings.reply_format]}{DEMONSTRATION_END}"
 
 
 class Strategy:

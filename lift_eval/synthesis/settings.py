@@ -6,7 +6,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from lift_eval.settings import NonNegativeInt, PositiveInt, check_name, check_variables, variables_of
+from lift_eval.settings import (
+    DEMONSTRATION_END,
+    NonNegativeInt,
+    PositiveInt,
+    check_name,
+    check_variables,
+    variables_of,
+)
 from lift_eval.synthesis.base import ANSWER_VARIABLES, REQUEST_VARIABLES, ReplyFormat, Strategy
 from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 
@@ -201,7 +208,7 @@ class AuxiliarySettings(StrategySettings):
     @property
     def reply_ends(self) -> tuple[str, ...]:
         """Strings that end a local generator's reply: behind demonstrations, the blank line."""
-        return ("\n\n",) if self.demonstrations else ()
+        return (DEMONSTRATION_END,) if self.demonstrations else ()
 
     @property
     def needs_evidence(self) -> bool:

@@ -13,6 +13,7 @@ from lift_eval.errors import DocumentError
 from lift_eval.prompts.form import TaskForm, answer_prefix, put_in_form
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.recipe import AuxiliarySettings
+from lift_eval.settings import DEMONSTRATION_END
 from lift_eval.synthesis.base import system_message
 from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.settings import CLOSED_BOOK, OF_TASK, PairPrompt
@@ -151,8 +152,10 @@ class PairSamples:
 
     @property
     def _end(self) -> list[int]:
-        """What ends an answer."""
-        return [self.encoder.tokenizer.eos_token_id] if self.encoder.settings.eos_after_answer else []
+        """What ends an answer: the end token, or what ends the answers of the demonstrations before it."""
+        if self.encoder.settings.eos_after_answer:
+            return [self.encoder.tokenizer.eos_token_id]
+        return self.encoder.plain_ids(DEMONSTRATION_END) if self.encoder.settings.demonstrations else []
 
     def _sample(self, encoded: EncodedPrompt, read: list[int], target: list[int]) -> Sample:
         context = torch.tensor(read, dtype=torch.int64)

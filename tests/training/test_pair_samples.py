@@ -128,6 +128,12 @@ def test_separate_encoding_leaves_the_answer_whole() -> None:
     assert len(read) == 101
 
 
+def test_an_answer_behind_demonstrations_ends_as_theirs_do() -> None:
+    read, learned = texts(sample("smollm2_pairs", template=""))
+    assert "Answer: ten\n\nMills\n\n" in read
+    assert learned == " By the sea\n\n"
+
+
 def test_an_answer_without_a_token_of_its_own_is_counted_and_left_out() -> None:
     made = samples("llama3_loogle", [Pair("Who?", ""), PAIR], {"prompt.answer_prefix": ""})
     assert [texts(one)[1] for one in made.epoch(0)] == ["By the sea"]
