@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lift_eval.cli.shared import add_model, named_model, say
 from lift_eval.errors import DocumentError
@@ -119,12 +119,22 @@ def _samples(parsed: argparse.Namespace) -> int:
 
 def _encoder(model: str | None, recipe: Recipe) -> PromptEncoder:
     from lift_eval.models.loading import BUNDLED, context_window, load_config, load_tokenizer
+    from lift_eval.prompts.contents.registry import CONTENTS
     from lift_eval.prompts.prompt import PromptEncoder
 
     source = model or str(BUNDLED)
     tokenizer = load_tokenizer(source, bos=recipe.prompt.bos)
     window = sys.maxsize if _is_tokenizer_alone(model) else context_window(load_config(source), tokenizer)
-    return PromptEncoder(tokenizer, recipe.prompt, window)
+    encoder = PromptEncoder(tokenizer, recipe.prompt, window)
+    encoder.reader = CONTENTS[recipe.prompt.document].reader(recipe.prompt, _unread)
+    return encoder
+
+
+def _unread(_: str) -> NoReturn:
+    raise DocumentError(
+        "'prompt.document: compressed' reads the document with the base model, which is not loaded here; name a "
+        "prompt.compressor, or another prompt.document"
+    )
 
 
 def _is_tokenizer_alone(model: str | None) -> bool:

@@ -14,13 +14,20 @@ import torch
 from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.adapters.state import AdapterState
-from lift_eval.document import Document, document_seed
+from lift_eval.document import Document, Span, document_seed
 from lift_eval.errors import AdapterError, CheckpointError, DocumentError, RecipeError
 from lift_eval.export.card import write_card
 from lift_eval.export.folder import export_adapter, export_merged
 from lift_eval.lifter.rehearsal import rehearse
 from lift_eval.models.checks import check_model, unknown_tokens
-from lift_eval.models.loading import context_window, quantization_config, supports_prefix_sharing
+from lift_eval.models.loading import (
+    autocast,
+    base_of,
+    context_window,
+    quantization_config,
+    supports_prefix_sharing,
+)
+from lift_eval.prompts.contents.registry import CONTENTS
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
 from lift_eval.store import Store, base_identity, open_store, run_identity
@@ -28,6 +35,7 @@ from lift_eval.synthesis.generators import make_generator
 from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.synthesizer import Synthesizer
 from lift_eval.training.finetune import column_cost_of
+from lift_eval.training.forward import self_information
 from lift_eval.training.stages import document_ids, trained_text
 from lift_eval.training.teacher import Teacher
 
@@ -75,6 +83,7 @@ class AdaptedModel:
         self.tokenizer = tokenizer
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)
+        self.encoder.reader = CONTENTS[recipe.prompt.document].reader(recipe.prompt, self._self_information)
         self._check_window()
         check_model(model, tokenizer)
         self._unknown_tokens = unknown_tokens(model, tokenizer)
@@ -191,6 +200,21 @@ class AdaptedModel:
     def unadapted(self) -> AbstractContextManager[None]:
         """Let the model be its base inside, whatever the adapter has learned."""
         return unadapted(self.model, self._initial, self.recipe.adapter)
+
+    def _self_information(self, text: str) -> list[tuple[Span, float]]:
+        """Characters of each token of a text and its self-information under the base model, in nats.
+
+        It is read in windows no longer than a prompt. A token with nothing before it is left out.
+        """
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        first, base = self.tokenizer.bos_token_id, base_of(self.model)
+        before = [] if first is None else [first]
+        ids = torch.tensor([*before, *encoding["input_ids"]])
+        window = max(self.encoder.limit(0), 2)
+        with torch.inference_mode(), self.unadapted(), autocast(base.device, base.dtype):
+            values = self_information(base, ids, window) if len(ids) > 1 else torch.empty(0)
+        spans = encoding["offset_mapping"][1 - len(before) :]
+        return list(zip(spans, values.tolist(), strict=True))
 
     @cached_property
     def synthesizer(self) -> Synthesizer:

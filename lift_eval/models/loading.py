@@ -233,7 +233,7 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
     Raises:
         CheckpointError: If there is none, or it is of another kind of model.
     """
-    _refuse_missing(name)
+    refuse_missing(name)
     source, file = gguf.folder_and_file(name)
     what, way_out = (
         f"pretrained='{name}' has no readable config.json",
@@ -263,7 +263,7 @@ def checkpoint_version(name: str) -> str:
     Raises:
         CheckpointError: If there is none.
     """
-    _refuse_missing(name)
+    refuse_missing(name)
     place = Path(name).expanduser()
     if place.exists():
         paths = list(place.iterdir()) if place.is_dir() else [place]
@@ -295,7 +295,7 @@ def load_tokenizer(
     Raises:
         CheckpointError: If there is none.
     """
-    _refuse_missing(name)
+    refuse_missing(name)
     with tokenizer_errors(name):
         if gguf.is_gguf(name):
             return gguf.load_gguf_tokenizer(name, bos)
@@ -355,14 +355,23 @@ def supports_prefix_sharing(model: Any) -> bool:  # noqa: ANN401
     return kinds == {"full_attention"} and config._attn_implementation in ("eager", "sdpa")
 
 
-def _refuse_missing(name: str) -> None:
+def refuse_missing(name: str, key: str = "pretrained") -> None:
+    """Refuse a checkpoint that is named by a path which is not there.
+
+    Args:
+        name: Folder or Hub name, or path of a GGUF file.
+        key: The argument or the recipe's key that names it.
+
+    Raises:
+        CheckpointError: If the path is not there.
+    """
     path = Path(name).expanduser()
     if gguf.is_gguf(name):
         if not path.is_file():
-            raise CheckpointError(f"pretrained='{name}' is no file; give the path of a GGUF file")
+            raise CheckpointError(f"{key}='{name}' is no file; give the path of a GGUF file")
         return
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if looks_local and not path.is_dir():
         raise CheckpointError(
-            f"pretrained='{name}' is no folder; give the folder of a checkpoint (with a config.json)"
+            f"{key}='{name}' is no folder; give the folder of a checkpoint (with a config.json)"
         )

@@ -154,6 +154,8 @@ class PromptEncoder:
 
     Attributes:
         thinking: Marks of the model's thinking; None means that it does not think.
+        reader: What reads documents to choose what of them prompts hold (`Content.reader`). None means that nothing
+            does.
     """
 
     def __init__(self, tokenizer: Any, settings: PromptSettings, window: int) -> None:  # noqa: ANN401
@@ -171,6 +173,7 @@ class PromptEncoder:
         self.settings = settings
         self.window = window
         self.thinking = Thinking.of(tokenizer, settings.think_end)
+        self.reader: Any = None
         self._encoder = TextEncoder(tokenizer)
 
     @cached_property

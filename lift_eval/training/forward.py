@@ -7,7 +7,7 @@ hidden states are small, so they are computed for the whole micro-batch, and log
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,6 +86,38 @@ def logits_behind(base: Any, body: Any, output: Any, hidden: Tensor) -> Tensor: 
         # Some models ask the body's input for the number of tokens.
         logits: Tensor = base(inputs_embeds=hidden[None], use_cache=False).logits
     return logits
+
+
+def self_information(base: Any, ids: Tensor, window: int) -> Tensor:  # noqa: ANN401
+    """The negative log-likelihood of each token but the first, behind half a window or all the tokens before it.
+
+    Args:
+        base: The model without peft's wrapper, in evaluation mode.
+        ids: Token ids, shape (n,), int64, with n of 2 or more.
+        window: Most tokens of a forward pass, 2 or more.
+
+    Returns:
+        Shape (n - 1,), float32, in nats, on the CPU.
+    """
+    body, found, known, step = body_of(base), [], 1, max(window // 2, 1)
+    for start in range(0, len(ids), step):
+        row = ids[start : start + window].to(base.device)
+        if start + len(row) <= known:
+            break
+        first, following = known - 1 - start, ids[known : start + len(row)].to(base.device)
+        if body is None:
+            logits: Iterable[Tensor] = [base(input_ids=row[None], use_cache=False).logits[0, first:-1]]
+        else:
+            output = body(input_ids=row[None], use_cache=False)
+            parts = torch.split(output["last_hidden_state"][0, first:-1], positions_at_once(base))
+            logits = (logits_behind(base, body, output, part)[0] for part in parts)
+        place = 0
+        for part in logits:
+            expected = following[place : place + len(part)]
+            found.append(nn.functional.cross_entropy(part.float(), expected, reduction="none").cpu())
+            place += len(part)
+        known = start + len(row)
+    return torch.cat(found)
 
 
 def positions_at_once(base: Any, logits_at_once: int = LOGITS_AT_ONCE) -> int:  # noqa: ANN401

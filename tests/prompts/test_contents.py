@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 import pytest
+import torch
 
-from lift_eval.document import Document
+from lift_eval.document import Document, Span
 from lift_eval.errors import DocumentError
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import CONTENTS, content_for
@@ -198,6 +201,76 @@ def test_a_prompt_whose_question_is_not_known_is_the_query() -> None:
     made = retrieved(passage_tokens=21, passages=1)
     prompt = Prompt.around(f"{LOG}\nQ: Who sold it, Ann?", SPECKS)
     assert "Ann sold" in text_of(made.encode(prompt, 8).ids)
+
+
+def test_an_embedding_model_ranks_passages_by_the_cosine_to_the_question() -> None:
+    """Here a text's embedding is how often each letter stands in it."""
+    made = retrieved(passage_tokens=21, passages=1, embedder="letters")
+
+    def letters(texts: Sequence[str]) -> torch.Tensor:
+        counts = [[text.count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"] for text in texts]
+        return torch.nn.functional.normalize(torch.tensor(counts).float(), dim=-1)
+
+    made.encoder.reader = letters
+    passages = [LOG[start : start + 21] for start in range(0, len(LOG), 21)]
+    nearest = passages[(letters(passages) @ letters(["sea"])[0]).argmax()]
+    assert nearest != passages[0]  # which BM25 takes, since the word stands nowhere
+    assert shown(made, "sea") == f"{nearest}|sea"
+
+
+# --- compressed ----------------------------------------------------------------------------------------------------
+
+SENTENCES = ("The lamp was lit. ", "Otto built it. ", "The storm rose. ", "It rose. ", "Ann sold it.")
+
+
+def compressed(weights: dict[str, float], **settings: object) -> Content:
+    """A prompt of 40 tokens whose reader gives each character of some words a weight, and all others none."""
+    group = {
+        "document": "compressed",
+        "template": "{{ document }}|{{ question }}",
+        "bos": False,
+        "question_tokens": 8,
+        "max_tokens": 40,
+        "ellipsis": "",
+        **settings,
+    }
+    made = content_for(
+        Document("".join(SENTENCES)), PromptEncoder(tiny_tokenizer(), PromptSettings(**group), 10_000)
+    )
+
+    def read(text: str) -> list[tuple[Span, float]]:
+        values = [0.0] * len(text)
+        for word, weight in weights.items():
+            for place in re.finditer(word, text):
+                values[place.start() : place.end()] = [weight] * len(word)
+        return [((place, place + 1), value) for place, value in enumerate(values)]
+
+    made.encoder.reader = read
+    return made
+
+
+def test_the_sentences_that_say_most_for_their_tokens_stand_in_the_prompt_in_order() -> None:
+    made = compressed({"Otto": 3.0, "Ann": 4.0, "storm": 1.0})
+    kept = "Otto built it. Ann sold it."
+    for question in ("Who?", "Why?", "Who sold"):
+        assert shown(made, question) == f"{kept}|{question}"
+    prompt = made.encoder.render(Document("".join(SENTENCES)), "Who?")
+    assert made.encode(prompt, 8).kept == pytest.approx(len(kept) / len("".join(SENTENCES)))
+    assert len(made.encode(prompt, 8).ids) <= 40
+
+
+def test_a_compressor_keeps_words() -> None:
+    made = compressed(
+        {"lamp": 0.9, "Otto": 0.8, "built": 0.7, "Ann": 0.9, "sold": 0.6}, compressor="a model", max_tokens=33
+    )
+    assert shown(made, "Who?") == "lamp Otto built Ann sold|Who?"
+
+
+def test_a_document_that_fits_is_not_compressed_and_one_that_cannot_is_refused() -> None:
+    text = "".join(SENTENCES)
+    assert shown(compressed({}, max_tokens=400), "Who?") == f"{text}|Who?"
+    with pytest.raises(DocumentError, match="no sentence of the document fits in a prompt of 15 tokens"):
+        shown(compressed({}, max_tokens=15), "Who?")
 
 
 # --- another document ----------------------------------------------------------------------------------------------

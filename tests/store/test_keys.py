@@ -27,7 +27,14 @@ from tests.store.runs import DOCUMENTS, lifter
 from tests.tiny_models import tiny_model, tiny_tokenizer
 
 PAIRS = {"auxiliary__strategy": "passages", "training__joint_epochs": 1}
-OF_QUESTIONS = ("decoding.", "prompt.document", "prompt.over_length", "prompt.passage")
+OF_QUESTIONS = (
+    "decoding.",
+    "prompt.document",
+    "prompt.over_length",
+    "prompt.passage",
+    "prompt.embedder",
+    "prompt.compressor",
+)
 """Keys that say how questions are put and answered: they decide no adapter."""
 NEEDED: dict[type, dict[str, Any]] = {PeftSettings: {"method": "IA3"}, FolderSettings: {"path": "adapters"}}
 """Keys of adapters that have no default."""

@@ -5,9 +5,10 @@ Recipes read these modules, so they import heavy libraries inside functions only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lift_eval.document import Document
+from lift_eval.document import Document, Span
 from lift_eval.errors import DocumentError
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 from lift_eval.settings import Settings
@@ -56,6 +57,22 @@ class Content:
         self, document: Document | None, encoder: PromptEncoder, other: Document | None = None
     ) -> None:
         self.document, self.encoder, self.other = document, encoder, other
+
+    @classmethod
+    def reader(cls, settings: PromptSettings, base: Callable[[str], list[tuple[Span, float]]]) -> Any:  # noqa: ANN401
+        """What reads documents to choose what of them the prompts hold; it becomes `PromptEncoder.reader`.
+
+        Args:
+            settings: The recipe's prompt group.
+            base: Gives the characters of each token of a text and its self-information under the base model, in nats.
+
+        Returns:
+            Whatever the content can use. None means that it needs no model.
+
+        Raises:
+            CheckpointError: If the checkpoint that the recipe names is not there, or of another kind.
+        """
+        return None
 
     @classmethod
     def most_tokens(cls, settings: PromptSettings, document_tokens: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lift_eval.document import Document
 from lift_eval.prompts.contents.base import Content
+from lift_eval.prompts.contents.compressed import Compressed, CompressedSettings
 from lift_eval.prompts.contents.end import End
 from lift_eval.prompts.contents.full import Full, FullSettings
 from lift_eval.prompts.contents.none import ClosedBook
@@ -13,11 +14,11 @@ from lift_eval.prompts.contents.wrong import Wrong
 from lift_eval.prompts.prompt import PromptEncoder
 
 CONTENTS: dict[str, type[Content]] = {
-    content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved, Wrong)
+    content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved, Compressed, Wrong)
 }
 
 
-class ContentsSettings(FullSettings, RetrievedSettings):
+class ContentsSettings(FullSettings, RetrievedSettings, CompressedSettings):
     """The keys of all contents, which stand side by side in the recipe's group ``prompt``."""
 
 

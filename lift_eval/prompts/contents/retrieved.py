@@ -1,4 +1,4 @@
-"""Passages of the document that are retrieved for the question, by BM25 (Robertson et al. 1994)."""
+"""Passages of the document that are retrieved for the question, by BM25 (Robertson et al. 1994) or by embeddings."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 GAP = "\n\n"
 """What stands between two passages that do not follow one another."""
 
-_UNSPACED = "\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+UNSPACED = "\u3040-\u30ff\u3400-\u9fff"
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 """A word; in Chinese and Japanese, which put no spaces between words, a character."""
 
 
@@ -32,10 +32,13 @@ class RetrievedSettings(ContentSettings):
     """Length of a passage with ``document: retrieved``."""
     passages: PositiveInt = 5
     """Most passages in a prompt with ``document: retrieved``."""
+    embedder: str | None = None
+    """Folder or Hub name of an embedding model that ranks passages with ``document: retrieved``, by the cosine of mean
+    token states. None means BM25."""
 
 
 class Retrieved(Content):
-    """The passages that BM25 ranks highest for the question, in the document's order.
+    """The passages that BM25 or an embedding model ranks highest for the question, in the document's order.
 
     The document is cut into passages of ``prompt.passage_tokens`` tokens. Of the ``prompt.passages`` best ones as many
     stand in the prompt as fit whole. A prompt whose question is not known is a query as a whole, without the document.
@@ -43,6 +46,15 @@ class Retrieved(Content):
 
     name = "retrieved"
     begins_alike = False
+
+    @classmethod
+    def reader(cls, settings: PromptSettings, base: object) -> Any:  # noqa: ANN401
+        """The embedding model, where the recipe names one; see `Content.reader`."""
+        if settings.embedder is None:
+            return None
+        from lift_eval.models.encoders import TextEmbedder
+
+        return TextEmbedder("prompt.embedder", settings.embedder)
 
     @classmethod
     def most_tokens(cls, settings: PromptSettings, document_tokens: int) -> int:
@@ -76,9 +88,20 @@ class Retrieved(Content):
 
     def _rank(self, query: str) -> list[int]:
         """Numbers of all passages, the best first; of equally good ones the earlier first."""
-        words = _words(query)
-        scores = self._index.get_scores(words).tolist() if words else [0.0] * len(self._passages)
+        scores = self._scores(query)
         return sorted(range(len(scores)), key=lambda number: -scores[number])
+
+    def _scores(self, query: str) -> list[float]:
+        if self.encoder.settings.embedder is not None:
+            (embedded,) = self.encoder.reader([query])
+            scores: list[float] = (self._embedded @ embedded).tolist()
+            return scores
+        words = _words(query)
+        return self._index.get_scores(words).tolist() if words else [0.0] * len(self._passages)
+
+    @cached_property
+    def _embedded(self) -> Any:  # noqa: ANN401 - Tensor
+        return self.encoder.reader([self._text[slice(*span)] for span in self._passages])
 
     @cached_property
     def _index(self) -> Any:  # noqa: ANN401 - bm25s.BM25
