@@ -21,12 +21,13 @@ setup: $(STAMP) ## make .venv and install the project with the pinned versions o
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev,docs]'
+	sed -e 's/ \\$$//' -e '/--hash=/d' requirements.lock > $(VENV)/constraints.txt # docs/decisions/0021-lock.md
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml, keeping the versions that still fit
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra docs --no-annotate --no-emit-package pip \
-		pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra docs --generate-hashes --no-annotate \
+		--no-emit-package pip pyproject.toml --output-file requirements.lock
 
 demo: $(STAMP) ## run the demonstration experiment and print its tables
 	rm -rf reports/demo # what is shipped there is a run already, and would not be run again
