@@ -71,7 +71,7 @@ def variables() -> str:
                     raise ValueError(f"{value} has no description below it in {path}")
                 rows.append(f"| `{value}` | {_plain(text)} |")
     return "\n".join(
-        ["# Environment variables", "", "Made from the code.", "", "| Variable | |", "|---|---|", *rows, ""]
+        ["# Environment variables", "", "Made from the code.", "", "| Variable | |", "|---|---|", *sorted(rows), ""]
     )
 
 
