@@ -70,9 +70,8 @@ def variables() -> str:
                 if not text:
                     raise ValueError(f"{value} has no description below it in {path}")
                 rows.append(f"| `{value}` | {_plain(text)} |")
-    return "\n".join(
-        ["# Environment variables", "", "Made from the code.", "", "| Variable | |", "|---|---|", *sorted(rows), ""]
-    )
+    head = ["# Environment variables", "", "Made from the code.", "", "| Variable | |", "|---|---|"]
+    return "\n".join([*head, *sorted(rows), ""])
 
 
 def _classes(field: FieldInfo) -> list[type[BaseModel]]:
