@@ -15,7 +15,7 @@ import lm_eval.tasks.manager
 import pytest
 import torch
 
-import lift_eval.lifter.session
+import lift_eval.lifter.document_training
 from lift_eval import _autoload
 from lift_eval.distribution.progress import interruptible
 from lift_eval.errors import DocumentError, GeneratorError, Interrupted, TrainingError
@@ -50,7 +50,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]
     """Puts something before each fine-tuning, which is called with its number; returns the learning rates used."""
 
     def put(before: Callable[[int], None]) -> list[float]:
-        finetune: Finetune = lift_eval.lifter.session.finetune
+        finetune: Finetune = lift_eval.lifter.document_training.finetune
         rates: list[float] = []
 
         def counted(model: Any, epochs: Any, settings: Any, **named: Any) -> Any:
@@ -58,7 +58,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]
             before(len(rates))
             return finetune(model, epochs, settings, **named)
 
-        monkeypatch.setattr(lift_eval.lifter.session, "finetune", counted)
+        monkeypatch.setattr(lift_eval.lifter.document_training, "finetune", counted)
         return rates
 
     return put

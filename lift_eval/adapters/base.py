@@ -42,6 +42,11 @@ class AdapterSettings(Settings):
         return False
 
     @property
+    def stacks(self) -> bool:
+        """Whether those of several documents can be trained in one batch, each as if it were alone."""
+        return False
+
+    @property
     def changes_base(self) -> bool:
         """Whether attaching the adapter moves a part of the base weights into it."""
         return False

@@ -54,6 +54,11 @@ class LoraSettings(AdapterSettings):
         return str(self.init).startswith("pissa")
 
     @property
+    def stacks(self) -> bool:
+        """Without dropout, whose draws are a whole batch's, and DoRA, which needs each document's merged weights."""
+        return not (self.dropout or self.dora)
+
+    @property
     def changes_base(self) -> bool:
         """Where peft moves what the weights start as out of the base."""
         return str(self.init).startswith(("olora", "pissa"))

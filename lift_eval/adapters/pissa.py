@@ -37,6 +37,11 @@ class PissaSettings(AdapterSettings):
         return True
 
     @property
+    def stacks(self) -> bool:
+        """As LoRA without dropout."""
+        return not self.dropout
+
+    @property
     def changes_base(self) -> bool:
         """Always: the principal part of each weight moves into the adapter."""
         return True

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from itertools import zip_longest
 from typing import Protocol
 
 from lift_eval.distribution.cluster import Cluster
 from lift_eval.distribution.groups import Group, Outcome, fingerprint
 from lift_eval.distribution.processes import Processes
 from lift_eval.distribution.progress import Progress, interruptible
-from lift_eval.document import Document
 from lift_eval.errors import RecipeError
 from lift_eval.record.peak_memory import peak_memory_bytes
 from lift_eval.record.record import DocumentRecord
@@ -26,7 +24,7 @@ class Work(Protocol):
         group: Group,
         *,
         earlier: DocumentRecord | None = None,
-        following: Document | None = None,
+        following: Sequence[Group] = (),
         on_step: Callable[[int, int, float], None] | None = None,
     ) -> Outcome:
         """Do it; see `lift_and_respond`."""
@@ -103,13 +101,13 @@ class Dispatcher:
             everything = self.processes.count == 1
             share = range(len(groups)) if everything else self.processes.share(fingerprint(groups), weights)
             with self._show_progress([groups[place] for place in share], quiet=quiet) as progress:
-                for place, next_place in zip_longest(share, share[1:]):
+                for number, place in enumerate(share, start=1):
                     group = groups[place]
                     outcomes[place] = self._work(
                         kind,
                         group,
                         earlier=known.get(group.document.digest) if group.document else None,
-                        following=None if next_place is None else groups[next_place].document,
+                        following=[groups[later] for later in share[number:]],
                         on_step=progress.step,
                     )
                     if group.document is not None:

@@ -53,6 +53,11 @@ class Group:
     other: Document | None = None
     forms: Mapping[str, TaskForm] = field(default_factory=dict)
 
+    @property
+    def task_forms(self) -> tuple[TaskForm, ...]:
+        """The known prompts of its tasks, each once."""
+        return tuple(dict.fromkeys(self.forms.values()))
+
     def per_question(self, kept: Sequence[float | None]) -> list[float | None]:
         """What the prompts of each question keep of the document.
 

@@ -24,7 +24,6 @@ from lm_eval.utils import simple_parse_args_string
 from lift_eval.distribution.cluster import Cluster, ModelElsewhere, cluster_settings
 from lift_eval.distribution.dispatch import Dispatcher
 from lift_eval.distribution.groups import Group, Outcome
-from lift_eval.document import Document
 from lift_eval.errors import CheckpointError, StoreError
 from lift_eval.harness.arguments import read_arguments, with_flags
 from lift_eval.harness.documents import AUTO, Documents
@@ -36,8 +35,8 @@ from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.harness.responses import Respond, generate, lift_and_respond
 from lift_eval.harness.scoring import Scoring
 from lift_eval.judging import JUDGE_VARIABLE
+from lift_eval.lifter.document_training import OnStep
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.lifter.session import OnStep
 from lift_eval.models import gguf
 from lift_eval.models.faults import tokenizer_errors
 from lift_eval.models.loading import (
@@ -296,7 +295,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         group: Group,
         *,
         earlier: DocumentRecord | None = None,
-        following: Document | None = None,
+        following: Sequence[Group] = (),
         on_step: OnStep | None = None,
     ) -> Outcome:
         """Lift a group's document and do its requests, all of one kind; see `lift_and_respond`.

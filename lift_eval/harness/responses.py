@@ -11,12 +11,13 @@ import torch
 
 from lift_eval.answering.generate import Decoding, sampling_options
 from lift_eval.distribution.groups import Group, Outcome, Request
-from lift_eval.document import Document
 from lift_eval.errors import GeneratorError, TrainingError
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.grouping import named_in_errors, prompt_of
+from lift_eval.lifter.document_training import OnStep
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.lifter.session import LiftedDocument, OnStep
+from lift_eval.lifter.session import LiftedDocument
+from lift_eval.lifter.together import train_ahead
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
@@ -34,7 +35,7 @@ def lift_and_respond(
     respond: Respond,
     *,
     earlier: DocumentRecord | None = None,
-    following: Document | None = None,
+    following: Sequence[Group] = (),
     on_step: OnStep | None = None,
 ) -> Outcome:
     """Lift a group's document and do its requests; the base model does those without a document.
@@ -44,7 +45,7 @@ def lift_and_respond(
         group: The document and its requests.
         respond: Does the requests.
         earlier: The document's record of earlier in the run, to go on with.
-        following: The document that this process lifts next.
+        following: What this process does next, in order; some of the documents may be trained with this one.
         on_step: Called after each optimizer step.
 
     Returns:
@@ -53,9 +54,11 @@ def lift_and_respond(
     if group.document is None:
         with lifter.base_model() as base:
             return Outcome(tuple(respond(base)), base.record)
-    with lifter.session(group.document, earlier, tuple(dict.fromkeys(group.forms.values()))) as session:
+    upcoming = [(one.document, one.task_forms) for one in (group, *following) if one.document is not None]
+    train_ahead(lifter, upcoming, on_step)
+    with lifter.session(group.document, earlier, group.task_forms) as session:
         try:
-            session.train(on_step, following)
+            session.train(on_step, upcoming[1][0] if len(upcoming) > 1 else None)
             results = tuple(respond(session))
         except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
             results = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from lift_eval.models.loading import (
 from lift_eval.prompts.contents.registry import CONTENTS
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import Recipe
+from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Store, base_identity, open_store, run_identity
 from lift_eval.synthesis.generators import make_generator
 from lift_eval.synthesis.replies import Pair
@@ -43,6 +45,19 @@ logger = logging.getLogger(__name__)
 
 DECIDING_MODULE = "lift_eval.lifter.lifter"
 """All code that decides a result is imported, however indirectly, by this module."""
+
+
+@dataclass(frozen=True)
+class TrainedAhead:
+    """A document's adapter that was trained beside those of others, before its session was opened.
+
+    Attributes:
+        record: How it was trained, and what that cost.
+        tensors: Its trained tensors by name.
+    """
+
+    record: DocumentRecord
+    tensors: Mapping[str, torch.Tensor]
 
 
 class AdaptedModel:
@@ -67,6 +82,7 @@ class AdaptedModel:
     Attributes:
         base_digest: Identity of the base model as it is in memory; empty without a store.
         teacher: The model without its adapter, for distillation. None means that the recipe needs no teacher.
+        ahead: Adapters that wait for their sessions, by the keys that they have in a store.
     """
 
     def __init__(
@@ -80,6 +96,7 @@ class AdaptedModel:
     ) -> None:
         self.recipe = recipe
         self.compute = recipe.compute
+        self.ahead: dict[str, TrainedAhead] = {}
         self.tokenizer = tokenizer
         self.window = window or context_window(model.config, tokenizer)
         self.encoder = PromptEncoder(tokenizer, recipe.prompt, self.window)

@@ -9,7 +9,8 @@ from pathlib import Path
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
-from lift_eval.lifter.session import LiftedDocument, OnStep
+from lift_eval.lifter.document_training import OnStep
+from lift_eval.lifter.session import LiftedDocument
 from lift_eval.models import gguf
 from lift_eval.models.loading import BUNDLED, load_config, load_model, load_tokenizer, resolve_device
 from lift_eval.prompts.form import TaskForm

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,29 +22,20 @@ from lift_eval.answering.generate import (
     warn_of_unfinished_thinking,
 )
 from lift_eval.document import Document, check_text, document_seed
-from lift_eval.errors import DocumentError, GeneratorError, TrainingError
+from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.document_entries import DocumentEntries
-from lift_eval.memory.predict import chosen_compute
-from lift_eval.models.loading import autocast, supports_prefix_sharing
+from lift_eval.lifter.document_training import DocumentTraining, OnStep
+from lift_eval.models.loading import autocast
 from lift_eval.prompts.contents.registry import CONTENTS, content_for
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
-from lift_eval.recipe import TrainingSettings
 from lift_eval.record.peak_memory import watch
 from lift_eval.record.record import DocumentRecord
-from lift_eval.store import KeptAnswer, KeptAnswers, Training
-from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis
-from lift_eval.training.finetune import FinetuneReport, finetune
-from lift_eval.training.pair_samples import PairSamples
-from lift_eval.training.stages import build_epochs, document_ids, overlaps, read_once
+from lift_eval.store import KeptAnswer, KeptAnswers
+from lift_eval.training.stages import document_ids
 
 logger = logging.getLogger(__name__)
-
-OnStep = Callable[[int, int, float], None]
-
-RETRY_FACTOR = 0.1
-"""Factor on the learning rate after fine-tuning a document has diverged."""
 
 
 class LiftedDocument:
@@ -98,9 +89,19 @@ class LiftedDocument:
                 self._trained = True
             return
         self._adapted.check(self.document)
-        if not self._reuse_adapter():
-            self._train_or_retry(on_step, following)
+        if not (self._take_ahead() or self._reuse_adapter()):
+            training = DocumentTraining(self._adapted, self.document, self._forms, self._entries, self.record)
+            training.run(on_step, following)
         self._trained = True
+
+    def _take_ahead(self) -> bool:
+        """Put the adapter that was trained beside those of other documents into the model; false where none was."""
+        trained = self._adapted.ahead.pop(self._entries.key, None)
+        if trained is None:
+            return False
+        self._adapted.restore(trained.tensors)
+        self.record.add_training(trained.record)
+        return True
 
     def _reuse_adapter(self) -> bool:
         """Put the adapter of an earlier training into the model; false where there is none."""
@@ -120,109 +121,6 @@ class LiftedDocument:
             record.retried = training.retried
         record.seconds["train"] += time.perf_counter() - began
         return True
-
-    def _train_or_retry(self, on_step: OnStep | None, following: Document | None) -> None:
-        settings = self._adapted.recipe.training
-        began = time.perf_counter()
-        try:
-            self._train(settings, on_step, following)
-        except TrainingError as error:
-            self.record.seconds["train"] += time.perf_counter() - began
-            self.record.retried = str(error)
-            logger.warning("%s; the document is trained anew at a tenth of the learning rate", error)
-            self._adapted.restore({})
-            lower = {"learning_rate": settings.learning_rate * RETRY_FACTOR}
-            self._train(settings.model_copy(update=lower), on_step, following)
-
-    def _train(self, settings: TrainingSettings, on_step: OnStep | None, following: Document | None) -> None:
-        adapted, record = self._adapted, self.record
-        seed = document_seed(adapted.recipe.seed, self.document)
-        generator = torch.Generator().manual_seed(seed)
-        with closing(self._begin_synthesis(seed)) as synthesis:
-            if following is not None and adapted.recipe.auxiliary.in_background:
-                adapted.synthesizer.prefetch(following, document_seed(adapted.recipe.seed, following))
-            pairs = PairSamples(
-                self.document,
-                synthesis.pairs,
-                adapted.encoder,
-                adapted.recipe.auxiliary,
-                self._forms,
-                freezes=settings.freezes_context,
-                distills=settings.distills,
-            )
-            epochs = build_epochs(self.document, adapted.recipe, adapted.encoder, pairs, generator)
-            adapted.compute = chosen_compute(adapted.compute, adapted.recipe, adapted.model, adapted.window)
-            forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-            with forked, watch(record.memory, "train"), self._entries.teaching() as teacher:
-                torch.manual_seed(seed)  # dropout
-                report = finetune(
-                    adapted.model,
-                    epochs if overlaps(adapted.recipe) else list(epochs),
-                    settings,
-                    compute=adapted.compute,
-                    share_prefixes=supports_prefix_sharing(adapted.model),
-                    column_cost=adapted.column_cost,
-                    teacher=teacher,
-                    document=read_once(self.document, adapted.recipe, adapted.encoder),
-                    generator=generator,
-                    on_step=on_step,
-                )
-            made = synthesis.result()
-        # What memory has taught about this machine holds for the next document too.
-        adapted.compute = adapted.compute.model_copy(
-            update={
-                "micro_batch_tokens": report.micro_batch_tokens,
-                "gradient_checkpointing": report.gradient_checkpointing,
-            }
-        )
-        record.pairs = {**made.counts, "untrainable": pairs.untrainable} if made.counts else {}
-        record.made_pairs = [[pair.question, pair.answer] for pair in made.pairs]
-        record.seconds["synthesis"] += synthesis.waited
-        report.seconds -= synthesis.waited
-        record.losses = report.losses
-        record.trained_tokens += report.tokens
-        record.supervised_tokens += report.supervised
-        record.seconds["train"] += report.seconds
-        self._check_trained()
-        self._keep_adapter(report)
-
-    def _keep_adapter(self, report: FinetuneReport) -> None:
-        """Keep the trained adapter in the store, with how it was trained."""
-        record = self.record
-        synthesis_seconds = record.seconds["synthesis"] + record.reused_seconds.get("synthesis", 0.0)
-        training = Training(
-            losses=report.losses,
-            trained_tokens=report.tokens,
-            supervised_tokens=report.supervised,
-            pairs=record.pairs,
-            made_pairs=record.made_pairs,
-            retried=record.retried,
-            seconds={"synthesis": synthesis_seconds, "train": record.seconds["train"]},
-        )
-        self._entries.save_adapter(training, trainable(self._adapted.model))
-
-    def _check_trained(self) -> None:
-        """Refuse to go on where nothing was trained, and warn where there were few pairs."""
-        record = self.record
-        cure = (
-            "use a higher auxiliary.max_tokens where replies are cut off, another auxiliary.generator where they "
-            "cannot be read"
-        )
-        if not record.losses:
-            raise GeneratorError(f"nothing was trained, no pair could be used ({record.pairs_made}); {cure}")
-        if record.few_pairs:
-            logger.warning("%s: few pairs to train on (%s); %s", self.document.name, record.pairs_made, cure)
-
-    def _begin_synthesis(self, seed: int) -> Synthesis:
-        """Make the document's question-answer pairs, or begin to."""
-        adapted, record = self._adapted, self.record
-        if adapted.recipe.auxiliary.strategy == "none":
-            return NO_PAIRS
-        with record.timed("synthesis"), watch(record.memory, "synthesis"):
-            synthesis = adapted.synthesizer.begin(self.document, seed)
-        if synthesis.reused:
-            record.reuse("pairs", {"synthesis": synthesis.result().seconds})
-        return synthesis
 
     def save(self, folder: str | Path, *, merged: bool = False) -> None:
         """Write the trained adapter to a folder that peft loads, with a card that says what it is.

@@ -44,6 +44,13 @@ MANY_TOKENS = 100_000
 """Of a document that makes every sample as long as the recipe lets it be."""
 
 
+SHARE_OF_ADAPTERS = 0.25
+"""Of the free memory, for the adapters of documents that are trained in one batch; the rest is for activations."""
+
+MOST_DOCUMENTS = 16
+"""In one batch; so many adapters are lost at most where a run is killed."""
+
+
 @dataclass(frozen=True)
 class MemoryPart:
     """A part of a prediction.
@@ -189,7 +196,43 @@ def _synthesis(generator: Any, recipe: Recipe, model: Any, document_tokens: int)
     )
 
 
-def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window: int) -> ComputeSettings:  # noqa: ANN401
+def documents_at_once(recipe: Recipe, model: Any, document_tokens: int, window: int) -> int:  # noqa: ANN401
+    """How many documents' adapters are trained in one batch.
+
+    Args:
+        recipe: The recipe. Where it leaves the number open, it is 1 on a CPU, which a document's step keeps busy; on a
+            GPU the steps of so many documents fill a micro-batch, as far as their adapters fit in memory.
+        model: In memory, with its adapter.
+        document_tokens: Tokens of the documents.
+        window: Most tokens of a prompt with its answer.
+    """
+    if recipe.compute.documents != "auto":
+        return recipe.compute.documents
+    if model.device.type == "cpu" or not recipe.trains_together or _is_spread(model):
+        return 1
+    steps = largest_steps(recipe, document_tokens, window)
+    filling = MOST_TOKENS[model.device.type] // max(sum(one.tokens for one in step) for step in steps)
+    fitting = int(SHARE_OF_ADAPTERS * free_bytes(model.device)) // _training_bytes(model)
+    return max(min(filling, fitting, MOST_DOCUMENTS), 1)
+
+
+def _training_bytes(model: Any) -> int:  # noqa: ANN401
+    """Bytes of an adapter in training: its weights, their gradient and AdamW's two moments."""
+    return 4 * bytes_of(trained_parameters(model))
+
+
+def _is_spread(model: Any) -> bool:  # noqa: ANN401
+    return len(set((getattr(model, "hf_device_map", None) or {"": 0}).values())) > 1
+
+
+def chosen_compute(
+    compute: ComputeSettings,
+    recipe: Recipe,
+    model: Any,  # noqa: ANN401
+    window: int,
+    *,
+    documents: int = 1,
+) -> ComputeSettings:
     """The compute group with nothing left to choose, for a model that is in memory.
 
     Args:
@@ -197,13 +240,13 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
         recipe: The recipe.
         model: With its adapter. Where it is spread over several devices, nothing is chosen.
         window: Most tokens of a prompt with its answer.
+        documents: How many are trained in one batch.
     """
-    spread = len(set((getattr(model, "hf_device_map", None) or {"": 0}).values())) > 1
-    if spread or "auto" not in (compute.micro_batch_tokens, compute.gradient_checkpointing):
+    if _is_spread(model) or "auto" not in (compute.micro_batch_tokens, compute.gradient_checkpointing):
         return compute
     base = base_of(model)
     steps = list(largest_steps(recipe, MANY_TOKENS, window))
-    free = free_bytes(model.device)
+    free = free_bytes(model.device) - (documents - 1) * _training_bytes(model)
     size = MOST_TOKENS.get(model.device.type, max(MOST_TOKENS.values()))
     chosen = {"micro_batch_tokens": size, "gradient_checkpointing": False}
     given = {key: value for key in chosen if (value := getattr(compute, key)) != "auto"}
@@ -216,7 +259,7 @@ def chosen_compute(compute: ComputeSettings, recipe: Recipe, model: Any, window:
         ids = torch.zeros(MANY_TOKENS, dtype=torch.int64)
         with recipe.adapter.without_initialisation.prepared(made, ids, seed=0):
             workload = Workload.of(recipe, made, document_tokens=MANY_TOKENS, window=window)
-            return workload.choose(compute, free)
+            return workload.of_documents(documents).choose(compute, free)
     except Exception as error:
         logger.warning(
             "memory could not be predicted (%s: %s); going on with micro-batches of at most %d tokens, smaller ones "

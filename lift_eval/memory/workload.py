@@ -70,6 +70,10 @@ class Workload:
         teacher = Teacher(model, nullcontext, recipe.training) if recipe.training.distills else None
         return cls(model, list(largest_steps(recipe, document_tokens, window)), teacher)
 
+    def of_documents(self, count: int) -> Workload:
+        """The training of so many documents like this one, in one batch."""
+        return Workload(self.model, [[*step] * count for step in self.steps], self.teacher)
+
     @property
     def optimizer(self) -> int:
         """Bytes of the optimizer's state."""

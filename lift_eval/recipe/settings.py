@@ -178,6 +178,9 @@ class ComputeSettings(Settings):
     """Whether activations are computed anew in the backward pass; ``auto``: only where they do not fit in memory."""
     answer_batch: PositiveInt = 16
     """Most questions decoded at once."""
+    documents: PositiveInt | Literal["auto"] = "auto"
+    """Documents whose adapters are trained in one batch; ``auto``: on a GPU as many as fill a micro-batch and fit in
+    memory, on a CPU one, since more of them take longer there."""
 
 
 class Recipe(Settings):
@@ -243,6 +246,24 @@ class Recipe(Settings):
             _check_distilled_pairs(auxiliary)
         return auxiliary
 
+    @field_validator("compute")
+    @classmethod
+    def _documents_fit(cls, compute: ComputeSettings, info: ValidationInfo) -> ComputeSettings:
+        adapter, training, auxiliary = (info.data.get(name) for name in ("adapter", "training", "auxiliary"))
+        if compute.documents in (1, "auto") or adapter is None or training is None or auxiliary is None:
+            return compute
+        if reason := _why_alone(adapter, training, auxiliary):
+            raise ValueError(
+                f"'compute.documents' must be 1 or auto with {reason}, got {compute.documents}; in one batch train "
+                "'lora' or 'pissa' on the text itself, without dropout"
+            )
+        return compute
+
+    @property
+    def trains_together(self) -> bool:
+        """Whether several documents can be trained in one batch, each as if it were alone."""
+        return self.trains and not _why_alone(self.adapter, self.training, self.auxiliary)
+
     @property
     def trains(self) -> bool:
         """Whether documents are fine-tuned at all; false for ICL, and for adapters made elsewhere."""
@@ -288,3 +309,16 @@ def _check_distilled_pairs(auxiliary: AuxiliarySettings) -> None:
 def settings_keys() -> list[str]:
     """Every dotted key that a recipe may hold, in order."""
     return list(keys_of(Recipe))
+
+
+def _why_alone(adapter: Adapter, training: TrainingSettings, auxiliary: AuxiliarySettings) -> str:
+    """The first setting for which documents are trained one by one; empty where there is none."""
+    reasons = {
+        f"'adapter.type: {adapter.type}'"
+        + (" and its dropout or DoRA" if adapter.type in ("lora", "pissa") else ""): not adapter.stacks,
+        f"'training.objective: {training.objective}'": training.distills,
+        f"'training.samples: {training.samples}'": training.samples == "spans",
+        f"'training.window_draw: {training.window_draw}'": training.freezes_context,
+        f"'auxiliary.generator: {auxiliary.generator}'": auxiliary.in_background,
+    }
+    return next((setting for setting, alone in reasons.items() if alone), "")

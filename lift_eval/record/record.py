@@ -84,6 +84,18 @@ class DocumentRecord(Recorded):
     reused: list[str] = []
     reused_seconds: dict[str, Number] = {}
 
+    def add_training(self, other: DocumentRecord) -> None:
+        """Take over how the document was trained, which another record has noted, and what that cost."""
+        for stage, spent in other.seconds.items():
+            self.seconds[stage] += spent
+        for stage, most in other.memory.items():
+            self.memory[stage] = max(self.memory.get(stage, 0), most)
+        for what in other.reused:
+            self.reuse(what, other.reused_seconds)
+        self.losses, self.pairs, self.made_pairs = other.losses, other.pairs, other.made_pairs
+        self.trained_tokens += other.trained_tokens
+        self.supervised_tokens += other.supervised_tokens
+
     def give_up(self, error: Exception, questions: int) -> None:
         """Note that the document could not be trained or asked.
 

@@ -227,6 +227,17 @@ def test_each_document_is_trained_once_over_all_tasks_and_answers_keep_their_ord
     assert answers != lift(checkpoint).generate_until(requests, disable_tqdm=True)
 
 
+def test_documents_of_a_run_are_trained_together_where_asked(checkpoint):
+    requests = [about(LAMP, "Who?"), about(BOAT, "Who?"), generation("Nothing.", task="two")]
+    one_by_one, at_once = lift(checkpoint, **TRAINED), lift(checkpoint, **TRAINED, **{"compute.documents": 2})
+    expected = one_by_one.generate_until(requests, disable_tqdm=True)
+    assert at_once.generate_until(requests, disable_tqdm=True) == expected
+    losses = [record.losses for record in one_by_one.record.documents]
+    for record, alone in zip(at_once.record.documents, losses, strict=True):
+        assert record.losses == pytest.approx(alone, rel=1e-4)
+    assert not at_once.lifter.ahead
+
+
 @pytest.mark.parametrize(("task", "warned"), [("lift_tiny_shortqa", False), ("loogle_shortqa", True)])
 def test_without_a_name_the_bundled_model_answers_and_warns_where_its_scores_mean_nothing(
     caplog, task, warned

@@ -44,7 +44,7 @@ def test_a_second_run_trains_and_decodes_nothing_and_ends_the_same(kind, store, 
     first = run(store, **ADAPTERS[kind])
     assert all(result["reused"] == [] for result in first.values())
     assert outcome(first) == outcome(run(None, **ADAPTERS[kind]))
-    monkeypatch.delattr("lift_eval.lifter.session.finetune")
+    monkeypatch.delattr("lift_eval.lifter.document_training.finetune")
     monkeypatch.delattr("lift_eval.lifter.session.answer")
     second = run(store, **ADAPTERS[kind])
     assert all(result["reused"] == ["adapter", "answers"] for result in second.values())
@@ -56,7 +56,7 @@ def test_an_adapter_from_the_store_answers_as_the_trained_one(kind, store, monke
     first = run(store, **ADAPTERS[kind])
     for path in (store.folder / "answers").iterdir():
         path.unlink()
-    monkeypatch.delattr("lift_eval.lifter.session.finetune")
+    monkeypatch.delattr("lift_eval.lifter.document_training.finetune")
     second = run(store, **ADAPTERS[kind])
     assert all(result["reused"] == ["adapter"] for result in second.values())
     assert outcome(second) == outcome(first)
@@ -84,7 +84,7 @@ def test_another_recipe_reuses_nothing(store, change):
 
 def test_a_closed_book_run_takes_up_the_adapters_of_the_run_that_read_the_document(store, monkeypatch):
     first = run(store)
-    monkeypatch.delattr("lift_eval.lifter.session.finetune")
+    monkeypatch.delattr("lift_eval.lifter.document_training.finetune")
     second = run(store, prompt__document="none")
     assert all(result["reused"] == ["adapter"] for result in second.values())
     assert any(second[title]["answers"] != first[title]["answers"] for title in first)
