@@ -1,0 +1,160 @@
+"""Requests for pairs, and questions behind a document: ours and `generate` in batches of the same size, in turn.
+
+Texts are compared as far as they are used: up to the end of the reply's form.
+"""
+
+# ruff: noqa: ANN401 - models and tokenizers of transformers have no types
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from common.setting import Paired, Setting, bundled, console, print_pairs, print_table, setting
+
+from lift_eval import Document, Recipe, benchmarks, load_recipe
+from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.synthesis.base import Request
+from lift_eval.synthesis.generators import ModelGenerator
+from lift_eval.tiny import world
+
+WINDOW = 8192
+
+
+@dataclass(frozen=True)
+class Case:
+    """Prompts, and how they are decoded.
+
+    Attributes:
+        name: What a table says.
+        prompts: Token ids of each.
+        decoding: Ours; the peer knows its most new tokens alone, and is cut where ours ends.
+        batch: Most rows side by side.
+    """
+
+    name: str
+    prompts: Sequence[Sequence[int]]
+    decoding: Decoding
+    batch: int
+
+
+def requests_for_pairs(model: Any, tokenizer: Any, recipe: Recipe, document: Document, most: int) -> Case:
+    """The first requests that a recipe's strategy makes of a document."""
+    settings = recipe.auxiliary
+    generator = ModelGenerator(model, tokenizer, settings, WINDOW)
+    passages = list(settings.method.choose(document, settings, torch.Generator().manual_seed(0)))[:most]
+    prompts = [generator._encode(Request(passage.request())) for passage in passages]
+    decoding = Decoding(settings.reply_tokens, generator._reply_ends, form=generator._form)
+    return Case(f"{len(prompts)} requests, {recipe.name}", prompts, decoding, settings.batch)
+
+
+def questions(tokenizer: Any, document: Document, tokens: int, count: int) -> Case:
+    """Questions behind so many tokens of a document."""
+    ids = tokenizer(document.text, verbose=False)["input_ids"][:tokens]
+    words = document.text.split()
+    asked = [f"\nQuestion: What of {' '.join(words[n : n + 4 + n % 5])}?\nAnswer:" for n in range(count)]
+    prompts = [[*ids, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in asked]
+    return Case(f"{count} questions behind {tokens} tokens", prompts, Decoding(32), 16)
+
+
+def by_generate(model: Any, tokenizer: Any, case: Case) -> list[str]:
+    """What ``generate`` writes, in batches of like length, padded on the left."""
+    order = sorted(range(len(case.prompts)), key=lambda number: -len(case.prompts[number]))
+    texts: dict[int, str] = {}
+    for start in range(0, len(order), case.batch):
+        rows = order[start : start + case.batch]
+        width = max(len(case.prompts[number]) for number in rows)
+        gaps = [width - len(case.prompts[number]) for number in rows]
+        pad = tokenizer.pad_token_id or 0
+        ids = [[pad] * gap + list(case.prompts[number]) for gap, number in zip(gaps, rows, strict=True)]
+        output = model.generate(
+            input_ids=torch.tensor(ids, device=model.device),
+            attention_mask=torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps]).to(model.device),
+            max_new_tokens=case.decoding.max_new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+        written = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
+        texts.update(zip(rows, written, strict=True))
+    return [texts[number] for number in range(len(order))]
+
+
+def compare(where: Setting, model: Any, tokenizer: Any, case: Case) -> tuple[list[str], list[list[str]]]:
+    """Decode on both sides in turn; a row of the table of times, and rows of that of rates."""
+    ours, theirs, own = [], [], []
+    plain = replace(case.decoding, stop=(), form=None)
+
+    def decoded(decoding: Decoding) -> tuple[float, list[Answer]]:
+        return where.seconds(lambda: answer(model, tokenizer, case.prompts, decoding, batch=case.batch))
+
+    with torch.inference_mode():
+        for _ in range(where.pairs):
+            spent, found = decoded(case.decoding)
+            ours.append(spent)
+            spent, texts = where.seconds(lambda: by_generate(model, tokenizer, case))
+            theirs.append(spent)
+            if case.decoding.stops:
+                own.append(decoded(plain)[0])
+    cut = [text[: case.decoding.end(text)] for text in texts]
+    equal = sum(one.text == other for one, other in zip(found, cut, strict=True))
+    rows = [Paired(ours, theirs).row(case.name, f"{equal} of {len(cut)} texts")]
+    if own:
+        rows.append(Paired(own, theirs).row("  without an end of the form", ""))
+    used, written = (sum(len(tokenizer(text)["input_ids"]) for text in side) for side in (cut, texts))
+    rates = [
+        [case.name, str(used), f"{used / min(ours):.0f}", f"{used / min(theirs):.0f}", str(written)],
+    ]
+    console.print("  ".join(rows[0]))  # a sign of life
+    return rows, rates
+
+
+def any_document(model: Path) -> Document:
+    """A document of the bundled model's world, or one in plain English for other models."""
+    if model == bundled():
+        article = next(world.documents("dev", 1)).article
+        return Document(article.text, article.title)
+    found = json.loads(
+        (Path(benchmarks.__file__).parent / "originals/council_minutes.json").read_text("utf-8")
+    )
+    return Document(found["text"], found["title"])
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--recipe", default="tiny", help="whose requests for pairs are made")
+    parser.add_argument("--requests", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=300, help="of the document before the questions")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe")
+    parser.set_defaults(model=bundled())
+    with setting(str(sys.modules[__name__].__doc__), pairs=3, parser=parser) as where:
+        options = parser.parse_args()
+        model, tokenizer = where.model(), where.tokenizer()
+        document = any_document(where.checkpoint)
+        changes = dict(change.split("=", 1) for change in options.set)
+        recipe = load_recipe(options.recipe, {"auxiliary.batch": options.batch, **changes})
+        cases = []
+        if options.requests:
+            cases.append(requests_for_pairs(model, tokenizer, recipe, document, options.requests))
+        if options.questions:
+            cases.append(questions(tokenizer, document, options.tokens, options.questions))
+        times, rates = [], []
+        for case in cases:
+            spent, written = compare(where, model, tokenizer, case)
+            times += spent
+            rates += written
+        print_pairs("Decoding", times)
+        heads = ["", "tokens used", "ours a second", "peer a second", "tokens that the peer wrote"]
+        print_table("Rates", heads, rates)
+
+
+if __name__ == "__main__":
+    main()
