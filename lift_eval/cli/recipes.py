@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import shutil
+from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from lift_eval.cli.shared import bold, say
 
@@ -37,25 +39,48 @@ def add(commands: Commands) -> None:
 def _list(_: argparse.Namespace) -> int:
     from lift_eval.recipe import load_recipe, shipped_recipes
 
-    recipes = [load_recipe(name) for name in shipped_recipes()]
-    width = max(len(recipe.name) for recipe in recipes) + 4
+    sections: dict[str, dict[str, str]] = {purpose: {} for purpose in PURPOSES}
+    for recipe in map(load_recipe, shipped_recipes()):
+        note = f" [{recipe.reproduces}]" if recipe.reproduces else ""
+        sections[_purpose(recipe)][recipe.name] = f"{recipe.description}{note}"
+    sections |= {f"Values of {key}": parts for key, parts in _parts().items()}
+    width = max(len(name) for entries in sections.values() for name in entries) + 4
     columns = shutil.get_terminal_size().columns
-    for purpose in PURPOSES:
-        say(bold(purpose))
-        for recipe in recipes:
-            if _purpose(recipe) == purpose:
-                note = f" [{recipe.reproduces}]" if recipe.reproduces else ""
-                say(
-                    fill(
-                        f"{recipe.description}{note}",
-                        max(columns, MIN_COLUMNS),
-                        initial_indent=f"  {recipe.name}".ljust(width),
-                        subsequent_indent=" " * width,
-                        break_on_hyphens=False,
-                    )
+    for title, entries in sections.items():
+        say(bold(title))
+        for name, text in entries.items():
+            say(
+                fill(
+                    text,
+                    max(columns, MIN_COLUMNS),
+                    initial_indent=f"  {name}".ljust(width),
+                    subsequent_indent=" " * width,
+                    break_on_hyphens=False,
                 )
+            )
         say()
     return 0
+
+
+def _parts() -> dict[str, dict[str, str]]:
+    """The parts of which recipes are made, by the key that chooses one: what each is."""
+    from lift_eval.adapters.registry import Adapter
+    from lift_eval.prompts.contents.registry import CONTENTS
+    from lift_eval.synthesis.registry import STRATEGIES
+
+    adapters = {kind.model_fields["type"].default: kind for kind in get_args(get_args(Adapter)[0])}
+    strategies = {name: type(strategy) for name, strategy in STRATEGIES.items()}
+    keys: dict[str, Mapping[str, type]] = {
+        "adapter.type": adapters,
+        "auxiliary.strategy": strategies,
+        "prompt.document": CONTENTS,
+    }
+    return {key: {name: _summary(part) for name, part in parts.items()} for key, parts in keys.items()}
+
+
+def _summary(part: type) -> str:
+    """The first paragraph of a class's description, in one line."""
+    return (inspect.getdoc(part) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "")
 
 
 def _purpose(recipe: Recipe) -> str:

@@ -17,9 +17,11 @@ import torch
 from lift_eval.cli import main
 from lift_eval.cli.stores import read_size
 from lift_eval.errors import StoreError
+from lift_eval.prompts.contents.registry import CONTENTS
 from lift_eval.recipe import shipped_recipes
 from lift_eval.store import Store, entry_key
 from lift_eval.store.entries import Pairs, Training
+from lift_eval.synthesis.registry import STRATEGIES
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -33,12 +35,19 @@ def test_recipes_are_listed_by_purpose_and_wrapped(
     assert main(["recipes"]) == 0
     shown = lines(capsys)
     assert max(map(len, shown)) <= 60
-    assert sorted(line.split()[0] for line in shown if re.match(r"  \S", line)) == shipped_recipes()
     purposes = [line for line in shown if re.match(r"\S", line)]
-    assert len(purposes) == 3
+    parts = shown.index("Values of adapter.type")
+    assert sorted(line.split()[0] for line in shown[:parts] if re.match(r"  \S", line)) == shipped_recipes()
     reading = shown[shown.index(purposes[1]) : shown.index(purposes[2])]
     assert any(line.startswith("  tiny_icl ") for line in reading)
     assert not any(line.startswith("  tiny ") for line in reading)
+
+
+def test_the_parts_of_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    shown = "\n".join(lines(capsys)).partition("Values of adapter.type")[2]
+    for name in (*CONTENTS, *STRATEGIES, "lora", "cartridge", "weights"):
+        assert re.search(rf"^  {name} +\w.*\w", shown, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("no_colour", ["", "1"])
