@@ -72,7 +72,7 @@ class CopiedPrefix:
         """
         if not _begin_alike(prompts) or not (plain or _cache_name(model) == "past_key_values"):
             return None
-        if not (piece := _piece(model, prompts[0][: _TRIED + 2])):
+        if not (piece := _piece(model, max(prompts, key=len)[: _TRIED + 2])):
             return None
         shared = shared_length(prompts)
         if shared < MIN_SHARED_TOKENS:

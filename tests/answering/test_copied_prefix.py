@@ -116,6 +116,16 @@ def test_recurrent_layers_that_forget_what_was_before_are_read_by_the_token():
     }
 
 
+@pytest.mark.parametrize("architecture", ["gemma3", "jamba"])
+def test_a_short_prompt_among_them_answers_as_alone(architecture):
+    model, prompts = any_model(architecture), [[5, 6, 7], *ASKED[:2], ASKED[0], *CUT[:2]]
+    alone = [answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0] for prompt in prompts]
+    assert answer(model, TOKENIZER, prompts, Decoding(4), batch=16) == alone
+    prompts[1:] = [tokens(90, 3).tolist()] * 2  # nothing is shared by all
+    alone = [answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0] for prompt in prompts]
+    assert answer(model, TOKENIZER, prompts, Decoding(4), batch=16) == alone
+
+
 def test_prompts_that_begin_unlike_each_other_are_read_together():
     apart = [tokens(80, number).tolist() for number in range(3)]
     assert CopiedPrefix.of(tiny_model("mistral"), apart, plain=True) is None

@@ -94,6 +94,19 @@ def test_a_labelled_reply_ends_with_its_form(count: int, temperature: float) -> 
     assert len(read) < 20
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_what_requests_begin_with_is_read_once(architecture: str, temperature: float) -> None:
+    """Messages of a conversation begin with their passage, and requests behind demonstrations with these."""
+    model, read = tiny_model(architecture), []
+    passage = "The mill by the river was built in 1842 and has ground rye ever since. " * 5
+    requests = [Request(f"Ask {number}.", system=passage) for number in range(6)]
+    made = generator(model, max_tokens=4, batch=3)
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: read.append(ids[0].numel()))
+    assert len(list(made.generate(requests, temperature=temperature, seed=0))) == 6
+    assert len(passage) < sum(read) < 2 * len(passage)
+
+
 def test_the_chat_template_is_used_where_there_is_one() -> None:
     model = tiny_model()
     plain = replies(generator(model))
