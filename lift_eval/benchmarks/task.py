@@ -38,8 +38,14 @@ class LiftTask(ConfigurableTask):  # type: ignore[misc]
         super().build_all_requests(**how)
         score = super().process_results
         rows = {instance.doc_id: instance.doc for instance in self.instances}
-        counts = Counter(name for row in rows.values() for name in score(dict(row), [""]))
+        counts = Counter(name for row in rows.values() for name in score(dict(row), self._nothing(row)))
         self._partial = tuple(sorted(name for name, count in counts.items() if count < len(rows)))
+
+    def _nothing(self, row: Mapping[str, Any]) -> list[Any]:
+        """Results that say nothing."""
+        if self.OUTPUT_TYPE != "multiple_choice":
+            return [""]
+        return [(0.0, False)] * len(self.doc_to_choice(row))
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Score a row, and say None for what other rows are scored by."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lift_eval.results.full_sizes import LOOGLE_TYPES
-from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS
+from tests.benchmarks.harness import DOCUMENT, NEW_TOKENS, loogle_v2_row, quality_row
 from tests.judging.judge_server import JudgeServer
 from tests.tiny_models import save_checkpoint
 
@@ -47,6 +47,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(row | {column: values[number] for column, values in extra.items()})
         write(name, rows)
 
+    write("quality.jsonl", [quality_row()])
+    (folder / "loogle_v2").mkdir()
+    write("loogle_v2/test.jsonl", [loogle_v2_row(source) for source in ("Code", "Finance", "Game", "Law")])
     loogle("shortdep_qa.jsonl", ["Oran", "Lyon", "a yard", "1901"])
     loogle("longdep_qa.jsonl", ["Oran", "Lyon", "2", "2,1"], type=list(LOOGLE_TYPES))
     loogle("shortdep_cloze.jsonl", [{"<mask-0>": "Ada"}, {"<mask-0>": "Oran", "<mask-1>": "Lyon"}])

@@ -15,6 +15,7 @@ NEW_TOKENS = {
     "loogle_longqa": 500,
     "loogle_cloze": 50,
     "loogle_summarization": 500,
+    **dict.fromkeys((f"loogle_v2_{source}" for source in ("code", "finance", "game", "law")), 512),
     "lift_longbench_narrativeqa": 128,
     "lift_longbench_musique": 32,
     "lift_longbench_gov_report": 512,
@@ -38,9 +39,13 @@ NEW_TOKENS = {
     "lift_longbench_repobench-p": 64,
     "lift_niah": 50,
     "lift_squad": 48,
+    "quality_generate": 16,
     "lift_tiny_shortqa": 12,
     "lift_tiny_longqa": 12,
 }
+
+CHOICES = ("quality_choices",)
+"""Tasks that compare how likely given answers are."""
 
 DOCUMENT = "Ada was born in Oran. {She} moved to Lyon. {{Then}} she founded a yard, in 1901."
 
@@ -56,6 +61,34 @@ RECIPE = {
     "precision.dtype": "float32",
 }
 """Model arguments of a quick run of the model class."""
+
+
+def loogle_v2_row(source: str, **changes: object) -> dict[str, object]:
+    """A row of LooGLE v2, as its files have it."""
+    return {
+        "id": source,
+        "source": source,
+        "task": "Reading",
+        "type": "single",
+        "instruction": "Read this.\n{context}\n{question}\n{options}\nSay 'The correct answer is'.",
+        "context": DOCUMENT,
+        "question": "Where was Ada born?",
+        "options": ["A. Oran", "B. Lyon"],
+        "answer": "A",
+        **changes,
+    }
+
+
+def quality_row(**question: object) -> dict[str, object]:
+    """A row of QuALITY, as its files have it, with an easy question and a difficult one."""
+    asked = {"question": "Where was Ada born?", "options": ["Lyon", "Oran", "Nice", "Brest"], "gold_label": 2}
+    return {
+        "article_id": "1",
+        "set_unique_id": "1_X",
+        "title": "Ada",
+        "article": DOCUMENT,
+        "questions": [{**asked, "difficult": 0, **question}, {**asked, "difficult": 1, **question}],
+    }
 
 
 class Echo(LM):

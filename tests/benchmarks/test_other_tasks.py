@@ -49,7 +49,9 @@ def rows(**of_each: Any) -> list[dict[str, Any]]:
     ]
 
 
-def run(file: str, split: str, data: list[dict[str, Any]], tmp_path: Path, checkpoint: str) -> Any:
+def run(
+    file: str, split: str, data: list[dict[str, Any]], tmp_path: Path, checkpoint: str, **recipe: Any
+) -> Any:
     """Run a task file that lm-eval ships on rows of our own, through the model class."""
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in data))
@@ -65,7 +67,7 @@ def run(file: str, split: str, data: list[dict[str, Any]], tmp_path: Path, check
     task_file.write_text(yaml.safe_dump(local))
     done = lm_eval.simple_evaluate(
         model="lift",
-        model_args={"pretrained": checkpoint, **RECIPE},
+        model_args={"pretrained": checkpoint, **RECIPE, **recipe},
         tasks=[str(task_file)],
         task_manager=TaskManager(include_defaults=False),
         device="cpu",
@@ -120,3 +122,36 @@ def test_many_questions_on_one_passage(tmp_path: Path, checkpoint: str) -> None:
     done = run("drop/default.yaml", "validation", data, tmp_path, checkpoint)
     assert_each_document_was_trained_once(done)
     assert 0 <= done["results"]["drop"]["f1,none"] <= 1
+
+
+RULER = {
+    "input": "Memorize the moves.\n{document}\nQuestion: where?",
+    "outputs": ["6"],
+    "gen_prefix": "Answer:",
+    "max_length": 4096,
+}
+APART: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "longbench2": (
+        "longbench2/graph.yaml",
+        "train",
+        {"context": "{document}", "question": "Where?", "choices": ["1", "2", "3", "4"], "answer": "B"},
+    ),
+    "ruler": ("ruler/vt.yaml", "test", RULER),
+    "babilong": (
+        "babilong/babilong_qa1.yaml",
+        "qa1",
+        {"input": "{document}", "question": "Where is Ada? ", "target": "town"},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", APART)
+def test_methods_that_need_the_document_apart_take_it_out_of_the_prompt(
+    task: str, tmp_path: Path, checkpoint: str
+) -> None:
+    """A closed book leaves nothing of the document in the prompt: its place in the prompt is known."""
+    file, split, columns = APART[task]
+    done = run(file, split, rows(**columns), tmp_path, checkpoint, **{"prompt.document": "none"})
+    assert_each_document_was_trained_once(done)
+    assert [document["kept"] for document in done["config"]["lift"]["documents"]] == [0.0, 0.0]
+    assert done["config"]["lift"]["totals"]["questions_not_located"] == 0
