@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -53,6 +55,15 @@ class FolderSettings(AdapterSettings):
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """The configuration that all adapters have; see `AdapterSettings.peft_config`."""
         return self._configured()
+
+    def configuration_digest(self) -> str:
+        """Hash of the configuration that all adapters have, 16 hexadecimal digits.
+
+        Raises:
+            AdapterError: If there are none, they differ, or they cannot be entered.
+        """
+        decisive = json.dumps(_decisive(self._configured()), sort_keys=True, default=str)
+        return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
     def _folders(self) -> dict[str, Path]:
         """The adapters' folders by name.

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.shared import say, size
+from lift_eval.cli.shared import add_model, named_model, say, size
 from lift_eval.errors import StoreError
 
 if TYPE_CHECKING:
@@ -46,7 +46,22 @@ def add(commands: Commands) -> None:
         "--model",
         help="folder or Hub name of the base model, or path of a GGUF file; default: the one it was trained on",
     )
+    export.add_argument(
+        "--results",
+        type=Path,
+        help="results of runs with this adapter; its card then shows the document's scores",
+    )
     export.set_defaults(work=_export)
+    bring = actions.add_parser(
+        "import",
+        help="copy a peft adapter made elsewhere into the store, with a recipe for 'ask' and 'compare'",
+    )
+    bring.add_argument(
+        "adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors"
+    )
+    bring.add_argument("file", type=Path, help="the document that it was made for")
+    add_model(bring)
+    bring.set_defaults(work=_import)
     actions.add_parser("verify", help="check all entries and set bad ones aside").set_defaults(work=_verify)
     prune = actions.add_parser("prune", help="delete the least recently used entries")
     prune.add_argument("--max-size", required=True, help="what may stay, e.g. 20GB")
@@ -98,8 +113,17 @@ def _plain(name: object) -> str:
 def _export(parsed: argparse.Namespace) -> int:
     from lift_eval.lifter.kept import export_kept
 
-    export_kept(_open(parsed), parsed.key, parsed.folder, model=parsed.model, merged=parsed.merged)
+    how = {"model": parsed.model, "merged": parsed.merged, "results": parsed.results}
+    export_kept(_open(parsed), parsed.key, parsed.folder, **how)
     say(f"{parsed.folder}: {', '.join(sorted(path.name for path in parsed.folder.iterdir()))}")
+    return 0
+
+
+def _import(parsed: argparse.Namespace) -> int:
+    from lift_eval.benchmarks.own_documents import read_document
+    from lift_eval.lifter.kept import import_adapter
+
+    say(import_adapter(_open(parsed), parsed.adapter, read_document(parsed.file), named_model(parsed)))
     return 0
 
 

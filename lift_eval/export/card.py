@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ def write_card(
     recipe: Recipe,
     origin: tuple[str, str],
     config: PeftConfig | None,
+    scores: Mapping[str, str],
 ) -> None:
     """Write ``README.md`` beside the exported files.
 
@@ -30,6 +32,7 @@ def write_card(
         recipe: What the adapter was trained by.
         origin: Name and digest of the document that it was trained on.
         config: The adapter's configuration as it was exported. None means that it was merged.
+        scores: What the adapter scored on its document, by task and metric.
     """
     base = str(model.config._name_or_path)
     kind = "transformers" if config is None else "peft"
@@ -43,6 +46,7 @@ def write_card(
         "Document": origin[0],
         "SHA-256 of title and text": f"`{origin[1]}`",
         **_rank(config),
+        **{f"Score, {name}": score for name, score in scores.items()},
     }
     lines = [
         "---",

@@ -1,21 +1,37 @@
-"""Adapters in the store, written for use without it."""
+"""Adapters that leave the store for use without it, and adapters made elsewhere that come into it."""
 
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from lift_eval.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
+from lift_eval.document import Document
 from lift_eval.errors import StoreError
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.recipe import Recipe
+from lift_eval.recipe import FolderSettings, Recipe, baseline_of, default_recipe, load_recipe
 from lift_eval.store import Store, Training
 
 logger = logging.getLogger(__name__)
 
+IMPORTED = "imported"
+"""The store's folder of adapters made elsewhere."""
+IMPORTED_RECIPE = "Adapters made elsewhere, entered in place of training."
+
 
 def export_kept(
-    store: Store, key: str, folder: Path, *, model: str | None = None, merged: bool = False
+    store: Store,
+    key: str,
+    folder: Path,
+    *,
+    model: str | None = None,
+    merged: bool = False,
+    results: Path | None = None,
 ) -> None:
     """Write an adapter of the store; its base model is loaded for that.
 
@@ -25,6 +41,7 @@ def export_kept(
         folder: A new or empty folder.
         model: Folder or Hub name of the base model. None means the one that the entry names.
         merged: Whether to write the whole base with the adapter in its weights, and the tokenizer.
+        results: Results of runs with this adapter, whose scores on the document the card shows.
 
     Raises:
         StoreError: If the store has no such adapter, several, or one that cannot be used.
@@ -54,4 +71,55 @@ def export_kept(
             name,
         )
     lifter.restore(kept[1])
-    lifter.save_adapter((about["document"], about["digest"]), folder, merged=merged)
+    origin = (about["document"], about["digest"])
+    lifter.save_adapter(origin, folder, merged=merged, results=results)
+
+
+def import_adapter(store: Store, adapter: Path, document: Document, model: str | None) -> Path:
+    """Copy an adapter that was made elsewhere into the store, once it is known to fit its model.
+
+    Adapters of one configuration lie in one folder, as ``adapter.type: folder`` reads it, with a recipe that enters
+    them. They are no cache, so nothing prunes them.
+
+    Args:
+        store: The store.
+        adapter: A peft folder.
+        document: The document that it was made for.
+        model: Folder or Hub name of its base model. None means the bundled one.
+
+    Returns:
+        The recipe's file.
+
+    Raises:
+        LiftEvalError: As loading the model and entering an adapter does.
+        StoreError: If the store cannot be written.
+    """
+    try:
+        (store.folder / IMPORTED).mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=store.folder / IMPORTED) as staged:
+            copy = Path(staged) / document.digest
+            copy.mkdir()
+            for name in (CONFIG_FILE, WEIGHTS_FILE):
+                if (adapter / name).is_file():  # else the recipe says what is missing
+                    shutil.copyfile(adapter / name, copy / name)
+            base = baseline_of(default_recipe(model))
+            settings = FolderSettings(path=staged)
+            with Lifter.from_pretrained(model, load_recipe(base, {"adapter": settings.model_dump()})).lift(
+                document
+            ):
+                pass
+            home = store.folder / IMPORTED / settings.configuration_digest()
+            home.mkdir(exist_ok=True)
+            shutil.rmtree(home / document.digest, ignore_errors=True)
+            copy.rename(home / document.digest)
+        recipe = {
+            "extends": base,
+            "description": IMPORTED_RECIPE,
+            "adapter": {"type": "folder", "path": str(home)},
+        }
+        (home / "imported.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"the store {store.folder} cannot be written ({error.strerror}); name another"
+        ) from error
+    return home / "imported.yaml"

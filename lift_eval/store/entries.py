@@ -13,14 +13,15 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeVar
 
-import safetensors.torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
-from torch import Tensor
 
 from lift_eval.store.identity import FORMAT, hash_of_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_TEXT_BYTES = 64 * 1024**2
 """Largest text entry, and largest header of an entry with tensors."""
@@ -124,6 +125,8 @@ def tensor_entry(
         tensors: By name, on any device.
         about: For the reader of a list of entries.
     """
+    import safetensors.torch
+
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     body = payload.model_dump_json()
     header = _header(key, payload.kind, body, kept, about)
@@ -136,6 +139,8 @@ def read_tensor_entry(data: bytes, key: str, kind: type[P]) -> tuple[P, dict[str
     Raises:
         CorruptEntryError: If this is not the entry of that key and kind, or not all of it.
     """
+    import safetensors.torch
+
     metadata = _metadata(io.BytesIO(data))
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)

@@ -14,12 +14,12 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from lift_eval.store.code import code_identity, hash_of_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 FORMAT = 1
 """Version of the entries' format; entries of another version are not found."""
@@ -76,6 +76,8 @@ def base_identity(model: nn.Module) -> str | None:
     Returns:
         64 hexadecimal digits. None means that weights are offloaded to disk, so that they are not known.
     """
+    from torch import Tensor
+
     state = {**dict(model.named_buffers()), **model.state_dict()}  # which leaves some buffers out
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if any(tensor.is_meta for tensor in tensors.values()):
@@ -142,6 +144,8 @@ def pairs_key(*, generator: str, settings: object, document: str, seed: int, mod
 
 def hash_of_tensor(tensor: Tensor) -> str:
     """Hash of a tensor's type, shape and bytes."""
+    import torch
+
     hasher = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     if flat.numel():

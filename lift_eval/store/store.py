@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lift_eval.errors import StoreError
 from lift_eval.files import TEMPORARY, NotAFileError, open_regular, read_regular, write_whole
@@ -31,6 +29,9 @@ from lift_eval.store.entries import (
     tensor_entry,
     text_entry,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 

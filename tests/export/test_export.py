@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -190,3 +192,57 @@ def test_another_base_than_the_trained_one_is_told(
     ]
     assert main(export) == 0
     assert "differs from the base that the adapter was trained on" in caplog.text
+
+
+def test_the_card_shows_the_documents_scores_where_results_are_given(tmp_path: Path) -> None:
+    base, store = str(save_checkpoint(tmp_path / "base")), str(tmp_path / "store")
+    arguments = {"pretrained": base, "recipe": "lora", "store": store, **QUICK, **SMALL}
+    (tmp_path / "mill.txt").write_text(TEXT)
+    (tmp_path / "questions.jsonl").write_text('{"question": "When was the mill built?", "answer": "1842"}')
+    places = {"documents": str(tmp_path / "mill.txt"), "questions": str(tmp_path / "questions.jsonl")}
+    lm_eval = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        "--model",
+        "lift",
+        "--tasks",
+        "lift_own",
+        "--log_samples",
+    ]
+    lm_eval += ["--model_args", json.dumps(arguments), "--metadata", json.dumps(places)]
+    subprocess.run([*lm_eval, "--output_path", str(tmp_path / "runs")], check=True, timeout=500)
+    (entry,) = (entry for entry in Store(store).entries() if entry.kind == "adapters")
+    export = ["store", "--store", store, "export", entry.key, str(tmp_path / "out")]
+    assert main([*export, "--results", str(tmp_path / "runs")]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert re.search(r"\| Score, lift_own, token_f1 \| \d\.\d{3} \(1 question\) \|", card), card
+
+
+def test_an_adapter_made_elsewhere_answers_after_its_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, store = str(save_checkpoint(tmp_path / "base")), str(tmp_path / "store")
+    (tmp_path / "mill.txt").write_text(TEXT)
+    with Lifter.from_pretrained(base, recipe("lora")).lift(Document(TEXT, "mill")) as session:
+        expected = session.answer(["Who owned the mill?"])[0]
+        session.save(tmp_path / "made")
+    bring = [
+        "store",
+        "--store",
+        store,
+        "import",
+        str(tmp_path / "made"),
+        str(tmp_path / "mill.txt"),
+        "--model",
+    ]
+    assert main([*bring, base]) == 0
+    entered = capsys.readouterr().out.strip()
+    shutil.rmtree(tmp_path / "made")  # the store has a copy
+    ask = ["ask", str(tmp_path / "mill.txt"), "Who owned the mill?", "--model", base]
+    assert main([*ask, "--recipe", entered]) == 0
+    assert (expected or "(no answer)") in capsys.readouterr().out
+    (tmp_path / "made").mkdir()
+    assert main([*bring, base]) == 2
+    assert "which holds none" in capsys.readouterr().err
