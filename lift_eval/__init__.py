@@ -23,22 +23,44 @@ if TYPE_CHECKING:
     from lift_eval.errors import LiftEvalError
     from lift_eval.lifter.lifter import Lifter
     from lift_eval.lifter.session import LiftedDocument
-    from lift_eval.recipe import Recipe, load_recipe
+    from lift_eval.recipe import Recipe, load_recipe, shipped_recipes
+    from lift_eval.record.record import DocumentRecord
+    from lift_eval.store import Store, open_store
+
+__all__ = [
+    "Document",
+    "DocumentRecord",
+    "LiftEvalError",
+    "LiftedDocument",
+    "Lifter",
+    "Recipe",
+    "Store",
+    "load_recipe",
+    "open_store",
+    "register",
+    "shipped_recipes",
+]
 
 _HOMES = {
     "Document": "lift_eval.document",
+    "DocumentRecord": "lift_eval.record.record",
     "LiftEvalError": "lift_eval.errors",
     "LiftedDocument": "lift_eval.lifter.session",
     "Lifter": "lift_eval.lifter.lifter",
     "Recipe": "lift_eval.recipe",
+    "Store": "lift_eval.store",
     "load_recipe": "lift_eval.recipe",
+    "open_store": "lift_eval.store",
     "register": "lift_eval._autoload",
+    "shipped_recipes": "lift_eval.recipe",
 }
-
-__all__ = ["Document", "LiftEvalError", "LiftedDocument", "Lifter", "Recipe", "load_recipe", "register"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
     if name not in _HOMES:
         raise AttributeError(f"module 'lift_eval' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

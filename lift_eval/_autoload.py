@@ -110,9 +110,11 @@ def _extend_evaluator(evaluator: ModuleType) -> None:
         if not _is_ours(call.arguments["model"]):
             return original(*args, **kwargs)
         from lift_eval.harness.flags import noting
+        from lift_eval.harness.forms import follow_recipe
 
         with noting(call.arguments):
-            return original(*args, **kwargs)
+            follow_recipe(call.arguments)
+            return original(*call.args, **call.kwargs)
 
     vars(simple_evaluate)["_notes_flags"] = True
     vars(evaluator).update(

@@ -130,6 +130,7 @@ def test_lm_eval_and_torch_stay_where_they_belong(path: Path) -> None:
         ("import lift_eval", {"torch", "transformers", "lm_eval", "pydantic"}),
         ("import lift_eval.recipe", {"torch", "transformers", "lm_eval"}),
         ("import lift_eval.reporting", {"torch", "transformers", "lm_eval"}),
+        ("import lift_eval.cli, lift_eval.store", {"torch", "transformers", "lm_eval"}),
     ],
 )
 def test_what_starts_fast_loads_no_heavy_library(statement: str, absent: set[str]) -> None:

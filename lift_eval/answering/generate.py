@@ -16,6 +16,7 @@ from lift_eval.answering.settings import DecodingSettings
 from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly
 from lift_eval.answering.thinking import Thinking
 from lift_eval.models.loading import autocast, supports_prefix_sharing
+from lift_eval.record.progress import OnProgress, ignore
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ def answer(
     decoding: Decoding,
     *,
     batch: int,
+    on_answered: OnProgress | None = None,
 ) -> list[Answer]:
     """Answer prompts; what they begin with is read once.
 
@@ -154,24 +156,27 @@ def answer(
         prompts: Token ids of each prompt.
         decoding: How to decode.
         batch: Most prompts decoded at once; prompts that share a row count as one.
+        on_answered: Called as answers are done.
 
     Returns:
         The answers in the order of the prompts.
     """
     if not prompts:
         return []
+    told = on_answered or ignore
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
         plain = decodes_plainly(model, _options(decoding))
         if plain and len(prompts) > 1 and supports_prefix_sharing(model):
-            return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch)
+            return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch, told)
         beams = decoding.options.get("num_beams", 1) != 1
         prefix = None if beams else CopiedPrefix.of(model, prompts, plain=plain)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding, prefix)
             answers.update(zip(rows, decoded, strict=True))
+            told(len(answers), len(prompts), "")
     return [answers[index] for index in range(len(prompts))]
 
 
@@ -205,6 +210,7 @@ def _decode_behind_prefix(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     batch: int,
+    told: OnProgress,
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     opened = _is_open(tokenizer, prompts, decoding)
@@ -216,6 +222,7 @@ def _decode_behind_prefix(
         max_new_tokens=decoding.max_new_tokens,
         ends=ends,
         stopped=stopping.ended if stopping else lambda _: False,
+        told=told,
     )
     return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in new]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers import DynamicCache
 
 from lift_eval.answering.grouped_attention import grouped
 from lift_eval.answering.key_values import SPARE, KeyValues, rows_that_fit
+from lift_eval.record.progress import OnProgress, ignore
 
 MIN_SHARED_TOKENS = 64
 """A shorter common beginning is read with each prompt."""
@@ -88,6 +90,7 @@ def decode_behind_prefix(
     max_new_tokens: int,
     ends: Sequence[int],
     stopped: Callable[[list[int]], bool],
+    told: OnProgress = ignore,
 ) -> list[list[int]]:
     """Decode prompts, greedily.
 
@@ -98,6 +101,7 @@ def decode_behind_prefix(
         max_new_tokens: Most tokens of an answer.
         ends: Tokens that end an answer.
         stopped: Whether an answer is ended by its tokens so far.
+        told: Called after each answer.
 
     Returns:
         The new tokens of each prompt, the one that ended it included.
@@ -115,9 +119,15 @@ def decode_behind_prefix(
     rows.sort(key=lambda row: -len(row.tokens))  # those read side by side are of like length
     width = len(rows[0].tokens) + SPARE
     size = min(batch, len(rows), rows_that_fit(beginning, width) or batch)
-    _Decoder(model, beginning, size, width).decode(
-        rows, lambda ids: len(ids) >= max_new_tokens or ids[-1] in ends or stopped(ids)
-    )
+    finished = count(1)
+
+    def ended(ids: list[int]) -> bool:
+        over = len(ids) >= max_new_tokens or ids[-1] in ends or stopped(ids)
+        if over:
+            told(next(finished), len(prompts), "")
+        return over
+
+    _Decoder(model, beginning, size, width).decode(rows, ended)
     answers = {one.prompt: one.answer for row in rows for one in row.continuations}
     return [answers[index] for index in range(len(prompts))]
 

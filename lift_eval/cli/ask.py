@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from lift_eval.cli.shared import add_model, default_recipe, named_model, say
+from lift_eval.cli.shared import add_form, add_model, chosen_form, named_model, say
 from lift_eval.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ def add(commands: Commands) -> None:
         "ask",
         help="lift a document of your own and ask about it",
         description="Fine-tunes the document into an adapter and answers. The adapter is kept in the store, so that "
-        "the next questions about the document are answered at once. Without questions it asks for them.",
+        "the next questions about the document are answered at once. Without questions it prompts for them.",
     )
     ask.add_argument(
         "file", type=Path, metavar="FILE", help="text, Markdown, HTML or PDF; '-' is standard input"
@@ -32,10 +30,11 @@ def add(commands: Commands) -> None:
     ask.add_argument("questions", nargs="*", metavar="QUESTION")
     add_model(ask)
     ask.add_argument("--recipe", help="a shipped recipe's name or a file; 'lift-eval recipes' lists them")
+    add_form(ask)
     ask.add_argument(
         "--compare",
         action="store_true",
-        help="show the answer of the model alone too, with as much of the document in its prompt as fits",
+        help="also show the answer of the model alone, with as much of the document in its prompt as fits",
     )
     ask.set_defaults(work=_ask)
 
@@ -43,33 +42,21 @@ def add(commands: Commands) -> None:
 def _ask(parsed: argparse.Namespace) -> int:
     from lift_eval.benchmarks.own_documents import STANDARD_INPUT, read_document
     from lift_eval.lifter.lifter import Lifter
+    from lift_eval.recipe import default_recipe, load_recipe
     from lift_eval.store import open_store
 
     if not parsed.questions and str(parsed.file) == STANDARD_INPUT:
         raise DocumentError(
-            "the document comes from standard input, so questions cannot; name them behind '-'"
+            "the document is read from standard input, so questions cannot be; give them after '-'"
         )
     document = read_document(parsed.file)
-    recipe = parsed.recipe or default_recipe(parsed.model)
+    recipe = load_recipe(parsed.recipe or default_recipe(parsed.model), chosen_form(parsed))
     lifter = Lifter.from_pretrained(named_model(parsed), recipe, store=open_store())
-    with lifter.session(document) as session:
-        _train(session)
+    with lifter.lift(document) as session:
         for questions in [parsed.questions] if parsed.questions else _typed_questions():
             _answer(session, questions, compare=parsed.compare)
     _note(session.record.summary())
     return 0
-
-
-def _train(session: LiftedDocument) -> None:
-    """Lift the document with a bar of the optimizer steps; none where the adapter is in the store."""
-    with tqdm(desc=f"lifting {session.document.name}", unit="step", leave=False) as bar:
-
-        def step(number: int, steps: int, loss: float) -> None:
-            bar.total = steps
-            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-            bar.update(number - bar.n)
-
-        session.train(step)
 
 
 def _typed_questions() -> Iterator[list[str]]:

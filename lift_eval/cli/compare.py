@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lift_eval.cli.shared import add_model, bold, default_recipe, named_model, say
+from lift_eval.cli.shared import add_form, add_model, bold, chosen_form, named_model, say
 from lift_eval.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from lift_eval.recipe import Recipe
     from lift_eval.reporting.experiment import Experiment
 
-BASELINES = {True: "tiny_icl", False: "icl"}
-"""Recipe of the model alone, for the bundled model and for others."""
 JUDGED = {"judge_accuracy": "judge accuracy"}
 
 
@@ -35,20 +33,26 @@ def add(commands: Commands) -> None:
         "questions",
         type=Path,
         metavar="QUESTIONS",
-        help="JSON lines or CSV: question, answer or answers; document where there are several; evidence, type",
+        help="JSON lines or CSV with the fields question, answer or answers, and optionally document, evidence, type",
     )
     add_model(compare)
     compare.add_argument(
         "--recipes",
         type=lambda text: text.split(","),
         metavar="NAME,...",
-        help="shipped recipes or files, the first without an adapter as baseline; default: the model alone and LIFT",
+        help="shipped recipes or files; the first one without an adapter is the baseline (default: the model alone and "
+        "LIFT)",
+    )
+    add_form(compare)
+    compare.add_argument(
+        "--metric",
+        help="score of the verdict (default: the judge's, or without a judge one that suits the answers)",
     )
     compare.add_argument(
-        "--metric", help="the score that decides; by default one that suits the answers, or the judge's"
-    )
-    compare.add_argument(
-        "--out", type=Path, default=Path("comparison"), help="folder of runs and report (comparison)"
+        "--out",
+        type=Path,
+        default=Path("comparison"),
+        help="folder for runs and report (default: comparison)",
     )
     compare.set_defaults(work=_compare)
 
@@ -56,11 +60,12 @@ def add(commands: Commands) -> None:
 def _compare(parsed: argparse.Namespace) -> int:
     from lift_eval.benchmarks.own_questions import read_own_rows
     from lift_eval.cli.runs import run_and_render
-    from lift_eval.recipe import load_recipe
+    from lift_eval.recipe import baseline_of, default_recipe, load_recipe
     from lift_eval.reporting.verdict import costs, verdicts
 
+    usual = default_recipe(parsed.model)
+    names = parsed.recipes or [baseline_of(usual), usual]
     parsed.model = named_model(parsed)
-    names = parsed.recipes or [BASELINES[not parsed.model], default_recipe(parsed.model)]
     recipes = {name: load_recipe(name) for name in names}
     rows = read_own_rows(parsed.documents, parsed.questions)
     experiment = _write_experiment(parsed, recipes, rows)
@@ -92,7 +97,8 @@ def _write_experiment(
         "title": f"Questions about {parsed.documents.stem}",
         "description": f"Questions: {len(rows)}. Documents: {documents}.",
         "baseline": (reading or [recipe.name for recipe in recipes.values()])[0],
-        "model_args": {"pretrained": _place(Path(parsed.model))} if parsed.model else {},
+        "model_args": ({"pretrained": _place(Path(parsed.model))} if parsed.model else {})
+        | chosen_form(parsed),
         "rows": [_row(name, recipe, metadata) for name, recipe in recipes.items()],
         "columns": [
             {"label": label, "task": TASK, "metric": metric}
@@ -106,13 +112,8 @@ def _write_experiment(
 
 
 def _row(name: str, recipe: Recipe, metadata: dict[str, str]) -> dict[str, Any]:
-    """A recipe's row: questions are put in the form in which the recipe trains its pairs."""
-    options = {
-        "metadata": dict(metadata),
-        "gen_kwargs": {"max_gen_toks": recipe.decoding.max_new_tokens},
-        "apply_chat_template": recipe.prompt.chat_template,
-        "system_instruction": recipe.prompt.system,
-    }
+    """A recipe's row; the recipe also decides the form of the questions."""
+    options = {"metadata": dict(metadata), "gen_kwargs": {"max_gen_toks": recipe.decoding.max_new_tokens}}
     named = _place(Path(name)) if name.endswith((".yaml", ".yml")) else name
     return {"name": recipe.name, "model_args": {"recipe": named}, "options": options}
 

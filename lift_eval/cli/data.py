@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     data_actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = data_actions.add_parser("fetch", help="download, resume, check sizes and hashes")
     fetch.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="loogle, longbench, squad")
-    fetch.add_argument("--to", type=Path, required=True, help="folder; give it to tasks as data_dir")
+    fetch.add_argument("--to", type=Path, required=True, help="target folder; tasks find it by data_dir")
     fetch.set_defaults(work=_fetch)
 
     tiny = commands.add_parser("tiny", help="documents of the bundled model's world")
@@ -26,10 +26,10 @@ def add(commands: Commands) -> None:
     write = tiny_actions.add_parser(
         "write", help="write documents in LooGLE's form, of any number and length"
     )
-    write.add_argument("--documents", type=positive, required=True, help="how many")
-    write.add_argument("--words", type=positive, help="length of each; 950 to 2,600 by default")
-    write.add_argument("--seed", type=int, help="of all choices")
-    write.add_argument("--out", type=Path, required=True, help="folder")
+    write.add_argument("--documents", type=positive, required=True, help="number of documents")
+    write.add_argument("--words", type=positive, help="words in each document (default: 950 to 2,600)")
+    write.add_argument("--seed", type=int, help="random seed")
+    write.add_argument("--out", type=Path, required=True, help="target folder")
     write.set_defaults(work=_write)
 
 

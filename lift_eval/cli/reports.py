@@ -18,23 +18,25 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the subcommands."""
-    report = commands.add_parser("report", help="render an experiment file, or whatever results there are")
+    report = commands.add_parser("report", help="render an experiment file, or results")
     report.add_argument(
         "sources", nargs="+", type=Path, metavar="SOURCE", help="one experiment file (*.yaml), or results"
     )
     report.add_argument(
-        "--out", type=Path, help="folder of the report; beside the experiment file by default"
+        "--out", type=Path, help="folder for the report (default: beside the experiment file)"
     )
     report.add_argument(
-        "--metric", metavar="NAME", help="score of results without an experiment file, where a task has it"
+        "--metric", metavar="NAME", help="score to show for results without an experiment file"
     )
     report.add_argument("--open", action="store_true", help="open the page in a browser")
     report.set_defaults(work=_report)
 
     judge = commands.add_parser("judge", help="judge saved answers without running the model")
     judge.add_argument("results", type=Path, help="folder of results that were saved with --log_samples")
-    judge.add_argument("--model", required=True, help="judging model behind OPENAI_BASE_URL, OPENAI_API_KEY")
-    judge.add_argument("--concurrency", type=positive, default=8, help="questions asked at a time (8)")
+    judge.add_argument("--model", required=True, help="judging model at the server of OPENAI_BASE_URL")
+    judge.add_argument(
+        "--concurrency", type=positive, default=8, help="questions judged at a time (default: 8)"
+    )
     judge.set_defaults(work=_judge)
 
 
@@ -45,7 +47,7 @@ def _report(parsed: argparse.Namespace) -> int:
     experiments = [path for path in parsed.sources if path.suffix in (".yaml", ".yml")]
     if experiments and len(parsed.sources) > 1:
         raise ResultsError(
-            f"one experiment file or any number of results can be rendered at once, got '{experiments[0]}' beside "
+            f"give one experiment file, or any number of results, got '{experiments[0]}' and "
             f"{len(parsed.sources) - 1} more"
         )
     if experiments and parsed.metric:

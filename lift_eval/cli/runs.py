@@ -25,25 +25,25 @@ def add(commands: Commands) -> None:
     """Add the subcommands."""
     run = commands.add_parser(
         "run",
-        help="the same as 'lm_eval run --model lift', or what an experiment file lacks",
-        description="With an experiment file: run what is missing, then render it. With anything else: lm_eval's own "
-        "'run', with --model lift; 'lm_eval run --help' lists its arguments.",
+        help="run what is missing from an experiment, or lm_eval with --model lift",
+        description="With an experiment file: runs what is missing, then renders the report. With anything else: calls "
+        "lm_eval's own 'run' with --model lift; 'lm_eval run --help' lists its arguments.",
     )
     run.add_argument("experiment", type=Path, help="an experiment file (*.yaml)")
     run.add_argument(
-        "--ray", metavar="ADDRESS", help="run on the workers of this Ray cluster; 'auto' for ours"
+        "--ray", metavar="ADDRESS", help="run on the workers of this Ray cluster; 'auto' finds a running one"
     )
     run.add_argument(
         "--workers",
         type=positive,
-        help="most workers of the cluster; by default its GPUs, or CPUs without any",
+        help="largest number of workers (default: one for each GPU of the cluster, or for each CPU if it has no GPU)",
     )
     run.add_argument(
         "--processes",
         type=positive,
         default=1,
-        help="processes of each run of 'lift' on this machine, which share its documents: as many as it has GPUs, or "
-        "cores for a small model (1)",
+        help="processes that share the documents of a run on this machine (default: 1); use one for each GPU, or for "
+        "each core with a small model",
     )
     run.add_argument(
         "--data-dir",
@@ -54,14 +54,16 @@ def add(commands: Commands) -> None:
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser(
         "doctor",
-        help="what is installed, what will be used, what is missing; whether a run fits in memory",
+        help="show what is installed and what is missing, or predict whether a run fits in memory",
         description="Looks at this machine. With a model or a recipe it predicts the memory of a run instead; no "
         "weights are loaded.",
     )
     add_model(doctor, " of a checkpoint")
     doctor.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
     doctor.add_argument(
-        "--document-tokens", type=positive, help="of the longest document (24000, about a LooGLE document)"
+        "--document-tokens",
+        type=positive,
+        help="tokens of the longest document (default: 24000, as in LooGLE)",
     )
     doctor.set_defaults(work=_doctor)
 
@@ -91,9 +93,9 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
 
     experiment = load_experiment(parsed.experiment)
     if parsed.workers and not parsed.ray:
-        raise ResultsError("--workers needs --ray ADDRESS, the cluster that has them")
+        raise ResultsError("--workers needs --ray ADDRESS; name the cluster of the workers")
     if parsed.processes > 1 and parsed.ray:
-        raise ResultsError("--processes are of this machine alone and --ray has workers; name one of the two")
+        raise ResultsError("--processes is for this machine and --ray for a cluster; use one of the two")
     if parsed.data_dir:
         experiment = _with_data_in(parsed.data_dir, experiment)
     if parsed.ray:
@@ -130,14 +132,14 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
         status = run_command(run.argv, processes if run.model == "lift" else 1)
         if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise Interrupted(
-                f"stopped in run {number} of {len(missing)}; the same command goes on with it, and does not repeat "
-                "those that are done",
+                f"stopped in run {number} of {len(missing)}; run the same command to continue: finished runs are not "
+                "repeated",
                 status - 128,
             )
         if status not in (0, GIVEN_UP):
             raise ResultsError(
-                f"the run of '{run.row}' ended with status {status}; fix what it says above and start again: runs "
-                "that are done are not repeated"
+                f"the run of '{run.row}' ended with status {status}; fix the error above and start again: finished "
+                "runs are not repeated"
             )
         worst = max(worst, status)
         compact_samples(run.output)
@@ -154,8 +156,8 @@ def _check_names(done: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> N
         if made and any(results_files(run.output)):
             held = sorted({name for found in read_runs([run.output]) for name in found.tasks})
             raise ResultsError(
-                f"the run of '{run.row}' has no results of {', '.join(run.tasks)}, but of {', '.join(held)}; name "
-                "these in 'task' of the columns: a group is the list of its tasks"
+                f"the run of '{run.row}' has results of {', '.join(held)}, but not of {', '.join(run.tasks)}; name the "
+                "former in 'task' of the columns: a group is the list of its tasks"
             )
 
 

@@ -41,18 +41,26 @@ def add(commands: Commands) -> None:
     """Add the subcommand."""
     samples = commands.add_parser(
         "samples",
-        help="what a document is trained on and asked, before anything is trained",
+        help="show what a document is trained on and asked, before anything is trained",
         description="Prints every training sample and test prompt of a document of a task. What is learned stands "
         "between ⟦ and ⟧. No weights are loaded, unless the store may hold the document's pairs.",
     )
     samples.add_argument("task", metavar="TASK", help="a task of lm-eval or of lift_eval")
     samples.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
-    add_model(samples, " (a tokenizer alone will do)")
+    add_model(samples, " (a tokenizer is enough)")
     samples.add_argument(
-        "--document", type=_count, default=0, metavar="N", help="number in the task, from 0 (0)"
+        "--document",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="number of the document in the task (default: 0, the first)",
     )
     samples.add_argument(
-        "--metadata", type=_mapping, default={}, metavar="JSON", help="as lm-eval's --metadata"
+        "--metadata",
+        type=_mapping,
+        default={},
+        metavar="JSON",
+        help="options of the task, as in lm-eval's --metadata",
     )
     samples.add_argument(
         "--pairs",
@@ -94,8 +102,8 @@ def _samples(parsed: argparse.Namespace) -> int:
     from lift_eval.recipe import default_recipe, load_recipe
     from lift_eval.training.stages import document_ids
 
-    parsed.model = named_model(parsed)
     name = parsed.recipe or default_recipe(parsed.model)
+    parsed.model = named_model(parsed)
     recipe = load_recipe(name)
     encoder = _encoder(parsed.model, recipe)
     document, questions = _ask(parsed, {"recipe": name, **parsed.metadata}, recipe, encoder)
@@ -187,7 +195,7 @@ def _pairs(parsed: argparse.Namespace, recipe: Recipe, document: Document) -> Se
         kept = Lifter.from_pretrained(parsed.model, recipe, store=store).kept_pairs(document)
         if kept is not None:
             return kept
-    logger.warning("the store has no pairs of this document, so they are left out; name a file with --pairs")
+    logger.warning("the store has no pairs of this document, so none are shown; name a file with --pairs")
     return ()
 
 
@@ -205,7 +213,7 @@ def _lines(path: Path) -> Iterator[Line]:
     from lift_eval.benchmarks.data import read_jsonl
 
     if not path.is_file():
-        raise DocumentError(f"{path} is no file; name one of JSON lines")
+        raise DocumentError(f"{path} is not a file; name a file of JSON lines")
     return read_jsonl(path)
 
 

@@ -51,7 +51,7 @@ def size(count: int) -> str:
 def add_model(parser: argparse.ArgumentParser, what: str = "") -> None:
     """Add the arguments that name a base model; `named_model` reads them."""
     parser.add_argument(
-        "--model", help=f"folder or Hub name{what}, or path of a GGUF file; default: the bundled one"
+        "--model", help=f"folder or Hub name{what}, or path of a GGUF file (default: the bundled model)"
     )
     parser.add_argument(
         "--gguf-file", metavar="NAME", help="name of a GGUF file in that folder or repository"
@@ -65,19 +65,22 @@ def named_model(parsed: argparse.Namespace) -> str | None:
     return locate(parsed.model, parsed.gguf_file) if parsed.model else None
 
 
+def add_form(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that turns the chat template off; `chosen_form` reads it."""
+    parser.add_argument(
+        "--no-chat-template",
+        action="store_true",
+        help="ask and train in plain text, even if the model has a chat template",
+    )
+
+
+def chosen_form(parsed: argparse.Namespace) -> dict[str, bool]:
+    """Overrides of a recipe, by dotted key."""
+    return {"prompt.chat_template": False} if parsed.no_chat_template else {}
+
+
 def positive(text: str) -> int:
     """A whole number above 0, as an argument's type."""
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got '{text}'")
     return int(text)
-
-
-OWN_RECIPE = "lora"
-"""Recipe of ``ask`` and ``compare`` for any model but the bundled one."""
-
-
-def default_recipe(model: str | None) -> str:
-    """Recipe of ``ask`` and ``compare`` where none is named: one that suits documents of one's own."""
-    from lift_eval.recipe import default_recipe as usual
-
-    return OWN_RECIPE if model else usual(model)

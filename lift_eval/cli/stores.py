@@ -24,7 +24,7 @@ UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 def add(commands: Commands) -> None:
     """Add the subcommands."""
     store = commands.add_parser("store", help="adapters, pairs and answers that are kept between runs")
-    store.add_argument("--store", help="folder; LIFT_EVAL_STORE or the default one if not given")
+    store.add_argument("--store", help="folder (default: LIFT_EVAL_STORE, else the user's cache folder)")
     actions = store.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser(
         "ls", help="list the entries: kind, key, size, last use, document, recipe, model"
@@ -34,9 +34,7 @@ def add(commands: Commands) -> None:
     show = actions.add_parser("show", help="print what an entry holds")
     show.add_argument("key", help="its key, or the beginning of it")
     show.set_defaults(work=_show)
-    export = actions.add_parser(
-        "export", help="write an adapter as a folder that peft and servers load; loads its base model"
-    )
+    export = actions.add_parser("export", help="write an adapter as a folder that peft and servers can load")
     export.add_argument("key", help="its key, or the beginning of it")
     export.add_argument("folder", type=Path, help="a new or empty folder")
     export.add_argument(
@@ -62,9 +60,11 @@ def add(commands: Commands) -> None:
     bring.add_argument("file", type=Path, help="the document that it was made for")
     add_model(bring)
     bring.set_defaults(work=_import)
-    actions.add_parser("verify", help="check all entries and set bad ones aside").set_defaults(work=_verify)
+    actions.add_parser("verify", help="check all entries and move damaged ones to quarantine").set_defaults(
+        work=_verify
+    )
     prune = actions.add_parser("prune", help="delete the least recently used entries")
-    prune.add_argument("--max-size", required=True, help="what may stay, e.g. 20GB")
+    prune.add_argument("--max-size", required=True, help="size that the store may keep, e.g. 20GB")
     prune.set_defaults(work=_prune)
 
 

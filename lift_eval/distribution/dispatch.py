@@ -12,6 +12,7 @@ from lift_eval.distribution.processes import Processes
 from lift_eval.distribution.progress import Progress, interruptible
 from lift_eval.errors import RecipeError
 from lift_eval.record.peak_memory import peak_memory_bytes
+from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 
 
@@ -25,7 +26,7 @@ class Work(Protocol):
         *,
         earlier: DocumentRecord | None = None,
         following: Sequence[Group] = (),
-        on_step: Callable[[int, int, float], None] | None = None,
+        progress: StageProgress = QUIET,
     ) -> Outcome:
         """Do it; see `lift_and_respond`."""
 
@@ -108,7 +109,7 @@ class Dispatcher:
                         group,
                         earlier=known.get(group.document.digest) if group.document else None,
                         following=[groups[later] for later in share[number:]],
-                        on_step=progress.step,
+                        progress=progress.within,
                     )
                     if group.document is not None:
                         progress.finished(outcomes[place].record)

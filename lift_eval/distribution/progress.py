@@ -8,72 +8,42 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 from tqdm import tqdm
 
 from lift_eval.errors import Interrupted
+from lift_eval.record.progress import StageProgress
 from lift_eval.record.record import DocumentRecord
-
-WITHIN = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-"""A line without a bar, which fits into 50 columns."""
 
 
 class Progress:
-    """A bar on standard error that counts documents, a line on the one at hand, and one for each that is finished.
+    """A bar on standard error that counts documents, and a line for each that is finished.
 
     Args:
         total: How many documents there are.
         label: What the bar says before it.
         quiet: Whether to show nothing.
+
+    Attributes:
+        within: A line on the document at hand.
     """
 
     def __init__(self, total: int, label: str = "documents", *, quiet: bool = False) -> None:
         self._bar = tqdm(total=total, desc=label, unit="doc", disable=quiet, dynamic_ncols=True)
-        self._within: tqdm[NoReturn] | None = None
+        self.within = StageProgress(quiet=quiet)
         self.done = 0
         self.total = total
-
-    def step(self, step: int, steps: int, loss: float) -> None:
-        """Show where the training of the document at hand is, with the time left; behind it comes the answering."""
-        if self._bar.disable:
-            return
-        now = f"loss {loss:.3f}"
-        within = self._within
-        if within is None:
-            within = self._within = tqdm(
-                total=steps,
-                initial=step,
-                desc="training",
-                postfix=now,
-                bar_format=WITHIN,
-                leave=False,
-                dynamic_ncols=True,
-            )
-        within.set_postfix_str(now, refresh=False)
-        within.update(step - within.n)
-        if step == steps:
-            self._close_within()
-            self._bar.set_postfix_str("answering")
 
     def finished(self, record: DocumentRecord) -> None:
         """Count a document and say what became of it."""
         self.done += 1
-        self._close_within()
-        self._bar.set_postfix_str("", refresh=False)
         self._bar.update()
         if not self._bar.disable:
             tqdm.write(record.summary(), file=sys.stderr)
 
     def close(self) -> None:
         """Leave the bar as it is."""
-        self._close_within()
         self._bar.close()
-
-    def _close_within(self) -> None:
-        if self._within is not None:
-            self._within.close()
-            self._within = None
 
 
 @contextmanager

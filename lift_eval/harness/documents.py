@@ -92,16 +92,16 @@ class Documents:
             _write(f"closed-book, no document in the prompt: {_counted(self._absent)}", quiet=quiet)
         if self._changed:
             logger.warning(
-                "the prompts of %s hold parts of the document, but not its whole text, so it was not found there: %s",
+                "the prompts of %s hold only parts of the document, so its place in them is not known: %s",
                 _counted(self._changed),
-                "it stays in the prompts, though prompt.document=none"
+                "these parts stay in the prompts, although prompt.document=none"
                 if self.closed_book
-                else "what they hold of it is not known, and those that are too long are cut in their own middle",
+                else "their share of it cannot be reported, and a prompt that is too long is cut in its middle",
             )
         if self._bare and self.field != NONE:
             logger.warning(
-                "no document in the rows of %s, which the base model answers; if one of their fields is the document, "
-                "name it with document_field=...",
+                "the rows of %s hold no document, so the base model answers them; if one of their fields is the "
+                "document, name it with document_field=...",
                 _counted(self._bare),
             )
 

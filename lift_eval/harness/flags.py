@@ -90,7 +90,11 @@ class Flags:
         Raises:
             RecipeError: If questions would have another system message than the prompts of pairs.
         """
-        chosen = {"seed": self.seed, "prompt.system": self.system_instruction}
+        chosen = {
+            "seed": self.seed,
+            "prompt.system": self.system_instruction,
+            "prompt.chat_template": self.chat_template or None,
+        }
         if (
             None not in (self.system_instruction, said := given.get("prompt.system"))
             and said != self.system_instruction
@@ -98,12 +102,12 @@ class Flags:
             raise RecipeError(
                 FLAGS,
                 [
-                    f"--system_instruction {self.system_instruction!r} is for questions and prompt.system={said!r} for "
-                    "pairs; leave out prompt.system, or use auxiliary.system if the two are meant to differ"
+                    f"--system_instruction {self.system_instruction!r} and prompt.system={said!r} must not differ; "
+                    "leave one of them out, or use auxiliary.system to give pairs a system message of their own"
                 ],
             )
         if self.seed is not None and "seed" not in given:
-            logger.warning("the recipe's seed is %d, as --seed says", self.seed)
+            logger.warning("--seed sets the recipe's seed to %d", self.seed)
         return {key: value for key, value in chosen.items() if value is not None and key not in given}
 
     def check(self) -> None:
@@ -123,11 +127,11 @@ class Flags:
             )
         if self.cache_requests:
             faults.append(
-                "--cache_requests knows prompts by the name of their task, whatever its data and its prompt are; leave "
+                "--cache_requests would reuse a task's prompts even after its data or its prompt have changed; leave "
                 "it out"
             )
         if self.check_integrity:
-            faults.append("--check_integrity runs tests that lm-eval's package does not hold; leave it out")
+            faults.append("--check_integrity runs tests that are not part of lm-eval's package; leave it out")
         if not isinstance(self.samples, (Mapping, type(None))):
             faults.append(
                 f"--samples must be a JSON object of task names and rows, or a file with one, got {self.samples!r}"

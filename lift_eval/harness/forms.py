@@ -1,20 +1,38 @@
-"""The form of questions, which is lm-eval's, and that of pairs: the same, or a message where they differ."""
+"""The form of questions, which is lm-eval's, and that of pairs: the same unless somebody asks for two.
+
+A form is whether texts go through the chat template, and with which system message.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
+
+from lm_eval.utils import simple_parse_args_string
 
 from lift_eval.distribution.groups import Group
 from lift_eval.document import Document
-from lift_eval.errors import RecipeError
+from lift_eval.errors import LiftEvalError, RecipeError
 from lift_eval.harness.arguments import ARGUMENTS
 from lift_eval.harness.flags import noted_flags
+from lift_eval.models.gguf import locate
+from lift_eval.models.loading import BUNDLED, load_tokenizer
 from lift_eval.prompts.form import TaskForm
-from lift_eval.recipe import Recipe
+from lift_eval.recipe import PromptSettings, Recipe, default_recipe, load_recipe
 
 logger = logging.getLogger(__name__)
+
+CHAT_BY_DEFAULT = (
+    "questions go through the chat template, since the tokenizer has one; lm-eval's own models use plain text unless "
+    "--apply_chat_template is given, so scores differ from theirs; for plain text set prompt.chat_template=false"
+)
+WAYS_OUT = (
+    "so training and test do not match; ask in the recipe's form, or set prompt.chat_template in the model arguments "
+    "to have two forms on purpose"
+)
 
 
 class TaskForms:
@@ -43,22 +61,70 @@ class TaskForms:
         return replace(group, forms=alike)
 
 
-def warn_of_forms(kind: str, groups: Sequence[Group], recipe: Recipe, *, chat_template: bool) -> None:
-    """Log where pairs are put in another form than questions.
+def follow_recipe(arguments: dict[str, Any]) -> None:
+    """Let lm-eval ask its questions in the recipe's form, where its own flags do not choose one.
+
+    Args:
+        arguments: Of ``simple_evaluate``; changed in place. Faults in them are left for the model to report, which
+            finds all of them.
+    """
+    with suppress(LiftEvalError):
+        prompt, is_default = _form_of(arguments)
+        if prompt.chat_template and not arguments["apply_chat_template"]:
+            arguments["apply_chat_template"] = True
+            if arguments["fewshot_as_multiturn"] is None:  # what lm-eval makes of its own flag
+                arguments["fewshot_as_multiturn"] = True
+            if is_default:
+                logger.warning("%s", CHAT_BY_DEFAULT)
+        arguments["system_instruction"] = arguments["system_instruction"] or prompt.system
+
+
+def _form_of(arguments: Mapping[str, Any]) -> tuple[PromptSettings, bool]:
+    """The settings of a run's prompts, and whether its chat template is used because the tokenizer has one."""
+    if not isinstance(arguments["model"], str):
+        return arguments["model"].recipe.prompt, False
+    given = arguments["model_args"] or {}
+    given = simple_parse_args_string(given) if isinstance(given, str) else given
+    pretrained = given.get("pretrained")
+    overrides = {key: value for key, value in given.items() if key.partition(".")[0] == "prompt"}
+    prompt = load_recipe(given.get("recipe") or default_recipe(pretrained), overrides).prompt
+    if prompt.chat_template is not None:
+        return prompt, False
+    named = str(given.get("tokenizer") or pretrained or BUNDLED)
+    file = None if given.get("tokenizer") else given.get("gguf_file")
+    revision, subfolder = str(given.get("revision") or "main"), str(given.get("subfolder") or "")
+    tokenizer = load_tokenizer(
+        locate(named, file, revision, subfolder),
+        revision,
+        subfolder=subfolder,
+        trust_remote_code=bool(given.get("trust_remote_code")),
+    )
+    return prompt.settled(has_template=bool(tokenizer.chat_template)), bool(tokenizer.chat_template)
+
+
+def check_forms(
+    kind: str, groups: Sequence[Group], recipe: Recipe, *, chat_template: bool, chosen: bool
+) -> None:
+    """Refuse a run that trains pairs in another form than it asks questions, and log other differences.
 
     Args:
         kind: ``generate_until``, ``loglikelihood`` or ``loglikelihood_rolling``.
         groups: The run's requests of that kind.
-        recipe: The recipe.
+        recipe: The recipe, settled.
         chat_template: Whether lm-eval puts questions through the chat template.
+        chosen: Whether the model arguments choose the form of pairs, so that a difference is meant.
 
     Raises:
-        RecipeError: If the recipe has demonstrations that cannot be put in a task's form.
+        RecipeError: If pairs and questions have different forms and nobody asked for it, or if the recipe has
+            demonstrations that cannot be put in a task's form.
     """
     system = noted_flags().system_instruction
-    told = describe_difference(recipe, chat_template=chat_template, system=system)
+    difference = describe_difference(recipe, chat_template=chat_template, system=system)
+    about_documents = any(group.document is not None for group in groups)
+    if difference and _trains_own_form(recipe) and about_documents and not chosen:
+        raise RecipeError(f"recipe '{recipe.name}'", [f"{difference}, {WAYS_OUT}"])
     missing = None if kind == "loglikelihood_rolling" else describe_missing(groups, recipe)
-    for line in (told, missing):
+    for line in (difference and f"recipe '{recipe.name}' {difference}", missing):
         if line is not None:
             logger.warning("%s", line)
 
@@ -74,39 +140,41 @@ def describe_missing(groups: Sequence[Group], recipe: Recipe) -> str | None:
     if not missing:
         return None
     why = (
-        f"the prompts of {', '.join(missing)} hold no field of their rows that is named as a question, or more that "
-        "changes from one question to the next"
+        f"the prompts of {', '.join(missing)} hold no question field of their rows, or change from one question to the "
+        "next in more than the question"
     )
     if recipe.prompt.demonstrations:
         raise RecipeError(
-            f"recipe '{recipe.name}'", [f"'prompt.demonstrations' cannot be put as its task does: {why}"]
+            f"recipe '{recipe.name}'",
+            [f"'prompt.demonstrations' cannot be given the form of the task: {why}"],
         )
     trained = recipe.trains and recipe.auxiliary.asks_as_task
     return f"pairs are trained in the recipe's own prompt: {why}" if trained else None
 
 
 def describe_difference(recipe: Recipe, *, chat_template: bool, system: str | None) -> str | None:
-    """Say that questions are put in another form than the recipe says.
+    """Say that questions are asked in another form than the recipe says.
 
     Args:
-        recipe: The recipe.
+        recipe: The recipe, settled.
         chat_template: Whether lm-eval puts questions through the chat template.
         system: lm-eval's system message, if any.
 
     Returns:
-        One line. None means that the forms are equal, or that the recipe neither trains pairs nor asks for a form.
+        What the recipe does and what lm-eval does. None means that the forms are equal, or that the recipe neither
+        trains pairs in its own form nor asks for a form.
     """
-    ours, theirs = (recipe.prompt.chat_template, recipe.prompt.system), (chat_template, system)
-    trains_pairs = recipe.trains and recipe.auxiliary.strategy != "none" and not recipe.auxiliary.asks_as_task
-    if ours == theirs or not (trains_pairs or any(ours)):
+    ours, theirs = (bool(recipe.prompt.chat_template), recipe.prompt.system), (chat_template, system)
+    trains = _trains_own_form(recipe)
+    if ours == theirs or not (trains or any(ours)):
         return None
-    advice = [] if ours[0] == theirs[0] else ["prompt.chat_template=true goes with --apply_chat_template"]
-    advice += [] if ours[1] == theirs[1] else ["prompt.system with --system_instruction"]
-    verb = "trains pairs" if trains_pairs else "is for questions put"
-    return (
-        f"recipe '{recipe.name}' {verb} {_in_words(*ours)}, and lm-eval puts questions {_in_words(*theirs)}: "
-        f"{', '.join(advice)}"
-    )
+    verb = "trains pairs" if trains else "is made for questions"
+    return f"{verb} {_in_words(*ours)}, but questions are asked {_in_words(*theirs)}"
+
+
+def _trains_own_form(recipe: Recipe) -> bool:
+    """Whether pairs are trained in a form that the recipe decides, and not in the task's."""
+    return recipe.trains and recipe.auxiliary.strategy != "none" and not recipe.auxiliary.asks_as_task
 
 
 def refuse_thinking(recipe: Recipe, tasks: Sequence[str]) -> None:
@@ -121,8 +189,8 @@ def refuse_thinking(recipe: Recipe, tasks: Sequence[str]) -> None:
     """
     if recipe.prompt.enable_thinking:
         fault = (
-            f"enable_thinking=True is for answers that are generated, and {', '.join(tasks)} scores given ones; set it "
-            "to False"
+            f"enable_thinking=True works for generated answers only, but {', '.join(tasks)} scores given ones; set "
+            "it to False"
         )
         raise RecipeError(ARGUMENTS, [fault])
 

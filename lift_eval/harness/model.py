@@ -29,13 +29,12 @@ from lift_eval.harness.arguments import read_arguments, with_flags
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
-from lift_eval.harness.forms import refuse_thinking, warn_of_forms
+from lift_eval.harness.forms import check_forms, refuse_thinking
 from lift_eval.harness.grouping import group_requests, shorten_logged
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.harness.responses import Respond, generate, lift_and_respond
 from lift_eval.harness.scoring import Scoring
 from lift_eval.judging import JUDGE_VARIABLE
-from lift_eval.lifter.document_training import OnStep
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.models import gguf
 from lift_eval.models.faults import tokenizer_errors
@@ -49,6 +48,7 @@ from lift_eval.models.loading import (
 )
 from lift_eval.recipe import default_recipe
 from lift_eval.record.peak_memory import peak_memory_bytes
+from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord, RunRecord, versions
 from lift_eval.store import open_store
 
@@ -83,6 +83,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         StoreError: If the store's folder cannot be made.
     """
 
+    _chat_template_used = False
+
     def __init__(
         self,
         pretrained: str | None = None,
@@ -98,13 +100,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
     ) -> None:
         device = None if device == UNSAID_DEVICE else device
         self._flags = noted_flags()
+        self._form_is_chosen = "prompt.chat_template" in model_args
         model_args |= self._flags.as_arguments(model_args)
         settings = cluster_settings(workers, model_args)
         self.recipe, hf = read_arguments(recipe or default_recipe(pretrained), model_args)
         self.document_field = document_field
         self.judge = judge or os.environ.get(JUDGE_VARIABLE) or ""
         self.record = RunRecord()
-        self._chat_template_used = False
         self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
         self._named = pretrained
         self._device_map = device_map
@@ -173,6 +175,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
                 self.tokenizer = load_tokenizer(pretrained, bos=self.recipe.prompt.bos)
             else:
                 super()._create_tokenizer(pretrained, tokenizer, **hf_arguments)
+        self.recipe = self.recipe.settled(self.tokenizer)
         # Prompts are encoded as a whole before they are cut, so one that exceeds the window is nothing to warn of.
         self.tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
         if self._flags.chat_template:
@@ -279,11 +282,13 @@ class LiftLM(HFLM):  # type: ignore[misc]
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         lifter = None if self._cluster else self.lifter
         groups = group_requests(kind, requests, found, lifter, self.max_gen_toks)
-        warn_of_forms(kind, groups, self.recipe, chat_template=self._chat_template_used)
+        check_forms(
+            kind, groups, self.recipe, chat_template=self._chat_template_used, chosen=self._form_is_chosen
+        )
         if self._named is None and any(not str(one.task_name).startswith(BUNDLED_TASKS) for one in requests):
             logger.warning(
-                "the bundled model knows only the bundled world: its scores on other tasks mean nothing; name a model "
-                "with pretrained=..."
+                "the bundled model knows only the bundled world, so its scores on other tasks mean nothing; name a "
+                "model with pretrained=..."
             )
         found.say(quiet=quiet or self.dispatcher.processes.rank > 0)
         self.record.questions_without_document += found.bare
@@ -296,7 +301,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         *,
         earlier: DocumentRecord | None = None,
         following: Sequence[Group] = (),
-        on_step: OnStep | None = None,
+        progress: StageProgress = QUIET,
     ) -> Outcome:
         """Lift a group's document and do its requests, all of one kind; see `lift_and_respond`.
 
@@ -310,7 +315,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
         }
         respond = kinds[kind](group)  # before the training: what does not fit is refused at once
         return lift_and_respond(
-            self.lifter, group, respond, earlier=earlier, following=following, on_step=on_step
+            self.lifter, group, respond, earlier=earlier, following=following, progress=progress
         )
 
     def _count_tokens(self, text: str) -> int:
@@ -369,8 +374,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         if cache_hook.dbdict is not None:
             raise StoreError(
-                "--use_cache knows an answer by its prompt alone, so one document or model would be given the answers "
-                "of another; leave it out: the store keeps adapters and answers by all that decides them"
+                "--use_cache finds an answer by its prompt alone, so one document or model could get the answers of "
+                "another; leave it out: the store keeps answers under everything that decides them"
             )
         super().set_cache_hook(cache_hook)
 

@@ -14,13 +14,13 @@ from lift_eval.distribution.groups import Group, Outcome, Request
 from lift_eval.errors import GeneratorError, TrainingError
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.grouping import named_in_errors, prompt_of
-from lift_eval.lifter.document_training import OnStep
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import LiftedDocument
 from lift_eval.lifter.together import train_ahead
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
+from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def lift_and_respond(
     *,
     earlier: DocumentRecord | None = None,
     following: Sequence[Group] = (),
-    on_step: OnStep | None = None,
+    progress: StageProgress = QUIET,
 ) -> Outcome:
     """Lift a group's document and do its requests; the base model does those without a document.
 
@@ -46,7 +46,7 @@ def lift_and_respond(
         respond: Does the requests.
         earlier: The document's record of earlier in the run, to go on with.
         following: What this process does next, in order; some of the documents may be trained with this one.
-        on_step: Called after each optimizer step.
+        progress: Shows how far the document is.
 
     Returns:
         The results and the record. A document that cannot be trained or asked is given up: its record says why.
@@ -55,10 +55,10 @@ def lift_and_respond(
         with lifter.base_model() as base:
             return Outcome(tuple(respond(base)), base.record)
     upcoming = [(one.document, one.task_forms) for one in (group, *following) if one.document is not None]
-    train_ahead(lifter, upcoming, on_step)
-    with lifter.session(group.document, earlier, group.task_forms) as session:
+    train_ahead(lifter, upcoming, progress)
+    with lifter.session(group.document, earlier, group.task_forms, progress) as session:
         try:
-            session.train(on_step, upcoming[1][0] if len(upcoming) > 1 else None)
+            session.train(following=upcoming[1][0] if len(upcoming) > 1 else None)
             results = tuple(respond(session))
         except (torch.OutOfMemoryError, GeneratorError, TrainingError) as error:
             results = ()

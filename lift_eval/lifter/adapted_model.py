@@ -19,6 +19,7 @@ from lift_eval.document import Document, Span, document_seed
 from lift_eval.errors import AdapterError, CheckpointError, DocumentError, RecipeError
 from lift_eval.export.card import write_card
 from lift_eval.export.folder import export_adapter, export_merged
+from lift_eval.export.scores import document_scores
 from lift_eval.lifter.rehearsal import rehearse
 from lift_eval.models.checks import check_model, unknown_tokens
 from lift_eval.models.loading import (
@@ -94,7 +95,7 @@ class AdaptedModel:
         window: int | None = None,
         store: Store | str | Path | None = None,
     ) -> None:
-        self.recipe = recipe
+        self.recipe = recipe = recipe.settled(tokenizer)
         self.compute = recipe.compute
         self.ahead: dict[str, TrainedAhead] = {}
         self.tokenizer = tokenizer
@@ -192,27 +193,37 @@ class AdaptedModel:
         """Put a trained adapter's tensors into the model; whatever training does not change is as at the start."""
         self._initial.updated(learned).restore(self.model)
 
-    def save_adapter(self, origin: tuple[str, str], folder: Path, *, merged: bool = False) -> None:
+    def save_adapter(
+        self,
+        origin: tuple[str, str],
+        folder: Path,
+        *,
+        merged: bool = False,
+        results: str | Path | None = None,
+    ) -> None:
         """Write the adapter that the model has now, with a card.
 
         Args:
             origin: Name and digest of the document that it was trained on.
             folder: A new or empty folder.
             merged: Whether to write the whole base with the adapter in its weights, and the tokenizer.
+            results: Results of runs with this adapter, whose scores on the document the card shows.
 
         Raises:
             AdapterError: If there is no adapter, it cannot be merged, or the folder cannot be written or holds
                 something.
+            ResultsError: If the results cannot be read.
         """
         if not self.recipe.trains:
             raise AdapterError(f"recipe '{self.recipe.name}' trains no adapter, so there is nothing to save")
+        scores = document_scores(Path(results), self.recipe, origin[1]) if results else {}
         config = None
         if merged:
             export_merged(self.model, self.recipe.adapter, folder)
             self.tokenizer.save_pretrained(folder)
         else:
             config = export_adapter(self.model, self.recipe.adapter, folder, self.unadapted)
-        write_card(folder, self.model, self.recipe, origin, config)
+        write_card(folder, self.model, self.recipe, origin, config, scores)
 
     def unadapted(self) -> AbstractContextManager[None]:
         """Let the model be its base inside, whatever the adapter has learned."""

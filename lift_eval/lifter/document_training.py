@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.form import TaskForm
 from lift_eval.recipe import TrainingSettings
 from lift_eval.record.peak_memory import watch
+from lift_eval.record.progress import QUIET, OnProgress, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Training
 from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis
@@ -66,6 +68,7 @@ class DocumentTraining:
         forms: The prompts in which questions will be put, where they are not the recipe's own.
         entries: Where the adapter is kept.
         record: Where costs are noted.
+        progress: Shows how far the document is.
     """
 
     def __init__(
@@ -75,8 +78,9 @@ class DocumentTraining:
         forms: Sequence[TaskForm],
         entries: DocumentEntries,
         record: DocumentRecord,
+        progress: StageProgress = QUIET,
     ) -> None:
-        self.record = record
+        self.record, self._progress = record, progress
         self._adapted, self._document, self._forms, self._entries = adapted, document, forms, entries
         self._seed = document_seed(adapted.recipe.seed, document)
 
@@ -99,7 +103,8 @@ class DocumentTraining:
         with closing(self.prepare(settings, following)) as prepared:
             adapted.compute = chosen_compute(adapted.compute, adapted.recipe, adapted.model, adapted.window)
             forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-            with forked, watch(self.record.memory, "train"), self._entries.teaching() as teacher:
+            watched, shown = watch(self.record.memory, "train"), self._progress.stage("training")
+            with forked, watched, shown as show, self._entries.teaching() as teacher:
                 torch.manual_seed(self._seed)  # dropout
                 report = finetune(
                     adapted.model,
@@ -111,7 +116,7 @@ class DocumentTraining:
                     teacher=teacher,
                     document=read_once(self._document, adapted.recipe, adapted.encoder),
                     generator=prepared.generator,
-                    on_step=on_step,
+                    on_step=partial(tell_step, show, on_step),
                 )
             # What memory has taught about this machine holds for the next document too.
             adapted.compute = adapted.compute.model_copy(
@@ -156,8 +161,9 @@ class DocumentTraining:
         adapted, record = self._adapted, self.record
         if adapted.recipe.auxiliary.strategy == "none":
             return NO_PAIRS
-        with record.timed("synthesis"), watch(record.memory, "synthesis"):
-            synthesis = adapted.synthesizer.begin(self._document, self._seed)
+        shown = self._progress.stage("making pairs")
+        with record.timed("synthesis"), watch(record.memory, "synthesis"), shown as show:
+            synthesis = adapted.synthesizer.begin(self._document, self._seed, show)
         if synthesis.reused:
             record.reuse("pairs", {"synthesis": synthesis.result().seconds})
         return synthesis
@@ -211,3 +217,10 @@ class DocumentTraining:
             raise GeneratorError(f"nothing was trained, no pair could be used ({record.pairs_made}); {cure}")
         if record.few_pairs:
             logger.warning("%s: few pairs to train on (%s); %s", self._document.name, record.pairs_made, cure)
+
+
+def tell_step(show: OnProgress, on_step: OnStep | None, step: int, steps: int, loss: float) -> None:
+    """Show an optimizer step, and tell who asked to be told."""
+    show(step, steps, f"loss {loss:.3f}")
+    if on_step is not None:
+        on_step(step, steps, loss)

@@ -15,6 +15,7 @@ from lift_eval.models import gguf
 from lift_eval.models.loading import BUNDLED, load_config, load_model, load_tokenizer, resolve_device
 from lift_eval.prompts.form import TaskForm
 from lift_eval.recipe import Recipe, default_recipe, load_recipe
+from lift_eval.record.progress import PATIENCE_SECONDS, QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Store, open_store
 
@@ -85,12 +86,15 @@ class Lifter(AdaptedModel):
         return cls(model, tokenizer, resolved, store=kept)
 
     @contextmanager
-    def lift(self, document: Document, on_step: OnStep | None = None) -> Iterator[LiftedDocument]:
+    def lift(
+        self, document: Document, on_step: OnStep | None = None, *, progress: bool = True
+    ) -> Iterator[LiftedDocument]:
         """Adapt the model to a document inside the context; the adapter is reset when the context ends.
 
         Args:
             document: The document.
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
+            progress: Whether to show on standard error how far a stage is that takes more than two seconds.
 
         Yields:
             The lifted document, to be asked inside the context.
@@ -98,13 +102,18 @@ class Lifter(AdaptedModel):
         Raises:
             DocumentError: If another document is lifted already.
         """
-        with self.session(document) as session:
+        shown = StageProgress(delay=PATIENCE_SECONDS, quiet=not progress)
+        with self.session(document, progress=shown) as session:
             session.train(on_step)
             yield session
 
     @contextmanager
     def session(
-        self, document: Document, record: DocumentRecord | None = None, forms: Sequence[TaskForm] = ()
+        self,
+        document: Document,
+        record: DocumentRecord | None = None,
+        forms: Sequence[TaskForm] = (),
+        progress: StageProgress = QUIET,
     ) -> Iterator[LiftedDocument]:
         """Open a session on a document without training yet: the session's ``train`` lifts the document.
 
@@ -112,6 +121,7 @@ class Lifter(AdaptedModel):
             document: The document.
             record: The document's record from earlier in the run, to be continued. None means a new record.
             forms: The prompts in which questions will be put, where they are not the recipe's own.
+            progress: Shows how far the document is.
 
         Yields:
             The session.
@@ -122,7 +132,7 @@ class Lifter(AdaptedModel):
         if not isinstance(document, Document):
             raise DocumentError(f"a Document must be lifted, got {document!r:.60}; write Document(text)")
         with (
-            self._hold(LiftedDocument(self, document, record, forms)) as session,
+            self._hold(LiftedDocument(self, document, record, forms, progress)) as session,
             self._prepared(document, session.record.tokens),
         ):
             try:

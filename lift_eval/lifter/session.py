@@ -31,6 +31,7 @@ from lift_eval.prompts.contents.registry import CONTENTS, content_for
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.peak_memory import watch
+from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import KeptAnswer, KeptAnswers
 from lift_eval.training.stages import document_ids
@@ -53,8 +54,9 @@ class LiftedDocument:
         document: Document,
         record: DocumentRecord | None = None,
         forms: Sequence[TaskForm] = (),
+        progress: StageProgress = QUIET,
     ) -> None:
-        self._adapted, self._forms = adapted, forms
+        self._adapted, self._forms, self._progress = adapted, forms, progress
         self._entries = DocumentEntries(adapted, document, forms)
         self._content = content_for(document, adapted.encoder)
         self._trained = False
@@ -90,7 +92,9 @@ class LiftedDocument:
             return
         self._adapted.check(self.document)
         if not (self._take_ahead() or self._reuse_adapter()):
-            training = DocumentTraining(self._adapted, self.document, self._forms, self._entries, self.record)
+            training = DocumentTraining(
+                self._adapted, self.document, self._forms, self._entries, self.record, self._progress
+            )
             training.run(on_step, following)
         self._trained = True
 
@@ -122,7 +126,7 @@ class LiftedDocument:
         record.seconds["train"] += time.perf_counter() - began
         return True
 
-    def save(self, folder: str | Path, *, merged: bool = False) -> None:
+    def save(self, folder: str | Path, *, merged: bool = False, results: str | Path | None = None) -> None:
         """Write the trained adapter to a folder that peft loads, with a card that says what it is.
 
         Arguments and errors are those of `AdaptedModel.save_adapter`. PiSSA is written as LoRA over the original base.
@@ -133,7 +137,8 @@ class LiftedDocument:
         self._check_current()
         if not self._trained and self._adapted.recipe.trains:
             raise DocumentError(f"document {self.document.name!r} is not trained yet; call train() first")
-        self._adapted.save_adapter((self.document.name, self.document.digest), Path(folder), merged=merged)
+        origin = (self.document.name, self.document.digest)
+        self._adapted.save_adapter(origin, Path(folder), merged=merged, results=results)
 
     @contextmanager
     def base_model(self) -> Iterator[LiftedDocument]:
@@ -146,7 +151,7 @@ class LiftedDocument:
             DocumentError: If the document is not lifted any more.
         """
         self._check_current()
-        base = LiftedDocument(self._adapted, self.document)
+        base = LiftedDocument(self._adapted, self.document, progress=self._progress)
         with self._adapted.unadapted():
             base.is_current = True
             try:
@@ -235,7 +240,8 @@ class LiftedDocument:
         watching = self._trained and len(prompts) > 0
         observed = adapted.recipe.adapter.observe(adapted.model) if watching else nullcontext(list)
         watched = watch(self.record.memory, "answer")
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), watched, observed as gates:
+        forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+        with forked, watched, observed as gates, self._progress.stage("answering") as show:
             torch.manual_seed(document_seed(adapted.recipe.seed, self.document))  # sampling
             answers = answer(
                 adapted.model,
@@ -243,6 +249,7 @@ class LiftedDocument:
                 [prompt.ids for prompt in prompts],
                 decoding,
                 batch=adapted.recipe.compute.answer_batch,
+                on_answered=show,
             )
         kept = KeptAnswers(
             answers=[KeptAnswer(**asdict(answer)) for answer in answers],

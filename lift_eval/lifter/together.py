@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 
@@ -14,11 +15,12 @@ from lift_eval.document import Document
 from lift_eval.errors import AdapterError, DocumentError, GeneratorError, TrainingError
 from lift_eval.lifter.adapted_model import AdaptedModel, TrainedAhead
 from lift_eval.lifter.document_entries import DocumentEntries
-from lift_eval.lifter.document_training import DocumentTraining, OnStep, Prepared
+from lift_eval.lifter.document_training import DocumentTraining, OnStep, Prepared, tell_step
 from lift_eval.memory.predict import chosen_compute, documents_at_once
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.form import TaskForm
 from lift_eval.record.peak_memory import watch
+from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.training.finetune import Course, FinetuneReport
 from lift_eval.training.stages import document_ids
@@ -30,7 +32,7 @@ logger = logging.getLogger(__name__)
 def train_ahead(
     adapted: AdaptedModel,
     upcoming: Sequence[tuple[Document, Sequence[TaskForm]]],
-    on_step: OnStep | None = None,
+    progress: StageProgress = QUIET,
 ) -> None:
     """Train the first of several documents in one batch with the next ones, as many as the recipe says or pay.
 
@@ -41,7 +43,7 @@ def train_ahead(
         adapted: The model, adapted to nothing now.
         upcoming: Documents in the order in which their sessions will be opened, each with the prompts in which its
             questions will be put.
-        on_step: Called after each step of the first document.
+        progress: Shows how far the first document is.
     """
     recipe = adapted.recipe
     if not recipe.trains_together or adapted.compute.documents == 1:
@@ -55,7 +57,7 @@ def train_ahead(
         return
     untrained = [each for each in together if not _is_trained(adapted, each[2])]
     try:
-        _train_together(adapted, untrained, on_step)
+        _train_together(adapted, untrained, progress)
     except (AdapterError, torch.OutOfMemoryError) as error:
         logger.warning("documents are trained one by one from here on: %s", str(error).partition("\n")[0])
         adapted.compute = adapted.compute.model_copy(update={"documents": 1})
@@ -69,14 +71,13 @@ def _is_trained(adapted: AdaptedModel, entries: DocumentEntries) -> bool:
 def _train_together(
     adapted: AdaptedModel,
     chosen: Sequence[tuple[Document, Sequence[TaskForm], DocumentEntries]],
-    on_step: OnStep | None,
+    progress: StageProgress,
 ) -> None:
     with ExitStack() as to_close:
         ready: list[tuple[DocumentTraining, Prepared, DocumentEntries]] = []
         for document, forms, entries in chosen:
-            training = DocumentTraining(
-                adapted, document, forms, entries, DocumentRecord(digest=document.digest)
-            )
+            record = DocumentRecord(digest=document.digest)
+            training = DocumentTraining(adapted, document, forms, entries, record, progress)
             try:
                 adapted.check(document)
                 prepared = training.prepare(adapted.recipe.training)
@@ -88,7 +89,8 @@ def _train_together(
             return
         stack = StackedLora(adapted.model, len(ready))
         memory: dict[str, int] = {}
-        with watch(memory, "train"):
+        with watch(memory, "train"), progress.stage("training") as show:
+            on_step = partial(tell_step, show, None)
             reports = _finetune(adapted, stack, [prepared for _, prepared, _ in ready], on_step)
         for number, ((training, prepared, entries), report) in enumerate(zip(ready, reports, strict=True)):
             if isinstance(report, TrainingError):
@@ -106,7 +108,7 @@ def _train_together(
 
 
 def _finetune(
-    adapted: AdaptedModel, stack: StackedLora, ready: Sequence[Prepared], on_step: OnStep | None
+    adapted: AdaptedModel, stack: StackedLora, ready: Sequence[Prepared], on_step: OnStep
 ) -> list[FinetuneReport | TrainingError]:
     recipe = adapted.recipe
     return finetune_together(

@@ -53,8 +53,8 @@ def _check_padding(model: Any) -> None:  # noqa: ANN401
     takes_mask = "attention_mask" in inspect.signature(base.forward).parameters
     if not takes_mask or base.config.model_type in IGNORES_MASK:
         raise CheckpointError(
-            f"the model must take an attention mask, or padding would change its answers, got {type(base).__name__}, "
-            "which has none; use another model"
+            f"the model must take an attention mask, or padding would change its answers, but {type(base).__name__} "
+            "takes none; use another model"
         )
 
 
@@ -69,5 +69,5 @@ def _check_vocabulary(model: Any, tokenizer: Any) -> None:  # noqa: ANN401
         rows = model.get_input_embeddings().weight.shape[0]
         raise CheckpointError(
             f"the tokenizer must fit the model, which has embeddings for {rows} tokens, but {len(needed)} of its "
-            f"tokens are beyond (such as {needed[0]!r}); use the checkpoint's own tokenizer, or resize the embeddings"
+            f"tokens have none (such as {needed[0]!r}); use the checkpoint's own tokenizer, or resize the embeddings"
         )

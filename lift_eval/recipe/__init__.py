@@ -17,7 +17,7 @@ from lift_eval.adapters.weights import WeightsSettings
 from lift_eval.answering.settings import DecodingSettings
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.prompts.settings import PromptSettings
-from lift_eval.recipe.loading import default_recipe, differences, load_recipe, shipped_recipes
+from lift_eval.recipe.loading import baseline_of, default_recipe, differences, load_recipe, shipped_recipes
 from lift_eval.recipe.settings import ComputeSettings, Recipe, TrainingSettings, settings_keys
 from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 
@@ -39,6 +39,7 @@ __all__ = [
     "Recipe",
     "TrainingSettings",
     "WeightsSettings",
+    "baseline_of",
     "default_recipe",
     "differences",
     "load_recipe",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from lift_eval.errors import RecipeError, nearest, sentences_of
 from lift_eval.files import read_yaml
+from lift_eval.models.fetch import fetchable_models
 from lift_eval.recipe.settings import NOT_DECISIVE, Recipe
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -26,7 +27,16 @@ def default_recipe(model: str | Path | None) -> str:
     Args:
         model: Folder or Hub name of the model. None means the bundled one.
     """
-    return "lora" if model else "tiny"
+    if not model:
+        return "tiny"
+    known = None if Path(model).exists() else fetchable_models().get(str(model))
+    return (known and known.recipe) or "lora"
+
+
+def baseline_of(name: str) -> str:
+    """Name of the recipe without fine-tuning that a default recipe is compared with."""
+    own = f"{name}_icl"
+    return own if own in shipped_recipes() else "icl"
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -82,7 +92,7 @@ def _find(name_or_path: str) -> Path:
         if not path.is_file():
             raise RecipeError(
                 f"recipe '{name_or_path}'",
-                ["there is no such file; 'lift-eval recipes' lists the shipped recipes"],
+                ["the file does not exist; 'lift-eval recipes' lists the shipped recipes"],
             )
         return path
     names = shipped_recipes()
@@ -90,8 +100,8 @@ def _find(name_or_path: str) -> Path:
         raise RecipeError(
             f"recipe '{name_or_path}'",
             [
-                f"no shipped recipe has this name{nearest(name_or_path, names)}; 'lift-eval recipes' lists them, a "
-                "recipe of your own is named by a path that ends in .yaml"
+                f"no shipped recipe has this name{nearest(name_or_path, names)}; 'lift-eval recipes' lists them; for a "
+                "recipe of your own give a path that ends in .yaml"
             ],
         )
     return SHIPPED / f"{name_or_path}.yaml"
@@ -101,7 +111,7 @@ def _read_with_bases(name_or_path: str, seen: tuple[Path, ...]) -> dict[str, Any
     path = _find(name_or_path)
     source = f"recipe '{name_or_path}'"
     if path.resolve() in seen:
-        raise RecipeError(source, ["'extends' leads back to this recipe; a recipe must not extend itself"])
+        raise RecipeError(source, ["a recipe must not extend itself, but 'extends' leads back to this one"])
     data = read_yaml(path, source)
     base = data.pop("extends", None)
     if base is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -114,7 +114,7 @@ class TrainingSettings(Settings):
             return self
         if self.contextualized:
             raise ValueError(
-                "'training.samples: stream' needs 'training.contextualized: false', got true; a chunk has no windows"
+                "'training.samples: stream' needs 'training.contextualized: false', got true; chunks have no windows"
             )
         if self.stride_tokens == self.segment_tokens:
             raise ValueError(
@@ -123,8 +123,8 @@ class TrainingSettings(Settings):
             )
         if self.joint_epochs and self.joint_segments:
             raise ValueError(
-                "'training.samples: stream' is no part of stage 2; set 'training.joint_segments: false' for pairs "
-                "behind it, or 'training.joint_epochs: 0'"
+                "'training.samples: stream' cannot be used in stage 2; set 'training.joint_segments: false' to train "
+                "pairs there, or 'training.joint_epochs: 0'"
             )
         return self
 
@@ -142,7 +142,7 @@ class TrainingSettings(Settings):
             )
         if self.distills and self.trains_text and self.samples != "halves":
             raise ValueError(
-                "'training.objective: distillation' needs 'training.samples: halves', of which the teacher reads more, "
+                "'training.objective: distillation' needs 'training.samples: halves', so that the teacher reads more, "
                 f"got '{self.samples}'"
             )
         return self
@@ -268,6 +268,12 @@ class Recipe(Settings):
     def trains(self) -> bool:
         """Whether documents are fine-tuned at all; false for ICL, and for adapters made elsewhere."""
         return self.adapter.trained
+
+    def settled(self, tokenizer: Any) -> Recipe:  # noqa: ANN401
+        """This recipe for one tokenizer; see `PromptSettings.settled`."""
+        return self.model_copy(
+            update={"prompt": self.prompt.settled(has_template=bool(tokenizer.chat_template))}
+        )
 
     @property
     def digest(self) -> str:

@@ -70,9 +70,20 @@ def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
         return True
     if identity(run.model, run.model_args) != identity(row.model, experiment.arguments(row, task)):
         return False
-    asked, given = experiment.row_options(row), _options(run, run.tasks[task]) if task in run.tasks else {}
+    asked, given = (
+        vars(experiment.row_options(row)),
+        _options(run, run.tasks[task]) if task in run.tasks else {},
+    )
+    if row.model == "lift":
+        asked = asked | {name: asked[name] or form for name, form in _recipes_form(run).items()}
     telling = {name for other in experiment.rows for name in other.options.model_fields_set}
-    return all(_same_option(getattr(asked, name), given[name]) for name in telling & set(given))
+    return all(_same_option(asked[name], given[name]) for name in telling & set(given))
+
+
+def _recipes_form(run: Run) -> dict[str, Any]:
+    """The options by which lm-eval asks questions in the form of a run's recipe, as it does where a row names none."""
+    prompt = run.recipe.get("prompt") or {}
+    return {"apply_chat_template": prompt.get("chat_template"), "system_instruction": prompt.get("system")}
 
 
 def _options(run: Run, task: TaskResult) -> dict[str, Any]:

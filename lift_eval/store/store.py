@@ -102,7 +102,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"store='{folder}' must be a folder that is there or can be made ({_reason(error)}); name another, "
+                f"store='{folder}' must be a folder that exists or can be created ({_reason(error)}); name another, "
                 "or use store=off"
             ) from error
 
@@ -159,7 +159,7 @@ class Store:
         try:
             payload, tensors = read_tensor_entry(data, key, kind)
             if like is not None and _forms(tensors) != _forms(like):
-                raise CorruptEntryError("it is an adapter of another model")
+                raise CorruptEntryError("it is the adapter of another model")
         except CorruptEntryError as error:
             self._set_aside(kind.kind, key, str(error), inode)
             return None
@@ -275,7 +275,7 @@ class Store:
                 removed.append(entry)
         except OSError as error:
             raise StoreError(
-                f"the store {self.folder} cannot be pruned ({_reason(error)}); check who may write there"
+                f"the store {self.folder} cannot be pruned ({_reason(error)}); check its permissions"
             ) from error
         return removed
 

@@ -22,6 +22,7 @@ from lift_eval.models.loading import (
     resolve_dtype,
 )
 from lift_eval.models.settings import PrecisionSettings
+from lift_eval.record.progress import OnProgress, ignore
 from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.replies import end_of_form
 from lift_eval.synthesis.server import ServerGenerator
@@ -32,7 +33,13 @@ BaseModel = Callable[[], AbstractContextManager[None]]
 
 
 class PairGenerator(Protocol):
-    """Answers requests for pairs."""
+    """Answers requests for pairs.
+
+    Attributes:
+        on_answered: Called as requests are answered, by a generator that runs here.
+    """
+
+    on_answered: OnProgress
 
     @property
     def identity(self) -> str:
@@ -87,6 +94,7 @@ class ModelGenerator:
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.window, self.base, self.thinking, self.identity = window, base, thinking, identity
+        self.on_answered: OnProgress = ignore
 
     def generate(
         self, requests: Sequence[Request], *, temperature: float, seed: int
@@ -105,6 +113,7 @@ class ModelGenerator:
                 fitting,
                 Decoding(most, self._reply_ends, sampling, self.thinking, self._form),
                 batch=self.settings.batch,
+                on_answered=self.on_answered,
             )
         replies = iter(answers)
         for ids in prompts:
@@ -163,6 +172,7 @@ class LocalGenerator:
         self, name: str, settings: AuxiliarySettings, precision: PrecisionSettings, device: torch.device
     ) -> None:
         self.name, self.settings, self.precision, self.device = name, settings, precision, device
+        self.on_answered: OnProgress = ignore
 
     def check(self) -> None:
         """Find out early whether there is a checkpoint that can be loaded.
@@ -182,6 +192,7 @@ class LocalGenerator:
         Raises:
             CheckpointError: If the checkpoint cannot be loaded.
         """
+        self._loaded.on_answered = self.on_answered
         return self._loaded.generate(requests, temperature=temperature, seed=seed)
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Any
 from lift_eval.answering.generate import Answer
 from lift_eval.answering.thinking import without_thinking
 from lift_eval.errors import GeneratorError
+from lift_eval.record.progress import OnProgress, ignore
 from lift_eval.servers.chat import (
     ChatClient,
     LateReplyError,
@@ -59,6 +60,7 @@ class ServerGenerator:
             )
         self.identity = f"openai {self._client.address} {model}"
         self.close = self._client.close
+        self.on_answered: OnProgress = ignore
 
     def generate(self, requests: Sequence[Request], *, temperature: float, seed: int) -> Iterator[Answer]:
         """See `PairGenerator`. Requests still under way are cancelled where the caller stops early."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from lift_eval.document import Document
+from lift_eval.record.progress import OnProgress, ignore
 from lift_eval.store import Pairs, Store, pairs_key
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
@@ -68,12 +69,13 @@ class Synthesizer:
         self._ahead: dict[str, PairStream] = {}
         self._latest: PairStream | None = None
 
-    def begin(self, document: Document, seed: int) -> Synthesis:
+    def begin(self, document: Document, seed: int, on_progress: OnProgress = ignore) -> Synthesis:
         """Find a document's pairs or begin to make them; without a server they are made when this returns.
 
         Args:
             document: The document.
             seed: Of everything random about it.
+            on_progress: Called where pairs are made before this returns.
 
         Raises:
             DocumentError: If the strategy does not fit the document.
@@ -88,6 +90,7 @@ class Synthesizer:
         if self.settings.in_background:
             self._latest = self._stream(document, seed)
             return Synthesis(self._latest)
+        self.generator.on_answered = on_progress
         made = make_pairs(document, self.settings, self.generator, seed)
         self._keep(document, seed, made)
         return Synthesis(made)

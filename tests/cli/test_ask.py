@@ -65,7 +65,7 @@ def test_the_model_alone_stands_beside_with_what_fits_of_the_document(
     ("arguments", "said"),
     [
         (["missing.txt", SHIP], "missing.txt"),
-        (["-"], "name them behind '-'"),
+        (["-"], "give them after '-'"),
         (["{file}", SHIP, "--recipe", "lara"], "did you mean 'lora'?"),
         (["{file}", SHIP, "--model", "./nowhere"], "nowhere"),
     ],

@@ -74,7 +74,7 @@ def plan(
     return load_experiment(own / "comparison" / "report.yaml")
 
 
-def test_each_recipe_is_asked_in_its_own_form(
+def test_each_recipe_decides_how_its_questions_are_asked_unless_the_chat_template_is_turned_off(
     own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = own / "mine.yaml"
@@ -84,11 +84,15 @@ def test_each_recipe_is_asked_in_its_own_form(
     made = plan(own, capsys, monkeypatch, "--model", "some/model", "--recipes", "mine.yaml,icl")
     assert made.baseline == "icl"
     assert [row.name for row in made.rows] == ["mine", "icl"]
-    mine, icl = (made.row_options(row) for row in made.rows)
-    assert (mine.apply_chat_template, mine.system_instruction) == (True, "Be brief.")
-    assert mine.gen_kwargs == {"max_gen_toks": 30}
-    assert (icl.apply_chat_template, icl.system_instruction) == (False, None)
-    assert made.arguments(made.rows[0], "lift_own") == {"pretrained": "some/model", "recipe": str(recipe)}
+    for row in made.rows:
+        assert not {"apply_chat_template", "system_instruction"} & row.options.model_fields_set
+    assert made.rows[0].options.gen_kwargs == {"max_gen_toks": 30}
+    arguments = {"pretrained": "some/model", "recipe": str(recipe)}
+    assert made.arguments(made.rows[0], "lift_own") == arguments
+    plain = plan(
+        own, capsys, monkeypatch, "--model", "some/model", "--recipes", "mine.yaml,icl", "--no-chat-template"
+    )
+    assert plain.arguments(plain.rows[0], "lift_own") == {**arguments, "prompt.chat_template": False}
 
 
 def test_the_score_that_decides_is_named_or_the_judges(

@@ -125,7 +125,7 @@ def test_a_signal_ends_the_run_and_then_the_experiment(
     ended, _, error = program.end(process)
     assert ended == status
     assert error.splitlines() == [
-        "lift-eval: stopped in run 1 of 3; the same command goes on with it, and does not repeat those that are done"
+        "lift-eval: stopped in run 1 of 3; run the same command to continue: finished runs are not repeated"
     ]
     assert len(program.ran) == 1
 
@@ -139,7 +139,7 @@ def test_a_run_that_a_signal_ended_before_it_could_answer_ends_the_experiment_to
 def test_a_run_that_fails_ends_the_experiment_with_what_to_do(program: Program) -> None:
     status, _, error = program.end(program.start(1, 0, 0))
     assert (status, len(program.ran)) == (2, 1)
-    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix what it says above")
+    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix the error above")
 
 
 def test_documents_given_up_do_not_end_it_but_are_its_status(program: Program) -> None:
@@ -164,7 +164,7 @@ def test_processes_of_a_run_share_it_and_other_models_run_as_ever(program: Progr
 def test_one_process_that_fails_ends_the_others(program: Program) -> None:
     status, _, error = program.end(program.start("wait", 1, options=("--processes", "2")))
     assert (status, len(program.ran)) == (2, 2)
-    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix what it says above")
+    assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix the error above")
 
 
 def test_processes_are_not_workers(program: Program) -> None:
@@ -206,4 +206,4 @@ def test_a_task_whose_results_carry_another_name_is_told_and_not_run_for_ever(pr
     write_run(output, {"task_of_the_group": [1]}, rows(1, 1), model_args={"recipe": "icl"})
     status, _, error = program.end(program.start(0, 0, 0))
     assert status == 2
-    assert "has no results of task, but of task_of_the_group; name these in 'task'" in error
+    assert "has results of task_of_the_group, but not of task; name the former in 'task'" in error

@@ -148,8 +148,8 @@ def test_a_recipe_that_asks_closed_book_alone_is_asked_once(
     [
         (["--document", "2"], "the task has 2 documents, counted from 0, got 2"),
         (["--recipe", "lara"], "did you mean 'lora'?"),
-        (["--model", "./missing"], "pretrained='./missing' is no folder"),
-        (["--pairs", "missing.jsonl"], "missing.jsonl is no file"),
+        (["--model", "./missing"], "pretrained='./missing' is not a folder"),
+        (["--pairs", "missing.jsonl"], "missing.jsonl is not a file"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(

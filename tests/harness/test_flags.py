@@ -25,7 +25,7 @@ def test_the_seed_is_that_of_the_flag_unless_the_arguments_have_one(caplog):
         lm = LiftLM(recipe="tiny_icl", device="cpu", store="off")
         told = LiftLM(recipe="tiny_icl", device="cpu", store="off", seed=3)
     assert (lm.recipe.seed, told.recipe.seed) == (7, 3)
-    assert caplog.text.count("the recipe's seed is 7, as --seed says") == 1
+    assert caplog.text.count("--seed sets the recipe's seed to 7") == 1
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,9 @@ def test_of_several_seeds_torchs_counts_and_lm_evals_own_are_nobodys_choice(give
 def test_the_system_message_of_the_questions_is_that_of_the_pairs_too():
     with noting({"system_instruction": "Be brief."}):
         lm = LiftLM(recipe="tiny", device="cpu", store="off")
-        with pytest.raises(RecipeError, match=r"use auxiliary\.system if the two are meant to differ"):
+        with pytest.raises(
+            RecipeError, match=r"must not differ; leave one of them out, or use auxiliary\.system"
+        ):
             LiftLM(recipe="tiny", device="cpu", store="off", **{"prompt.system": "Be long."})
     document = Document("Ann lit the lamp.", "Lamp")
     assert lm.lifter.encoder.render(document, "Who?").text.startswith("Be brief.Lamp\nAnn lit the lamp.")
@@ -53,11 +55,11 @@ def test_the_system_message_of_the_questions_is_that_of_the_pairs_too():
         ({"gen_kwargs": {"stop": ["a"]}}, "--gen_kwargs: 'stop' cannot be set: use until"),
         ({"gen_kwargs": "max_gen_toks=0"}, "--gen_kwargs: 'max_gen_toks' must be greater than or equal to 1, got 0"),
         ({"apply_chat_template": "rag"}, "--apply_chat_template takes no name, got 'rag'"),
-        ({"check_integrity": True}, "--check_integrity runs tests that lm-eval's package does not hold"),
+        ({"check_integrity": True}, "--check_integrity runs tests that are not part of lm-eval's package"),
         ({"num_fewshot": -1}, "--num_fewshot must be 0 or more, got -1"),
         ({"limit": -0.5}, "--limit must be more than 0, got -0.5"),
         ({"verbosity": "LOUD"}, "--verbosity must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
-        ({"cache_requests": True}, "--cache_requests knows prompts by the name of their task"),
+        ({"cache_requests": True}, "--cache_requests would reuse a task's prompts"),
     ],
 )  # fmt: skip
 def test_a_flag_that_cannot_be_honoured_is_refused_before_lm_eval_begins(given, told):
@@ -83,6 +85,12 @@ def test_flags_are_noted_while_lm_eval_runs_and_not_for_other_models(monkeypatch
 @pytest.mark.parametrize("given", ["true", "True", True])
 def test_a_chat_template_may_be_asked_for_by_the_word_true(given):
     assert Flags.of({"apply_chat_template": given}).chat_template is True
+
+
+def test_the_flag_holds_for_pairs_too_unless_the_arguments_say_otherwise():
+    flags = Flags(chat_template=True)
+    assert flags.as_arguments({}) == {"prompt.chat_template": True}
+    assert flags.as_arguments({"prompt.chat_template": False}) == {}
 
 
 def test_a_chat_template_that_is_not_there_is_told_before_the_weights_are_loaded(monkeypatch):

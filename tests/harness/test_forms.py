@@ -1,4 +1,4 @@
-"""What is said where questions and pairs have different forms."""
+"""Questions and pairs have the same form, unless somebody asks for two."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import pytest
 from lift_eval.distribution.groups import Group, Request
 from lift_eval.document import Document
 from lift_eval.errors import RecipeError
-from lift_eval.harness.forms import TaskForms, describe_difference, describe_missing
+from lift_eval.harness.flags import noting
+from lift_eval.harness.forms import (
+    TaskForms,
+    check_forms,
+    describe_difference,
+    describe_missing,
+    follow_recipe,
+)
 from lift_eval.prompts.form import TaskForm
 from lift_eval.recipe import load_recipe
+from tests.tiny_models import save_checkpoint, tiny_tokenizer
 
 CHAT = {"prompt.chat_template": True}
 SYSTEM = "You are a helpful assistant."
@@ -37,23 +45,21 @@ def test_nothing_is_said_of_one_form_or_of_a_recipe_without_any(recipe, override
     [
         (
             "tiny", True, None,
-            "recipe 'tiny' trains pairs as plain text, and lm-eval puts questions through the chat template: "
-            "prompt.chat_template=true goes with --apply_chat_template",
+            "trains pairs as plain text, but questions are asked through the chat template",
         ),
         (
             "llama3_musique", True, None,
-            f"recipe 'llama3_musique' trains pairs through the chat template with the system message {SYSTEM!r}, and "
-            "lm-eval puts questions through the chat template: prompt.system with --system_instruction",
+            f"trains pairs through the chat template with the system message {SYSTEM!r}, but questions are asked "
+            "through the chat template",
         ),
         (
             "longbench_icl", False, None,
-            "recipe 'longbench_icl' is for questions put through the chat template with the system message "
-            f"{SYSTEM!r}, and lm-eval puts questions as plain text: prompt.chat_template=true goes with "
-            "--apply_chat_template, prompt.system with --system_instruction",
+            "is made for questions through the chat template with the system message "
+            f"{SYSTEM!r}, but questions are asked as plain text",
         ),
     ],
 )  # fmt: skip
-def test_different_forms_are_told_with_what_to_say(recipe, chat_template, system, told):
+def test_different_forms_are_told(recipe, chat_template, system, told):
     assert describe_difference(load_recipe(recipe), chat_template=chat_template, system=system) == told
 
 
@@ -81,5 +87,52 @@ def test_pairs_of_a_task_without_a_form_are_told_and_demonstrations_refused():
     told = describe_missing([known, unknown], load_recipe("lora", pairs))
     assert "own prompt: the prompts of changing hold" in str(told)
     shown = [{"passage": "By the sea.", "question": "Where?", "answer": "by the sea"}]
-    with pytest.raises(RecipeError, match=r"'prompt\.demonstrations' cannot be put as its task does"):
+    with pytest.raises(RecipeError, match=r"'prompt\.demonstrations' cannot be given the form of the task"):
         describe_missing([unknown], load_recipe("icl", {"prompt.demonstrations": shown}))
+
+
+def test_pairs_of_another_form_than_the_questions_are_refused_unless_they_are_asked_for(caplog):
+    recipe = load_recipe("tiny", {**CHAT, "auxiliary.prompts": ["test"]})
+    with pytest.raises(
+        RecipeError, match=r"chat template, but questions are asked as plain text, so training and"
+    ):
+        check_forms("generate_until", [group("task")], recipe, chat_template=False, chosen=False)
+    check_forms(
+        "generate_until", [Group(None, (), ())], recipe, chat_template=False, chosen=False
+    )  # trains none
+    check_forms("generate_until", [group("task")], recipe, chat_template=False, chosen=True)
+    assert "trains pairs through the chat template, but questions are asked as plain text" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[bool, str]:
+    """Checkpoints with and without a chat template."""
+    folders = {}
+    for has_template in (True, False):
+        folder = save_checkpoint(tmp_path_factory.mktemp("model"))
+        tiny_tokenizer(chat_template=has_template).save_pretrained(folder)
+        folders[has_template] = str(folder)
+    return folders
+
+
+@pytest.mark.parametrize(
+    ("recipe", "has_template", "arguments", "asked"),
+    [
+        ("lora", True, {}, (True, None)),
+        ("lora", False, {}, (False, None)),
+        ("lora", True, {"prompt.chat_template": False}, (False, None)),
+        ("smollm2", True, {}, (False, None)),  # its demonstrations are plain text
+        ("loogle_icl", True, {}, (False, None)),
+        ("longbench_icl", True, {}, (True, SYSTEM)),
+        ("no such recipe", True, {}, (False, None)),  # left for the model to report
+    ],
+)
+def test_lm_eval_asks_in_the_recipes_form(models, recipe, has_template, arguments, asked):
+    run = {
+        "model": "lift", "model_args": {"pretrained": models[has_template], "recipe": recipe, **arguments},
+        "apply_chat_template": False, "system_instruction": None, "fewshot_as_multiturn": None,
+    }  # fmt: skip
+    with noting(run):
+        follow_recipe(run)
+    assert (run["apply_chat_template"], run["system_instruction"]) == asked
+    assert run["fewshot_as_multiturn"] is (asked[0] or None)

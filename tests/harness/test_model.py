@@ -184,7 +184,7 @@ def test_lm_eval_is_told_whether_a_model_shall_think(thinker, thinking):
 
 def test_thinking_before_a_given_answer_is_refused(thinker):
     with pytest.raises(
-        RecipeError, match=r"enable_thinking=True is for answers that are generated, and choices scores"
+        RecipeError, match=r"enable_thinking=True works for generated answers only, but choices scores"
     ):
         lift(thinker, enable_thinking=True).loglikelihood([scoring("Who?", " Ann")])
 
@@ -255,7 +255,10 @@ def test_requests_without_a_document_are_answered_by_the_base_and_told(checkpoin
         answers = lm.generate_until(requests, disable_tqdm=True)
     bare = [requests[0], requests[2]]
     assert [answers[0], answers[2]] == icl.generate_until(bare, disable_tqdm=True)
-    assert "no document in the rows of 2 questions of three, two, which the base model answers" in caplog.text
+    assert (
+        "the rows of 2 questions of three, two hold no document, so the base model answers them"
+        in caplog.text
+    )
     assert lm.record.questions_without_document == 2
 
 
@@ -487,8 +490,8 @@ def test_a_document_that_its_task_changes_is_told_once_and_not_taken_for_absent(
     assert "2 questions, the document not found in 2 prompts" in changed.summary()
     assert lm.record.as_dict()["totals"]["kept"] == found.kept
     (told,) = [line for line in caplog.messages if "was not found" in line]
-    assert told.startswith("the prompts of 2 questions of task hold parts of the document")
-    assert ("it stays in the prompts, though prompt.document=none" in told) == closed_book
+    assert told.startswith("the prompts of 2 questions of task hold only parts of the document")
+    assert ("these parts stay in the prompts, although prompt.document=none" in told) == closed_book
 
 
 def test_prompts_without_the_document_are_told_to_be_closed_book(checkpoint, capsys):
@@ -617,7 +620,7 @@ def test_the_results_hold_recipe_versions_and_costs_as_plain_json(checkpoint):
 def test_lm_evals_cache_of_answers_is_refused_before_anything_is_trained(checkpoint, tmp_path):
     """It knows a request by its prompt: two documents with one closed-book question would share an answer."""
     lm = lift(checkpoint, **TRAINED)
-    with pytest.raises(StoreError, match="leave it out: the store keeps adapters and answers"):
+    with pytest.raises(StoreError, match="leave it out: the store keeps answers"):
         CachingLM(lm, str(tmp_path / "answers.db"))
     assert lm.record.documents == []
 
@@ -686,11 +689,17 @@ def test_lm_eval_logs_a_documents_hash_in_its_prompts_and_not_its_text(checkpoin
     assert request.args[0] == f"[document sha256:{Document(LAMP).digest}]\nWho lit the lamp?"
 
 
-def test_a_form_that_recipe_and_command_disagree_about_is_told(checkpoint, caplog):
-    lift(checkpoint, **{"prompt.chat_template": True}).generate_until(
-        [about(LAMP, "Who?")], disable_tqdm=True
+def test_an_instruct_model_is_asked_and_trained_in_its_chat_template_unless_it_is_turned_off(checkpoint):
+    for off, used in (({}, True), ({"prompt.chat_template": False}, False)):
+        assert lift(checkpoint, **off).recipe.prompt.chat_template is used
+
+
+def test_a_form_that_recipe_and_request_disagree_about_is_told(checkpoint, caplog):
+    lift(checkpoint).generate_until([about(LAMP, "Who?")], disable_tqdm=True)
+    assert (
+        "is made for questions through the chat template, but questions are asked as plain text"
+        in caplog.text
     )
-    assert "prompt.chat_template=true goes with --apply_chat_template" in caplog.text
 
 
 def test_the_judge_is_on_the_record(checkpoint, monkeypatch):

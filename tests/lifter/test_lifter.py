@@ -12,7 +12,7 @@ from lift_eval.answering.generate import Decoding, answer
 from lift_eval.document import Document, document_seed
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.recipe import Recipe
+from lift_eval.recipe import Recipe, load_recipe
 from tests.adapters.helpers import ADAPTERS, logits, settings, tokens
 from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
 
@@ -151,6 +151,18 @@ def test_training_lowers_the_loss_and_is_on_the_record():
     assert record.supervised_tokens == 6 * (sum(segments) - len(segments))
     assert record.seconds["train"] > 0
     assert record.summary().startswith(f"Lamp: {record.tokens} tokens; 6 steps, loss ")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_takes_long_shows_its_stages_unless_quiet_is_wanted(wanted, monkeypatch, capsys):
+    monkeypatch.setattr("lift_eval.lifter.lifter.PATIENCE_SECONDS", 0)
+    note = Document("The ship Silver Heron was built in 1842.", "Notes from Kirmoor")
+    recipe = load_recipe("tiny", {"training.joint_epochs": 1, "training.context_epochs": 1})
+    with Lifter.from_pretrained(recipe=recipe).lift(note, progress=wanted) as session:
+        session.answer(["When was the ship Silver Heron built?"])
+    shown = capsys.readouterr().err
+    for stage in ("making pairs 1/1", "training 2/2", "answering 1/1"):
+        assert (stage in shown) is wanted
 
 
 def test_a_document_shorter_than_a_segment_is_legal():
@@ -333,7 +345,7 @@ def test_from_pretrained_puts_the_bos_that_the_recipe_asks_for(tmp_path):
 
 
 def test_from_pretrained_says_what_is_missing(tmp_path):
-    with pytest.raises(CheckpointError, match="is no folder"):
+    with pytest.raises(CheckpointError, match="is not a folder"):
         Lifter.from_pretrained(tmp_path / "nothing", recipe(), device="cpu")
     with pytest.raises(RecipeError, match="no shipped recipe has this name"):
         Lifter.from_pretrained(tmp_path, "lroa", device="cpu")

@@ -95,7 +95,7 @@ def test_a_compressor_that_is_none_is_refused_in_one_line(kind: str, tmp_path: P
         "causal": lambda: str(save_checkpoint(tmp_path)),
     }[kind]()
     told = {
-        "missing": "is no folder; give the folder of a checkpoint",
+        "missing": "is not a folder; give the folder of a checkpoint",
         "three labels": "must be a token classifier of two labels.*, got one of 3 labels",
         "no classifier": "must be a token classifier of two labels.*classifier.bias is missing",
         "causal": "must be a token classifier of two labels.* is missing; give another checkpoint",

@@ -159,7 +159,7 @@ def test_what_keeps_a_model_from_being_fetched_ends_in_one_line(
         told = f"with PIP_INDEX_URL, or put the file at {tmp_path}/cache/models/small.gguf"
     elif gone == "pip":
         monkeypatch.setitem(sys.modules, "pip", None)
-        told = "run 'python -m ensurepip' or 'uv pip install pip', and the same command again"
+        told = "run 'python -m ensurepip' or 'uv pip install pip', and then the same command again"
     else:
         (tmp_path / "cache").write_text("a file")
         told = "cannot be written (Not a directory); name another cache folder with LIFT_EVAL_CACHE"

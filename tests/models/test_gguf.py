@@ -167,7 +167,7 @@ def other_architecture(path: Path) -> None:
         (cut(-1), "the file may be cut off or damaged: download it again"),
         (lambda path: path.write_bytes(b"PK, and not weights at all"), "the file may be cut off or damaged"),
         (other_architecture, "architecture abacus is not supported yet.; use a GGUF file of another architecture"),
-        (Path.unlink, "tiny.gguf' is no file; give the path of a GGUF file"),
+        (Path.unlink, "tiny.gguf' is not a file; give the path of a GGUF file"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_ends_in_one_line(
@@ -204,7 +204,7 @@ def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     path = write_gguf(tmp_path / "tiny.gguf")
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(
-        CheckpointError, match=r"which the package gguf reads; pip install 'lift-eval\[gguf\]'$"
+        CheckpointError, match=r"the package that reads it is missing; pip install 'lift-eval\[gguf\]'$"
     ):
         Lifter.from_pretrained(path)
 

@@ -92,6 +92,11 @@ def test_a_recipe_holds_the_published_settings(name: str) -> None:
     assert (training.eps, training.max_grad_norm) == (1e-8, 1.0)
 
 
+@pytest.mark.parametrize("name", sorted({*PUBLISHED, "loogle_icl", "longbench_icl", "v2_icl"} - {"lora"}))
+def test_a_published_recipe_does_not_leave_the_chat_template_to_the_tokenizer(name: str) -> None:
+    assert load_recipe(name).prompt.chat_template is not None
+
+
 @pytest.mark.parametrize("name", VERSION_1)
 def test_optimizer_and_schedule_of_the_first_implementation(name: str) -> None:
     training = load_recipe(name).training

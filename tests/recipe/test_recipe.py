@@ -13,6 +13,8 @@ from lift_eval.recipe import (
     LoraSettings,
     PissaSettings,
     Recipe,
+    baseline_of,
+    default_recipe,
     differences,
     load_recipe,
     settings_keys,
@@ -279,14 +281,14 @@ def test_every_known_key_is_told_to_a_mistyped_neighbour():
 
 def test_an_unknown_name_and_a_missing_file_say_what_to_do():
     assert "did you mean 'lora'?" in faults("lroa")[0]
-    assert "there is no such file" in faults("lora.yml")[0]
+    assert "the file does not exist" in faults("lora.yml")[0]
 
 
 def test_a_recipe_must_not_extend_itself(write):
     write("extends: two.yaml\n", "one.yaml")
     write("extends: three.yaml\n", "two.yaml")
     cycle = write("extends: one.yaml\n", "three.yaml")
-    assert "'extends' leads back to this recipe" in faults(cycle)[0]
+    assert "'extends' leads back to this one" in faults(cycle)[0]
     assert "'extends' must be a recipe's name or path" in faults(write("extends: [lora]\n"))[0]
 
 
@@ -325,3 +327,10 @@ def test_how_questions_are_put_does_not_decide_the_adapter():
     assert asked.digest != load_recipe("lora").digest
     assert asked.training_digest == load_recipe("lora").training_digest
     assert trained_otherwise.training_digest != load_recipe("lora").training_digest
+
+
+def test_a_model_without_a_named_recipe_gets_the_one_that_suits_it(tmp_path: Path) -> None:
+    models = (None, "smollm2", "gemma3-270m", "some/model", tmp_path)
+    usual = [default_recipe(model) for model in models]
+    assert usual == ["tiny", "smollm2", "lora", "lora", "lora"]
+    assert [baseline_of(name) for name in ("tiny", "smollm2", "lora")] == ["tiny_icl", "smollm2_icl", "icl"]

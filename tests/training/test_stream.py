@@ -87,7 +87,7 @@ def test_memory_is_predicted_for_one_chunk_with_all_before_it() -> None:
     [
         ({"training__contextualized": True}, "'training.samples: stream' needs 'training.contextualized: false'"),
         ({"training__stride_tokens": 48}, "below 'training.segment_tokens' .48., so that .* got 48"),
-        ({"training__joint_epochs": 1}, "'training.samples: stream' is no part of stage 2"),
+        ({"training__joint_epochs": 1}, "'training.samples: stream' cannot be used in stage 2"),
         ({"training__schedule": "constant", "training__warmup": "per_stage"}, "'training.warmup: per_stage' needs"),
         (
             {"training__joint_epochs": 1, "training__joint_segments": False, "auxiliary__strategy": "paragraphs"},
