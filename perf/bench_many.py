@@ -1,8 +1,8 @@
 """Several documents at once on a model too small to fill the machine: the bundled one with its recipe `tiny`.
 
-Where the time of one document goes, and what batching can bring at most; K documents trained side by side
-(peers/stacked.py) and their pairs written in one batch, against one at a time; processes against threads. Without an
-option all three parts are printed.
+Where the time of one document goes, and what batching can bring at most; the pairs of K documents written in one batch
+against one at a time; processes against threads. Without an option all three parts are printed. Training side by side
+is bench_together.py's.
 """
 
 # ruff: noqa: ANN401 - models and tokenizers of transformers have no types
@@ -18,39 +18,29 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from account import Shape, matrix_peak
 from common.setting import Paired, Setting, console, print_pairs, print_table, setting
-from compare_lift import WorldGenerator
-from peers import stacked
 from torch.profiler import ProfilerActivity, profile
 
 from lift_eval import Document, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.document import document_seed
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.models.loading import BUNDLED, supports_prefix_sharing
+from lift_eval.models.loading import BUNDLED
 from lift_eval.synthesis.generators import ModelGenerator
-from lift_eval.synthesis.pairs import make_pairs
 from lift_eval.synthesis.synthesizer import Synthesis
 from lift_eval.tiny import world
-from lift_eval.training.finetune import finetune, step_samples
-from lift_eval.training.pair_samples import PairSamples
+from lift_eval.training.finetune import finetune
 from lift_eval.training.samples import Sample
-from lift_eval.training.stages import build_epochs
 
 PARTS = {
     "where": "where the time of one document goes",
     "side": "documents at once against one at a time",
     "processes": "threads against processes; always by wall clock",
 }
-STEPS = 4
-"""Optimizer steps of each document that are timed, spread over its epochs."""
-MICRO_BATCH_TOKENS = 1024
-"""Of one document."""
 DOCUMENTS = 8
 """Documents of each way to use the cores."""
 GPU_OPERATIONS = 25e12
@@ -235,49 +225,15 @@ def _kind(key: str) -> str:
 
 
 def compare(where: Setting, counts: Sequence[int]) -> None:
-    """Print training and writing pairs of several documents at once against one at a time."""
-    recipe = load_recipe("tiny", {"training.schedule": "constant", "training.warmup_steps": 0})
-    lifter = where.lifter(recipe)
+    """Print writing pairs of several documents at once against one at a time."""
+    lifter = where.lifter(load_recipe("tiny"))
     made = list(world.documents("dev", max(counts)))
-    work = [_steps(lifter, document) for document in made]
     requests = [_requests(lifter, document) for document in made]
     rows = []
     for count in counts:
-        for compared in (
-            partial(_compare_training, where, lifter, work[:count]),
-            partial(_compare_writing, where, lifter, requests[:count]),
-        ):
-            rows.append(compared())
-            console.print("  ".join(rows[-1]))  # a sign of life
+        rows.append(_compare_writing(where, lifter, requests[:count]))
+        console.print("  ".join(rows[-1]))  # a sign of life
     print_pairs("Documents at once ('ours') against one at a time ('peer')", rows)
-
-
-def _compare_training(
-    where: Setting, lifter: Lifter, work: Sequence[Sequence[Sequence[Sample]]]
-) -> list[str]:
-    settings = lifter.recipe.training.model_copy(
-        update={"samples_per_step": "all"}
-    )  # an epoch is a step here
-    compute = lifter.compute.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS})
-
-    def at_once() -> list[list[float]]:
-        lifter.restore({})
-        return stacked.train(lifter.model, work, settings, MICRO_BATCH_TOKENS)
-
-    def alone(steps: Sequence[Sequence[Sample]]) -> list[float]:
-        lifter.restore({})
-        return finetune(
-            lifter.model,
-            steps,
-            settings,
-            compute=compute,
-            share_prefixes=supports_prefix_sharing(lifter.model),
-            generator=torch.Generator(),
-        ).losses
-
-    times, ours, theirs = _in_turn(where, at_once, lambda: [alone(steps) for steps in work])
-    worst = float((torch.tensor(ours) / torch.tensor(theirs) - 1).abs().max())
-    return times.row(f"training, {len(work)} documents", f"losses, to {worst:.0e}")
 
 
 def _compare_writing(where: Setting, lifter: Lifter, requests: Sequence[list[str]]) -> list[str]:
@@ -308,20 +264,6 @@ def _in_turn(where: Setting, ours: Callable[[], Any], theirs: Callable[[], Any])
         seconds, their_result = where.seconds(theirs)
         spent[1].append(seconds)
     return Paired(spent[0][1:], spent[1][1:]), our_result, their_result
-
-
-def _steps(lifter: Lifter, made: world.ArticleWithRows) -> list[Sequence[Sample]]:
-    """Some steps of a document, with the world's own pairs."""
-    recipe, document = lifter.recipe, Document(made.article.text, made.article.title)
-    generator = torch.Generator().manual_seed(document_seed(recipe.seed, document))
-    pairs = make_pairs(document, recipe.auxiliary, WorldGenerator(made.article, recipe.auxiliary), 0).pairs
-    samples = PairSamples(document, pairs, lifter.encoder, recipe.auxiliary)
-    steps = [
-        step
-        for epoch in build_epochs(document, recipe, lifter.encoder, samples, generator)
-        for step in step_samples(list(epoch), recipe.training.samples_per_step, generator)
-    ]
-    return [steps[number * len(steps) // STEPS] for number in range(STEPS)]
 
 
 def _requests(lifter: Lifter, made: world.ArticleWithRows) -> list[str]:
