@@ -218,10 +218,16 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
     pair_count = passages * auxiliary.pairs if auxiliary.method.several else passages
     for kind in auxiliary.prompts_in_turn:
         closed_book = auxiliary.leaves_document_out(kind)
-        prompt = _prompt(recipe, document_tokens, window, closed_book=closed_book)
+        shown = document_tokens
+        if kind == "passage":
+            shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
+        prompt = _prompt(recipe, shown, window, closed_book=closed_book)
         frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
         contexts = alike(pair_count, *prompt)
-        pairs = [sample(context, ANSWER_TOKENS, frozen=max(frozen, 0)) for context in contexts]
+        if auxiliary.loss_on == "text":
+            pairs = [sample([], prompt[0] + ANSWER_TOKENS) for _ in contexts]
+        else:
+            pairs = [sample(context, ANSWER_TOKENS, frozen=max(frozen, 0)) for context in contexts]
         yield _largest([*joint, *pairs], training.samples_per_step)
 
 

@@ -242,6 +242,15 @@ class Recipe(Settings):
                 f"'auxiliary.strategy: {auxiliary.strategy}' trains {own_segments}, so it needs 'training.samples: "
                 f"segments', got '{training.samples}'"
             )
+        if (
+            training is not None
+            and auxiliary.loss_on == "text"
+            and (training.distills or training.freezes_context)
+        ):
+            raise ValueError(
+                "'auxiliary.loss_on: text' needs 'training.objective: next_token' and another "
+                f"'training.window_draw' than step, got '{training.objective}' and '{training.window_draw}'"
+            )
         if training is not None and training.distills and has_pairs:
             _check_distilled_pairs(auxiliary)
         return auxiliary

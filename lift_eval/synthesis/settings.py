@@ -20,7 +20,7 @@ from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 TRANSPORT = {"retries", "timeout_seconds"}
 """Keys of ``auxiliary`` that say how long a server is waited for."""
 
-PairPrompt: TypeAlias = Literal["task", "task_closed_book", "test", "closed_book"]
+PairPrompt: TypeAlias = Literal["task", "task_closed_book", "test", "passage", "closed_book"]
 
 OF_TASK, CLOSED_BOOK = {"task", "task_closed_book"}, {"closed_book", "task_closed_book"}
 
@@ -52,8 +52,8 @@ class AuxiliarySettings(StrategySettings):
     """Prompts in which a pair is trained; several take turns by epoch. ``task`` is the prompt in which the run's task
     puts its questions, with the truncated document, and ``task_closed_book`` the same without it; without a task, or
     where its prompt does not show the question, they are the recipe's own: ``test`` with the document and
-    ``closed_book`` without. None means ``task``, or ``test`` where ``template``, ``system`` or a joint ``encoding``
-    say how a pair is put."""
+    ``closed_book`` without. ``passage`` is ``test`` with the pair's passage in the document's place. None means
+    ``task``, or ``test`` where ``template``, ``system`` or a joint ``encoding`` say how a pair is put."""
     template: str | None = None
     """Jinja template of the prompt in which a pair is trained in place of the test prompt; variables title, document,
     question. None means the test prompt, ``prompt.template``."""
@@ -64,6 +64,9 @@ class AuxiliarySettings(StrategySettings):
     """How prompt and answer of a pair become one sample. ``separate``: they are encoded apart, and the prompt is
     truncated to leave the answer whole. ``joint``, as published: they are one text, or the turns of one conversation
     with the chat template (whose end of turn is learned too), which is encoded and truncated as a whole."""
+
+    loss_on: Literal["answer", "text"] = "answer"
+    """What of a pair is learned: its answer, or all of prompt and answer."""
 
     @field_validator("strategy", mode="before")
     @classmethod

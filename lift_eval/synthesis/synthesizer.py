@@ -15,7 +15,7 @@ from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.settings import TRANSPORT, AuxiliarySettings
 from lift_eval.synthesis.streaming import PairStream
 
-OF_TRAINING = {"prompts", "template", "system", "encoding"}
+OF_TRAINING = {"prompts", "template", "system", "encoding", "loss_on"}
 """Settings that say how pairs are trained and change nothing about the pairs themselves."""
 
 

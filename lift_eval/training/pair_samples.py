@@ -88,7 +88,8 @@ class PairSamples:
         closed_book = prompt in CLOSED_BOOK
         if prompt in OF_TASK and self.forms:
             return [self._as_task(pair, form, closed_book=closed_book) for form in self.forms]
-        return [self._as_recipe(pair, closed_book=closed_book)]
+        document = self._passage(pair) if prompt == "passage" else self.document
+        return [self._as_recipe(pair, document, closed_book=closed_book)]
 
     def _as_task(self, pair: Pair, form: TaskForm, *, closed_book: bool) -> Sample:
         def put(document: Document, *, closed_book: bool) -> Prompt:
@@ -101,14 +102,14 @@ class PairSamples:
         return self._apart(prompt, answer_prefix(prompt.text) + pair.answer, teachers)
 
     def _passage(self, pair: Pair) -> Document:
-        """What a teacher reads in the document's place; all of it where the pair names no passage."""
+        """The pair's passage, to stand in the document's place; all of it where the pair names none."""
         return Document(pair.passage or self.document.text, self.document.title)
 
-    def _as_recipe(self, pair: Pair, *, closed_book: bool) -> Sample:
+    def _as_recipe(self, pair: Pair, document: Document, *, closed_book: bool) -> Sample:
         settings = self.encoder.settings
         render = partial(
             self.encoder.render,
-            self.document,
+            document,
             pair.question,
             None if closed_book else self.settings.template,
             closed_book=closed_book,
@@ -158,6 +159,8 @@ class PairSamples:
         return self.encoder.plain_ids(DEMONSTRATION_END) if self.encoder.settings.demonstrations else []
 
     def _sample(self, encoded: EncodedPrompt, read: list[int], target: list[int]) -> Sample:
+        if self.settings.loss_on == "text":
+            return Sample(torch.empty(0, dtype=torch.int64), torch.tensor(read + target))
         context = torch.tensor(read, dtype=torch.int64)
         frozen = min(encoded.before_question, max(len(context) - 1, 0)) if self.freezes else 0
         return Sample(context[frozen:], torch.tensor(target), context[:frozen])

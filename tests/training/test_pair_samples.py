@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lift_eval.document import Document
+from lift_eval.errors import RecipeError
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import Prompt, PromptEncoder
 from lift_eval.recipe import load_recipe
@@ -190,3 +191,31 @@ def test_a_teacher_reads_the_passage_of_a_pair_and_the_student_does_not(prompt: 
         assert taught == settings.prompt.template.replace("{{ title }}", "Mills").replace(
             "{{ document }}", shown
         ).replace("{{ question }}", PAIR.question)
+
+
+def test_a_pair_may_stand_behind_its_own_passage_and_closed_book_in_turn_and_be_learned_as_a_whole() -> None:
+    pairs = [Pair(f"Question {number}?", "By the sea", passage="The mill is white.") for number in range(2)]
+    with_passage, closed_book = samples("prag", pairs, {}).epoch(0)
+    recipe = load_recipe("prag")
+    expected = [
+        f"The article Mills: \nThe mill is white.\nPlease answer the question based on Mills.\n"
+        f"Question: {pairs[0].question}\nAnswer: By the sea",
+        f'Please answer the question based on "Mills".\nQuestion: {pairs[1].question}\nAnswer: By the sea',
+    ]
+    assert recipe.auxiliary.loss_on == "text"
+    assert [texts(with_passage), texts(closed_book)] == [("", text) for text in expected]
+    (answer_alone, _) = samples("prag", pairs, {"auxiliary.loss_on": "answer"}).epoch(0)
+    assert "".join(texts(answer_alone)) == expected[0]
+    assert texts(answer_alone)[1] == "By the sea"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training.objective": "distillation", "auxiliary.prompts": ["closed_book"]},
+        {"training.contextualized": True, "training.window_draw": "step"},
+    ],
+)
+def test_a_whole_text_is_learned_of_the_next_token_alone(changes: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=r"loss_on: text' needs 'training.objective: next_token'"):
+        load_recipe("prag", changes)
