@@ -12,9 +12,11 @@ from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from lift_eval.answering.copied_prefix import CopiedPrefix
+from lift_eval.answering.reading import Reading
 from lift_eval.answering.settings import DecodingSettings
-from lift_eval.answering.shared_prefix import decode_behind_prefix, decodes_plainly
+from lift_eval.answering.shared_prefix import beyond_greedy, decode_behind_prefix, decodes_plainly
 from lift_eval.answering.thinking import Thinking
+from lift_eval.errors import RecipeError
 from lift_eval.models.loading import autocast, supports_prefix_sharing
 from lift_eval.record.progress import OnProgress, ignore
 
@@ -143,6 +145,7 @@ def answer(
     *,
     batch: int,
     on_answered: OnProgress | None = None,
+    reading: Reading | None = None,
 ) -> list[Answer]:
     """Answer prompts; what they begin with is read once.
 
@@ -157,6 +160,7 @@ def answer(
         decoding: How to decode.
         batch: Most prompts decoded at once; prompts that share a row count as one.
         on_answered: Called as answers are done.
+        reading: How prompts are read; then decoding must be greedy (`check_greedy`). None means as usual.
 
     Returns:
         The answers in the order of the prompts.
@@ -167,6 +171,8 @@ def answer(
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
     answers: dict[int, Answer] = {}
     with torch.inference_mode(), autocast(model.device, model.dtype):
+        if reading is not None:
+            return _answer_as_read(model, tokenizer, prompts, decoding, batch, reading, told)
         plain = decodes_plainly(model, _options(decoding))
         if plain and len(prompts) > 1 and supports_prefix_sharing(model):
             return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch, told)
@@ -178,6 +184,52 @@ def answer(
             answers.update(zip(rows, decoded, strict=True))
             told(len(answers), len(prompts), "")
     return [answers[index] for index in range(len(prompts))]
+
+
+def check_greedy(model: Any, decoding: Decoding, wanted_by: str) -> None:  # noqa: ANN401
+    """Refuse to do more than take the most probable token each time.
+
+    Args:
+        model: Whose generation config may ask for more.
+        decoding: How to decode.
+        wanted_by: What needs greedy decoding.
+
+    Raises:
+        RecipeError: If more is asked for.
+    """
+    if more := beyond_greedy(model, _options(decoding)):
+        asked = ", ".join(f"{key}={value}" for key, value in more.items())
+        raise RecipeError(
+            "group 'decoding'",
+            [
+                f"{wanted_by} needs greedy decoding, got {asked}; leave that out (--gen_kwargs, generation_config.json)"
+            ],
+        )
+
+
+def _answer_as_read(
+    model: Any,  # noqa: ANN401
+    tokenizer: Any,  # noqa: ANN401
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    batch: int,
+    reading: Reading,
+    told: OnProgress,
+) -> list[Answer]:
+    answers: dict[int, Answer] = {}
+
+    def told_of_all(done: int, _: int, note: str) -> None:
+        told(len(answers) + done, len(prompts), note)
+
+    for places, how, document in reading.groups(prompts):
+        some = [prompts[place] for place in places]
+        if how is None:
+            decoded = answer(model, tokenizer, some, decoding, batch=batch, on_answered=told_of_all)
+        else:
+            more = {"reading": how, "document": document}
+            decoded = _decode_behind_prefix(model, tokenizer, some, decoding, batch, told_of_all, **more)
+        answers.update(zip(places, decoded, strict=True))
+    return [answers[place] for place in range(len(prompts))]
 
 
 def warn_of_unfinished_thinking(answers: Sequence[Answer], decoding: Decoding, document: str) -> None:
@@ -211,6 +263,7 @@ def _decode_behind_prefix(
     decoding: Decoding,
     batch: int,
     told: OnProgress,
+    **how: Any,  # noqa: ANN401 - of `decode_behind_prefix`
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     opened = _is_open(tokenizer, prompts, decoding)
@@ -223,6 +276,7 @@ def _decode_behind_prefix(
         ends=ends,
         stopped=stopping.ended if stopping else lambda _: False,
         told=told,
+        **how,
     )
     return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in new]
 

@@ -68,12 +68,19 @@ AttentionInterface.register(_NAME, grouped_attention)
 @contextmanager
 def grouped(model: Any) -> Iterator[None]:  # noqa: ANN401 - PreTrainedModel or PeftModel
     """Let a model attend this way inside, if it attends by ``sdpa``. Forward passes must come with their masks."""
-    config = model.config.get_text_config()
-    before = config._attn_implementation
-    if before != "sdpa":
+    if model.config.get_text_config()._attn_implementation != "sdpa":
         yield
         return
-    config._attn_implementation = _NAME
+    with attending_by(model, _NAME):
+        yield
+
+
+@contextmanager
+def attending_by(model: Any, implementation: str) -> Iterator[None]:  # noqa: ANN401
+    """Let a model attend by another implementation inside, such as ``eager``."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = implementation
     try:
         yield
     finally:

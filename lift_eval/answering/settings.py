@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from lift_eval.answering.cache.registry import CacheMethod, WholeCache
 from lift_eval.settings import PositiveInt, Settings
 
 
@@ -19,6 +20,30 @@ class DecodingSettings(Settings):
     source: Literal["recipe", "checkpoint"] = "recipe"
     """Who says how tokens are chosen: the recipe (in lm-eval the task in its place), or the checkpoint's generation
     config, which may sample (in lm-eval too)."""
+
+    cache: CacheMethod = WholeCache()
+    """What is kept of the keys and values of the prompt's document once it has been read."""
+    adapter: Literal["always", "decoding_only"] = "always"
+    """When the adapter is on: always, or only from the prompt's last token on, so that the base reads the prompt."""
+
+    @property
+    def reads_plainly(self) -> bool:
+        """Whether prompts are read with the adapter, and all of what is read is kept."""
+        return self.adapter == "always" and not self.cache.compresses
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The settings that say how prompts are read."""
+        return self.model_dump(mode="json", include={"cache", "adapter"})
+
+    @model_validator(mode="after")
+    def _greedy(self) -> DecodingSettings:
+        if not self.reads_plainly and self.temperature:
+            raise ValueError(
+                f"'decoding.cache.type: {self.cache.type}' with 'decoding.adapter: {self.adapter}' needs greedy "
+                f"decoding, 'decoding.temperature: 0', got {self.temperature:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> DecodingSettings:

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from lift_eval.answering.grouped_attention import grouped
 from lift_eval.answering.key_values import SPARE, KeyValues, rows_that_fit
+from lift_eval.answering.reading import Reading
 from lift_eval.record.progress import OnProgress, ignore
 
 MIN_SHARED_TOKENS = 64
@@ -31,6 +32,8 @@ CHUNK = 512
 
 REFILLED = 4
 """One in so many rows is empty before those that wait are read: side by side, which costs less than one by one."""
+
+USUAL = Reading()
 
 _PLAIN = {
     "_from_model_config", "bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens",
@@ -47,16 +50,21 @@ _OWNER = torch.int16
 
 
 def decodes_plainly(model: Any, options: Mapping[str, Any]) -> bool:  # noqa: ANN401
-    """Whether generation takes the most probable token each time, as it is.
+    """Whether generation takes the most probable token each time, as it is; arguments as of `beyond_greedy`."""
+    return not beyond_greedy(model, options)
+
+
+def beyond_greedy(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """What is asked of generation besides taking the most probable token each time.
 
     Args:
         model: Whose generation config may ask for more, such as a repetition penalty.
         options: Arguments of ``generate`` in force.
     """
+    sampled = {"do_sample": True} if options.get("do_sample") else {}
     asked = {**model.generation_config.to_diff_dict(), **options}
-    return not options.get("do_sample") and all(
-        key in _PLAIN or value is None for key, value in asked.items()
-    )
+    more = {key: value for key, value in asked.items() if key not in _PLAIN and value is not None}
+    return {**sampled, **more}
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -91,44 +99,51 @@ def decode_behind_prefix(
     ends: Sequence[int],
     stopped: Callable[[list[int]], bool],
     told: OnProgress = ignore,
+    reading: Reading = USUAL,
+    document: int = 0,
 ) -> list[list[int]]:
     """Decode prompts, greedily.
 
     Args:
         model: In evaluation mode, with full attention in every layer.
-        prompts: Token ids; two prompts or more.
+        prompts: Token ids.
         batch: Most rows side by side; fewer where a GPU's memory does not hold them.
         max_new_tokens: Most tokens of an answer.
         ends: Tokens that end an answer.
         stopped: Whether an answer is ended by its tokens so far.
         told: Called after each answer.
+        reading: How prompts are read.
+        document: How many tokens are read before some are dropped; 0 where all are kept.
 
     Returns:
         The new tokens of each prompt, the one that ended it included.
     """
-    shared = shared_length(prompts)
+    held = reading.held_back
+    read = [prompt[: len(prompt) - held] for prompt in prompts]
+    shared = min(shared_length(read), document or len(read[0]))
+    shared = shared if shared >= MIN_SHARED_TOKENS or document else 0
     beginning = DynamicCache(config=model.config)
-    if shared >= MIN_SHARED_TOKENS:
-        model(
-            input_ids=torch.tensor([list(prompts[0][:shared])], device=model.device),
-            past_key_values=beginning,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-    rows = [_CacheRow.of(row, prompts, beginning.get_seq_length()) for row in group_rows(prompts)]
+    if shared:
+        with reading.reader():
+            beginning = reading.first(model, torch.tensor([list(read[0][:shared])], device=model.device))
+    dropped = shared - beginning.get_seq_length()
+    rows = [_CacheRow.of(row, read, shared).without(dropped) for row in group_rows(read)]
+    for one in (one for row in rows for one in row.continuations):
+        one.held = list(prompts[one.prompt][len(read[one.prompt]) :])
     rows.sort(key=lambda row: -len(row.tokens))  # those read side by side are of like length
     width = len(rows[0].tokens) + SPARE
     size = min(batch, len(rows), rows_that_fit(beginning, width) or batch)
     finished = count(1)
 
     def ended(ids: list[int]) -> bool:
-        over = len(ids) >= max_new_tokens or ids[-1] in ends or stopped(ids)
+        new = ids[held:]
+        over = bool(new) and (len(new) >= max_new_tokens or new[-1] in ends or stopped(new))
         if over:
             told(next(finished), len(prompts), "")
         return over
 
-    _Decoder(model, beginning, size, width).decode(rows, ended)
-    answers = {one.prompt: one.answer for row in rows for one in row.continuations}
+    _Decoder(model, beginning, size, width, reading).decode(rows, ended)
+    answers = {one.prompt: one.answer[held:] for row in rows for one in row.continuations}
     return [answers[index] for index in range(len(prompts))]
 
 
@@ -140,12 +155,14 @@ class _Continuation:
         prompt: Number of the prompt.
         length: Of its tokens.
         end: Column of its last token in the row.
-        answer: New tokens.
+        held: Tokens of the prompt that are not read with the rest of it.
+        answer: These, and new tokens.
     """
 
     prompt: int
     length: int
     end: int
+    held: list[int] = field(default_factory=list)
     answer: list[int] = field(default_factory=list)
 
 
@@ -183,6 +200,13 @@ class _CacheRow:
             continuations.append(_Continuation(index, len(prompt), len(tokens) - 1))
         return cls(tokens, positions, owners, continuations, list(range(len(continuations))), len(tokens))
 
+    def without(self, columns: int) -> _CacheRow:
+        """The row when so many of its first columns have been dropped from memory."""
+        for one in self.continuations:
+            one.end -= columns
+        kept = (self.tokens[columns:], self.positions[columns:], self.owners[columns:])
+        return _CacheRow(*kept, self.continuations, self.alive, self.used - columns)
+
 
 class _Decoder:
     """Decodes rows side by side.
@@ -192,10 +216,19 @@ class _Decoder:
         beginning: Keys and values of what all rows begin with.
         size: How many rows there is room for.
         width: Columns to make room for.
+        reading: How prompts are read.
     """
 
-    def __init__(self, model: Any, beginning: DynamicCache, size: int, width: int) -> None:  # noqa: ANN401
-        self.model, self.size, self.shared = model, size, beginning.get_seq_length()
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401
+        beginning: DynamicCache,
+        size: int,
+        width: int,
+        reading: Reading,
+    ) -> None:
+        self.model, self.size, self.reading = model, size, reading
+        self.shared = beginning.get_seq_length()
         self.rows: list[_CacheRow] = []
         self.memory = KeyValues(beginning, size, width)
         self.owners = torch.full((size, width), _PADDING, dtype=_OWNER, device=model.device)
@@ -230,7 +263,8 @@ class _Decoder:
         """Read rows, as many side by side as make few tokens, and choose the first token of each answer."""
         together = max(CHUNK // (len(rows[0].tokens) - self.shared), 1)
         for start in range(0, len(rows), together):
-            self._read(rows[start : start + together])
+            with self.reading.reader():
+                self._read(rows[start : start + together])
 
     def _read(self, rows: list[_CacheRow]) -> None:
         places = slice(len(self.rows), len(self.rows) + len(rows))
@@ -249,7 +283,8 @@ class _Decoder:
             for row, tokens in zip(rows, chosen, strict=True):
                 for one in row.continuations:
                     if one.end in ends:
-                        one.answer.append(tokens[kept.index(one.end - start)])
+                        # What is held back stands in place of what the reader would say.
+                        one.answer = list(one.held) or [tokens[kept.index(one.end - start)]]
         self.rows += rows
 
     def _write(self) -> None:

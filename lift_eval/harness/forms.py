@@ -177,20 +177,26 @@ def _trains_own_form(recipe: Recipe) -> bool:
     return recipe.trains and recipe.auxiliary.strategy != "none" and not recipe.auxiliary.asks_as_task
 
 
-def refuse_thinking(recipe: Recipe, tasks: Sequence[str]) -> None:
-    """Refuse a recipe that lets a model think where its task scores given answers, which leaves no place for it.
+def refuse_scoring(recipe: Recipe, tasks: Sequence[str]) -> None:
+    """Refuse a recipe that lets a model think, or reads prompts in its own way, where a task scores given answers.
 
     Args:
         recipe: The recipe.
         tasks: Names of tasks that score given answers.
 
     Raises:
-        RecipeError: If the recipe says that the model shall think.
+        RecipeError: If the recipe is for answers that are generated.
     """
     if recipe.prompt.enable_thinking:
         fault = (
             f"enable_thinking=True works for generated answers only, but {', '.join(tasks)} scores given ones; set "
             "it to False"
+        )
+        raise RecipeError(ARGUMENTS, [fault])
+    if not recipe.decoding.reads_plainly:
+        fault = (
+            f"'decoding.cache' and 'decoding.adapter: decoding_only' are for answers that are generated, and "
+            f"{', '.join(tasks)} scores given ones; set decoding.cache.type=none and decoding.adapter=always"
         )
         raise RecipeError(ARGUMENTS, [fault])
 

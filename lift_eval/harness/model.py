@@ -29,7 +29,7 @@ from lift_eval.harness.arguments import read_arguments, with_flags
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
-from lift_eval.harness.forms import check_forms, refuse_thinking
+from lift_eval.harness.forms import check_forms, refuse_scoring
 from lift_eval.harness.grouping import group_requests, shorten_logged
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.harness.responses import Respond, generate, lift_and_respond
@@ -278,7 +278,7 @@ class LiftLM(HFLM):  # type: ignore[misc]
     def _groups(self, kind: str, requests: Sequence[Instance], *, quiet: bool) -> list[Group]:
         """Group the requests, and refuse what cannot be done before anything is trained."""
         if kind != "generate_until":
-            refuse_thinking(self.recipe, sorted({str(request.task_name) for request in requests}))
+            refuse_scoring(self.recipe, sorted({str(request.task_name) for request in requests}))
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         lifter = None if self._cluster else self.lifter
         groups = group_requests(kind, requests, found, lifter, self.max_gen_toks)

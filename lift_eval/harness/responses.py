@@ -136,7 +136,8 @@ def count(session: LiftedDocument, group: Group, prompts: Sequence[EncodedPrompt
 def _decoding(request: Request, lifter: Lifter, most_tokens: int) -> Decoding:
     decoding = read_decoding(request.arguments[1], most_tokens, request.task)
     if lifter.recipe.decoding.source == "checkpoint":
-        return replace(decoding, options=sampling_options(lifter.model, lifter.recipe.decoding))
+        decoding = replace(decoding, options=sampling_options(lifter.model, lifter.recipe.decoding))
+    lifter.check_decoding(decoding)
     return decoding
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,9 @@ import torch
 from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.adapters.state import AdapterState
+from lift_eval.answering.generate import Decoding, check_greedy, sampling_options
+from lift_eval.answering.reading import Reading
+from lift_eval.answering.shared_prefix import MIN_SHARED_TOKENS
 from lift_eval.document import Document, Span, document_seed
 from lift_eval.errors import AdapterError, CheckpointError, DocumentError, RecipeError
 from lift_eval.export.card import write_card
@@ -114,13 +117,62 @@ class AdaptedModel:
             _ = self.synthesizer  # what its generator lacks is told now
         distills = recipe.trains and recipe.training.distills
         self.teacher = Teacher(self.model, self.unadapted, recipe.training) if distills else None
-        spans = recipe.trains and recipe.training.samples == "spans"
-        if spans and not supports_prefix_sharing(self.model):
+        self._check_attention()
+        self.check_decoding(Decoding(1, options=sampling_options(self.model, recipe.decoding)))
+        rehearse(
+            self.model,
+            tokenizer,
+            trains=recipe.trains,
+            teacher=self.teacher,
+            freezes=recipe.trains and recipe.training.samples == "spans",
+            reading=self.reading([MIN_SHARED_TOKENS] * 2, adapted=recipe.trains),
+        )
+
+    def _check_attention(self) -> None:
+        """Refuse a model of which the recipe keeps keys and values that it does not have."""
+        recipe, decoding = self.recipe, self.recipe.decoding
+        wanted = {
+            "'training.samples: spans'": recipe.trains and recipe.training.samples == "spans",
+            f"'decoding.cache.type: {decoding.cache.type}'": decoding.cache.compresses,
+            "'decoding.adapter: decoding_only'": decoding.adapter == "decoding_only",
+        }
+        asking = [key for key, wants in wanted.items() if wants]
+        if asking and not supports_prefix_sharing(self.model):
             raise CheckpointError(
-                "'training.samples: spans' needs attention to all earlier tokens in every layer, by eager or sdpa, "
-                f"which {type(model).__name__} does not have; use training.samples=segments, or another model"
+                f"{' and '.join(asking)} needs attention to all earlier tokens in every layer, by eager or sdpa, "
+                f"which {type(base_of(self.model)).__name__} does not have; use another model, or leave that out of "
+                "the recipe"
             )
-        rehearse(self.model, tokenizer, trains=recipe.trains, teacher=self.teacher, freezes=spans)
+        decoding.cache.check(self.model)
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        """Refuse a way to decode that does not go with how the recipe reads prompts.
+
+        Args:
+            decoding: How answers are decoded.
+
+        Raises:
+            RecipeError: If it is not greedy, and prompts are not read as usual.
+        """
+        settings = self.recipe.decoding
+        if not settings.reads_plainly:
+            wanted_by = (
+                f"'decoding.cache.type: {settings.cache.type}' with 'decoding.adapter: {settings.adapter}'"
+            )
+            check_greedy(self.model, decoding, wanted_by)
+
+    def reading(self, documents: Sequence[int], *, adapted: bool) -> Reading | None:
+        """How the recipe reads prompts. None means as usual.
+
+        Args:
+            documents: For each prompt, how many tokens there are up to the document's end.
+            adapted: Whether the model is adapted to a document; else its base reads anyway.
+        """
+        settings = self.recipe.decoding
+        if settings.reads_plainly:
+            return None
+        base = self.unadapted if adapted and settings.adapter == "decoding_only" else None
+        return Reading(settings.cache if settings.cache.compresses else None, documents, base)
 
     def check(self, document: Document) -> None:
         """Refuse a document that cannot be trained on, before anything is trained.

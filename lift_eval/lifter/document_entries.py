@@ -156,8 +156,10 @@ class DocumentEntries:
             self._store.save(self._answers_key(prompts, decoding, trained=trained), answers, self._about)
 
     def _answers_key(self, prompts: Sequence[EncodedPrompt], decoding: Decoding, *, trained: bool) -> str:
-        ids = [prompt.ids for prompt in prompts]
-        return answers_key(self.key, ids, adapted=trained, decoding=asdict(decoding))
+        settings, ids = self._adapted.recipe.decoding, [prompt.ids for prompt in prompts]
+        documents = [prompt.before_question for prompt in prompts] if settings.cache.compresses else []
+        how = {**asdict(decoding), "reading": settings.reading, "documents": documents}
+        return answers_key(self.key, ids, adapted=trained, decoding=how)
 
     @property
     def _about(self) -> dict[str, str]:

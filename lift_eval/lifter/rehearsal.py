@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.reading import Reading
 from lift_eval.answering.shared_prefix import MIN_SHARED_TOKENS
 from lift_eval.errors import CheckpointError
 from lift_eval.models.faults import first_line
@@ -32,6 +33,7 @@ def rehearse(
     trains: bool,
     teacher: Teacher | None = None,
     freezes: bool = False,
+    reading: Reading | None = None,
 ) -> None:
     """Answer two short prompts and, where documents are trained, make one gradient; nothing is left of it.
 
@@ -41,6 +43,7 @@ def rehearse(
         trains: Whether documents are fine-tuned.
         teacher: What they are learned from. None means the text alone.
         freezes: Whether samples stand behind a frozen prefix.
+        reading: How the prompts are read. None means as usual.
 
     Raises:
         CheckpointError: If the model fails, or if what it computes is not finite.
@@ -53,7 +56,7 @@ def rehearse(
     try:
         with torch.random.fork_rng(devices=devices):
             loss = _learn(model, texts, teacher, freezes=freezes) if trains else 0.0
-            answer(model, tokenizer, texts, Decoding(2), batch=2)
+            answer(model, tokenizer, texts, Decoding(2), batch=2, reading=reading)
     except Exception as error:
         # A model's code may raise anything, and it may come with the checkpoint.
         logger.debug("the first pass has failed", exc_info=True)

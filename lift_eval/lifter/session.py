@@ -250,6 +250,7 @@ class LiftedDocument:
                 decoding,
                 batch=adapted.recipe.compute.answer_batch,
                 on_answered=show,
+                reading=adapted.reading([one.before_question for one in prompts], adapted=self._trained),
             )
         kept = KeptAnswers(
             answers=[KeptAnswer(**asdict(answer)) for answer in answers],

@@ -20,10 +20,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.reading import Reading
 from lift_eval.memory.fake_model import bytes_of, fake_model, trained_parameters
 from lift_eval.memory.simulate import DECODED, NoTokenizer, answering_bytes
 from lift_eval.memory.workload import (
     MOST_TOKENS,
+    QUESTION_TOKENS,
     SAFE_SHARE,
     Workload,
     alike,
@@ -174,9 +176,12 @@ def _answers(model: Any, recipe: Recipe, questions: list[list[int]], batch: int)
     sampled = recipe.decoding.temperature or recipe.decoding.source == "checkpoint"
     options = {"do_sample": True} if sampled else {}
     decoding = Decoding(recipe.decoding.max_new_tokens, options=options)
+    cache, reading = recipe.decoding.cache, None
+    if cache.compresses and recipe.prompt.document != "none":
+        reading = Reading(cache, [max(len(one) - QUESTION_TOKENS, 1) for one in questions])
     return MemoryPart(
         "answers",
-        answering_bytes(model, questions, decoding, batch),
+        answering_bytes(model, questions, decoding, batch, reading),
         f"keys, values and activations of {len(questions)} questions of {len(questions[0])} tokens",
         "answering",
     )

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.reading import Reading
 from lift_eval.memory.fake_model import trained_parameters
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.layout import checkpoint_activations
@@ -112,6 +113,7 @@ def answering_bytes(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     batch: int,
+    reading: Reading | None = None,
 ) -> int:
     """Most bytes that answering prompts takes.
 
@@ -120,11 +122,19 @@ def answering_bytes(
         prompts: Token ids of each prompt.
         decoding: How to decode. New tokens but the last two are read with the prompt, which takes less time.
         batch: Most prompts decoded at once.
+        reading: How prompts are read. None means as usual.
     """
     read = max(decoding.max_new_tokens - DECODED, 0)
     longer = [[*prompt, *[prompt[-1]] * read] for prompt in prompts]
     with _Ledger() as ledger:
-        answer(model, NoTokenizer(), longer, Decoding(DECODED, options=decoding.options), batch=batch)
+        answer(
+            model,
+            NoTokenizer(),
+            longer,
+            Decoding(DECODED, options=decoding.options),
+            batch=batch,
+            reading=reading,
+        )
     return int(ledger.peak)
 
 

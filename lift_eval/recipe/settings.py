@@ -273,6 +273,19 @@ class Recipe(Settings):
         """Whether several documents can be trained in one batch, each as if it were alone."""
         return self.trains and not _why_alone(self.adapter, self.training, self.auxiliary)
 
+    @field_validator("decoding")
+    @classmethod
+    def _adapter_can_wait(cls, decoding: DecodingSettings, info: ValidationInfo) -> DecodingSettings:
+        adapter = info.data.get("adapter")
+        if adapter is None or decoding.adapter == "always":
+            return decoding
+        if adapter.type == "none" or adapter.positions(1):
+            raise ValueError(
+                "'decoding.adapter: decoding_only' needs an adapter that changes how the model computes, got "
+                f"'adapter.type: {adapter.type}'; set decoding.adapter=always"
+            )
+        return decoding
+
     @property
     def trains(self) -> bool:
         """Whether documents are fine-tuned at all; false for ICL, and for adapters made elsewhere."""

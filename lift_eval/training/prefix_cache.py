@@ -8,7 +8,6 @@ on to the parameters, once. A frozen prefix leaves this part of the gradient out
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from lift_eval.models.attentions import attention_modules
 from lift_eval.models.loading import autocast
 
 Columns = tuple[Tensor, Tensor]
@@ -109,7 +109,7 @@ def fill_prefix_cache(
     Raises:
         PrefixError: If the model does not fill a cache in every layer.
     """
-    attentions = behind.attentions if behind else [module for module in base.modules() if _attends(module)]
+    attentions = behind.attentions if behind else list(attention_modules(base).values())
     count = 1 + max((int(module.layer_idx) for module in attentions), default=-1)  # type: ignore[arg-type]
     layers = [_ReadingLayer(columns) for columns in (behind.columns if behind else [[]] * count)]
     cache = Cache(layers=layers)
@@ -185,12 +185,3 @@ def _attending_through(attentions: Sequence[nn.Module], cache: Cache) -> Iterato
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _attends(module: nn.Module) -> bool:
-    """Whether a module is the attention of a layer: it has the layer's number and no layer's parts around it."""
-    return (
-        isinstance(getattr(module, "layer_idx", None), int)
-        and not any(hasattr(child, "layer_idx") for child in module.modules() if child is not module)
-        and "past_key_values" in inspect.signature(module.forward).parameters
-    )

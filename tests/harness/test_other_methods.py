@@ -10,7 +10,10 @@ from typing import Any
 
 import lm_eval
 import pytest
+from lm_eval.api.instance import Instance
 
+from lift_eval.errors import RecipeError
+from lift_eval.harness.model import LiftLM
 from lift_eval.models.loading import BUNDLED
 from lift_eval.prompts.contents.registry import CONTENTS
 from lift_eval.recipe import Recipe, load_recipe
@@ -78,3 +81,15 @@ def test_a_recipe_of_the_table_runs_from_end_to_end(
     assert bool(record["losses"]) == recipe.trains
     assert bool(record["pairs"]) == (recipe.auxiliary.strategy != "none")
     assert recipe.reproduces or "No published run" in recipe.description
+
+
+def test_a_recipe_that_reads_in_its_own_way_is_for_greedy_answers_alone() -> None:
+    lm = LiftLM(device="cpu", recipe="streaming_cache", store="off")
+    with pytest.raises(RecipeError, match=r"'decoding\.cache' .* lift_tiny_shortqa scores given ones"):
+        lm.loglikelihood([request("loglikelihood", ("The ship", " Heron"))])
+    with pytest.raises(RecipeError, match="needs greedy decoding, got num_beams=2"):
+        lm.generate_until([request("generate_until", ("The ship " * 9, {"num_beams": 2, "max_gen_toks": 4}))])
+
+
+def request(kind: Any, arguments: tuple[Any, ...]) -> Instance:
+    return Instance(kind, {}, arguments, 0, ("lift_tiny_shortqa", 0, 1))

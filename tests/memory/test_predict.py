@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.reading import Reading
 from lift_eval.cli import main
 from lift_eval.memory.fake_model import fake_model
 from lift_eval.memory.predict import MemoryPart, Prediction, chosen_compute, predict
@@ -191,6 +192,22 @@ def test_answering_takes_what_was_predicted(architecture: str, shared: int) -> N
     with _Ledger() as ledger:
         answer(model, tiny_tokenizer(), prompts, Decoding(6), batch=4)
     assert expected == pytest.approx(ledger.peak, rel=0.1)
+
+
+@pytest.mark.parametrize("method", ["streaming", "snapkv", "expected_attention"])
+def test_answering_behind_a_cut_cache_takes_what_was_predicted(method: str) -> None:
+    recipe = recipe_with("lora", decoding__cache={"type": method})
+    reading = Reading(recipe.decoding.cache, [250] * 4)
+    prompts = [[1] * 250 + [2 + number] * 50 for number in range(4)]
+    expected = answering_bytes(
+        fake_model(tiny_config("llama"), recipe, CPU), prompts, Decoding(6), batch=4, reading=reading
+    )
+    model = attach(tiny_model("llama"), recipe.adapter, seed=0).eval()
+    with _Ledger() as ledger:
+        answer(model, tiny_tokenizer(), prompts, Decoding(6), batch=4, reading=reading)
+    assert expected == pytest.approx(ledger.peak, rel=0.1)
+    whole = predicted(tiny_config("llama"), recipe)
+    assert next(part for part in whole.parts if part.name == "answers").bytes > 0
 
 
 def test_the_fake_of_a_large_model_holds_no_data() -> None:

@@ -7,7 +7,6 @@ behind them. So what shares prefixes, in training and in decoding, works as it d
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -185,17 +184,6 @@ class CartridgeModel(BaseTuner):  # type: ignore[misc]
 def cartridges(model: nn.Module) -> list[CartridgeAttention]:
     """The layers with a cartridge, from the first to the last."""
     return [module for module in model.modules() if isinstance(module, CartridgeAttention)]
-
-
-def attention_modules(model: nn.Module) -> list[str]:
-    """Full names of the attention modules that take a cache."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "layer_idx", None), int)
-        and "past_key_values" in inspect.signature(module.forward).parameters
-        and not any(hasattr(child, "layer_idx") for child in module.modules() if child is not module)
-    ]
 
 
 @torch.no_grad()

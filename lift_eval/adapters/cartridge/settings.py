@@ -40,10 +40,11 @@ class CartridgeSettings(AdapterSettings):
         """The configuration of our method of peft; see `AdapterSettings.peft_config`."""
         from peft import TaskType
 
-        from lift_eval.adapters.cartridge.method import CartridgeConfig, attention_modules
+        from lift_eval.adapters.cartridge.method import CartridgeConfig
+        from lift_eval.models.attentions import attention_modules
         from lift_eval.models.loading import supports_prefix_sharing
 
-        names = attention_modules(model)
+        names = list(attention_modules(model))
         if not names or not supports_prefix_sharing(model):
             raise AdapterError(
                 f"adapter 'cartridge' needs attention to all earlier tokens in every layer, by eager or sdpa, which "

@@ -1,0 +1,1 @@
+"""What is kept of the keys and values of a document that has been read: one file a method."""
