@@ -195,16 +195,16 @@ def test_a_teacher_reads_the_passage_of_a_pair_and_the_student_does_not(prompt: 
 
 def test_a_pair_may_stand_behind_its_own_passage_and_closed_book_in_turn_and_be_learned_as_a_whole() -> None:
     pairs = [Pair(f"Question {number}?", "By the sea", passage="The mill is white.") for number in range(2)]
-    with_passage, closed_book = samples("prag", pairs, {}).epoch(0)
-    recipe = load_recipe("prag")
+    with_passage, closed_book = samples("prag", pairs, {"prompt.chat_template": False}).epoch(0)
+    changes = {"prompt.chat_template": False, "auxiliary.loss_on": "answer"}
     expected = [
         f"The article Mills: \nThe mill is white.\nPlease answer the question based on Mills.\n"
         f"Question: {pairs[0].question}\nAnswer: By the sea",
         f'Please answer the question based on "Mills".\nQuestion: {pairs[1].question}\nAnswer: By the sea',
     ]
-    assert recipe.auxiliary.loss_on == "text"
+
     assert [texts(with_passage), texts(closed_book)] == [("", text) for text in expected]
-    (answer_alone, _) = samples("prag", pairs, {"auxiliary.loss_on": "answer"}).epoch(0)
+    (answer_alone, _) = samples("prag", pairs, changes).epoch(0)
     assert "".join(texts(answer_alone)) == expected[0]
     assert texts(answer_alone)[1] == "By the sea"
 
