@@ -62,6 +62,11 @@ WHOLE_8K = {
     "compute.micro_batch_tokens": 8192,
     **FEW_ANSWERS,
 }
+CONVERSED = {
+    "auxiliary.strategy": "summaries", "auxiliary.pairs": 4, "auxiliary.chunk_characters": [4096, 4096],
+    "auxiliary.max_tokens": 64, "auxiliary.chat_template": False, "auxiliary.batch": 4,
+}  # fmt: skip
+"""Replies of a random model do not end, which a message must; a summary may be cut off."""
 GATED = {"adapter": {"type": "gated_memory", "lm_head_rank": 2, "lm_head_alpha": 4}}
 CASES = {
     "bundled model, tiny": Case("bundled", "tiny", 2000),
@@ -80,6 +85,10 @@ CASES = {
         "training.window_tokens": 1024, "training.context_epochs": 1, "training.joint_epochs": 1,
         "auxiliary.chat_template": False, "auxiliary.pairs": 2, "auxiliary.max_tokens": 16, "auxiliary.batch": 2,
         "precision.dtype": "float32", "precision.quantization": "none", **FEW_ANSWERS}
+    ),
+    "cartridge, 2k": Case("llama", "cartridge", 2048, {**CONVERSED, **FEW_ANSWERS}),
+    "context distillation, 2k": Case(
+        "llama", "context_distillation", 2048, {"training.joint_epochs": 2, **CONVERSED, **FEW_ANSWERS}
     ),
     "small model, 10,000 words": Case("small", "lora", 13_000, {"training.context_epochs": 1}),
     "small model, 100,000 words": Case("small", "lora", 130_000, {"training.context_epochs": 1}),

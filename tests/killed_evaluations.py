@@ -1,6 +1,6 @@
 """Kill whole ``lm_eval --model lift`` runs at many moments and start them again: a script of its own, since it forks.
 
-    python -m tests.killed_evaluations FOLDER COUNT SEED
+    python -m tests.killed_evaluations FOLDER COUNT SEED [RECIPE]
 
 Every function call and return inside lift_eval and lm_eval is a moment, half of those drawn in each. Forked processes
 need not import everything again; apart from that each is the command line itself, from its arguments to the files that
@@ -33,6 +33,15 @@ from tests.store.killed_runs import PACKAGE, Moments
 
 FOLDERS = {"lift_eval": PACKAGE, "lm_eval": Path(lm_eval.__file__).parent}
 TASKS = ("answers", "choices")
+CONVERSED = {
+    "training.joint_epochs": 2, "training.learning_rate": 0.02, "auxiliary.pairs": 3, "auxiliary.max_tokens": 16,
+    "precision.dtype": "float32",
+}  # fmt: skip
+RECIPES: dict[str, dict[str, Any]] = {
+    "lora": line.ARGUMENTS,
+    "cartridge": {"recipe": "cartridge", "adapter.tokens": 8, **CONVERSED},
+    "context_distillation": {"recipe": "context_distillation", "adapter.rank": 4, **CONVERSED},
+}
 MAY_DIFFER = {
     "date", "start_time", "end_time", "total_evaluation_time_seconds", "seconds", "wall_seconds", "peak_memory_bytes",
     "memory", "reused", "reused_documents", "reused_seconds",
@@ -40,8 +49,8 @@ MAY_DIFFER = {
 """Keys of a results file that say when it was made, what that took, and where parts of it came from."""
 
 
-def arguments(folder: Path) -> list[str]:
-    given = {"pretrained": folder / "checkpoint", "store": folder / "store", **line.ARGUMENTS}
+def arguments(folder: Path, recipe: str) -> list[str]:
+    given = {"pretrained": folder / "checkpoint", "store": folder / "store", **RECIPES[recipe]}
     return [
         "lm_eval", "run", "--model", "lift", "--tasks", ",".join(TASKS), "--include_path", str(folder / "tasks"),
         "--model_args", *(f"{key}={value}" for key, value in given.items()), "--device", "cpu", "--batch_size", "4",
@@ -49,7 +58,7 @@ def arguments(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def started(folder: Path, moments: Moments | None = None) -> int:
+def started(folder: Path, recipe: str, moments: Moments | None = None) -> int:
     """The command in a process of its own; the moments that it went through go to a file."""
     process = os.fork()
     if process:
@@ -57,7 +66,7 @@ def started(folder: Path, moments: Moments | None = None) -> int:
     said = os.open(folder / "said.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    sys.argv = arguments(folder)
+    sys.argv = arguments(folder, recipe)
     try:
         sys.setprofile(moments)
         cli_evaluate()
@@ -71,9 +80,9 @@ def started(folder: Path, moments: Moments | None = None) -> int:
         os._exit(1)
 
 
-def whole(folder: Path, moments: Moments | None = None) -> dict[str, Any]:
+def whole(folder: Path, recipe: str, moments: Moments | None = None) -> dict[str, Any]:
     """A run to the end; the newest results file and its samples."""
-    _, status = os.waitpid(started(folder, moments), 0)
+    _, status = os.waitpid(started(folder, recipe, moments), 0)
     assert os.waitstatus_to_exitcode(status) == 0, (folder / "said.txt").read_text()
     results = max((folder / "results").rglob("results_*.json"), key=lambda path: path.stat().st_mtime_ns)
     date = results.name.removeprefix("results_").removesuffix(".json")
@@ -95,15 +104,15 @@ def differences(one: Any, other: Any, place: str = "") -> list[str]:
     return [] if one == other else [place]
 
 
-def killed(folder: Path, kind: str, at: int, expected: dict[str, Any]) -> dict[str, Any]:
+def killed(folder: Path, recipe: str, kind: str, at: int, expected: dict[str, Any]) -> dict[str, Any]:
     """Kill the run at a moment, start it again, and compare."""
     for name in ("store", "results"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    _, status = os.waitpid(started(folder, Moments(kind, at, FOLDERS)), 0)
+    _, status = os.waitpid(started(folder, recipe, Moments(kind, at, FOLDERS)), 0)
     store = Store(folder / "store")
     kept = [entry for entry in store.entries() if entry.kind == "adapters"]
     written = len(list((folder / "results").rglob("results_*.json")))
-    again = whole(folder)
+    again = whole(folder, recipe)
     documents = again["results"]["config"]["lift"]["documents"]
     return {
         "moment": f"{kind} {at}",
@@ -117,11 +126,20 @@ def killed(folder: Path, kind: str, at: int, expected: dict[str, Any]) -> dict[s
     }
 
 
-def main(folder: Path, count: int, seed: int) -> None:
+def end_replies(checkpoint: Path) -> None:
+    """Let a random model end its replies soon; a message that was cut off is no message."""
+    config = checkpoint / "generation_config.json"
+    read = json.loads(config.read_text())
+    config.write_text(json.dumps({**read, "eos_token_id": [257, *range(150, 200)]}))
+
+
+def main(folder: Path, count: int, seed: int, recipe: str = "lora") -> None:
     torch.set_num_threads(1)  # so that forking is safe
     _autoload.register()
     importlib.import_module("lift_eval.harness.model")  # so that no process need
     line.prepare(folder, documents=3)
+    if recipe != "lora":
+        end_replies(folder / "checkpoint")
     (folder / "tasks").mkdir()
     for name in TASKS:
         (folder / "tasks" / f"{name}.yaml").write_text(json.dumps(line.task(folder, name)))
@@ -132,15 +150,16 @@ def main(folder: Path, count: int, seed: int) -> None:
     torch.utils.collect_env.get_pretty_env_info = functools.cache(torch.utils.collect_env.get_pretty_env_info)
     torch.utils.collect_env.get_pretty_env_info()
     moments = Moments(folders=FOLDERS)
-    undisturbed = whole(folder, moments)
+    undisturbed = whole(folder, recipe, moments)
+    assert all(document["losses"] for document in undisturbed["results"]["config"]["lift"]["documents"])
     assert undisturbed["results"]["config"]["lift"]["totals"]["reused_documents"] == 0
     seen = json.loads((folder / "seen.json").read_text())
     draw = random.Random(seed)
     for number in range(count):
         kind = list(FOLDERS)[number % 2]
         at = draw.randint(1, seen[kind])
-        print(json.dumps(killed(folder, kind, at, comparable(undisturbed))), flush=True)
+        print(json.dumps(killed(folder, recipe, kind, at, comparable(undisturbed))), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -8,16 +8,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
-from tests.killed_evaluations import MAY_DIFFER, comparable, differences
+from tests.killed_evaluations import MAY_DIFFER, RECIPES, comparable, differences
 
 KILLS = int(os.environ.get("LIFT_EVAL_KILLS", "4"))
 
 
-def test_killed_command_lines_write_the_same_results_when_they_are_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_killed_command_lines_write_the_same_results_when_they_are_started_again(
+    recipe: str, tmp_path: Path
+) -> None:
     """Metrics and samples, and nothing trained twice; LIFT_EVAL_KILLS says how many moments are tried."""
+    kills = KILLS if recipe == "lora" else max(KILLS // 2, 1)
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.killed_evaluations", str(tmp_path / "runs"), str(KILLS), "8"],
+        [
+            sys.executable, "-W", "ignore", "-m", "tests.killed_evaluations", str(tmp_path / "runs"), str(kills), "8",
+            recipe,
+        ],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         capture_output=True,
@@ -26,14 +35,14 @@ def test_killed_command_lines_write_the_same_results_when_they_are_started_again
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     killed = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert len(killed) == KILLS
+    assert len(killed) == kills
     for moment in killed:
         assert moment["killed"], moment
         assert moment["differences"] == [], moment
         assert moment["taken_up"] == moment["finished"], moment
         assert moment["trained"] == 3 - moment["finished"], moment
         assert moment["faults"] == 0, moment
-    if KILLS >= 20:  # fewer may fall close to each other
+    if kills >= 20:  # fewer may fall close to each other
         assert {moment["finished"] for moment in killed} >= {0, 1, 2, 3}
 
 

@@ -227,7 +227,8 @@ class AdaptedModel:
         """Refuse a document whose adapter leaves no room in the window for samples and prompts."""
         recipe = self.recipe
         prompt = tokens + recipe.prompt.question_tokens if recipe.prompt.document != "none" else 0
-        longest = max(min(self._longest_sample, tokens), min(prompt, recipe.prompt.max_tokens))
+        answer = recipe.auxiliary.reply_tokens if recipe.auxiliary.method.converses else 0
+        longest = max(min(self._longest_sample, tokens), min(prompt, recipe.prompt.max_tokens), answer)
         positions = recipe.adapter.positions(tokens)
         if positions + longest > self.window:
             raise DocumentError(

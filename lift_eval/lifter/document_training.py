@@ -211,7 +211,7 @@ class DocumentTraining:
         record = self.record
         cure = (
             "use a higher auxiliary.max_tokens where replies are cut off, another auxiliary.generator where they "
-            "cannot be read"
+            "cannot be read, a smaller passage or chunk where requests do not fit its window"
         )
         if not record.losses:
             raise GeneratorError(f"nothing was trained, no pair could be used ({record.pairs_made}); {cure}")

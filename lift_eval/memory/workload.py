@@ -6,8 +6,7 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,8 +65,7 @@ class Workload:
             document_tokens: Tokens of the document.
             window: Most tokens of a prompt with its answer.
         """
-        # Without its adapter the model needs no less memory.
-        teacher = Teacher(model, nullcontext, recipe.training) if recipe.training.distills else None
+        teacher = Teacher(model, model.disable_adapter, recipe.training) if recipe.training.distills else None
         return cls(model, list(largest_steps(recipe, document_tokens, window)), teacher)
 
     def of_documents(self, count: int) -> Workload:
@@ -224,10 +222,16 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         prompt = _prompt(recipe, shown, window, closed_book=closed_book)
         frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
         contexts = alike(pair_count, *prompt)
+        answer = auxiliary.reply_tokens if auxiliary.method.converses else ANSWER_TOKENS
         if auxiliary.loss_on == "text":
-            pairs = [sample([], prompt[0] + ANSWER_TOKENS) for _ in contexts]
+            pairs = [sample([], prompt[0] + answer) for _ in contexts]
         else:
-            pairs = [sample(context, ANSWER_TOKENS, frozen=max(frozen, 0)) for context in contexts]
+            pairs = [sample(context, answer, frozen=max(frozen, 0)) for context in contexts]
+        if training.distills:
+            shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
+            # Once, so that each simulated pass has a teacher's.
+            read = torch.zeros(shown + prompt[0], dtype=torch.int64)
+            pairs = [replace(pair, teacher_context=read, once=True) for pair in pairs]
         yield _largest([*joint, *pairs], training.samples_per_step)
 
 

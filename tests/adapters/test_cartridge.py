@@ -37,12 +37,11 @@ def adapted(architecture: str = "llama", **settings: Any) -> tuple[Any, Cartridg
 
 def recipe(**changes: Any) -> Recipe:
     small = {
-        "adapter.tokens": 24, "training.segment_tokens": 64, "training.stride_tokens": 64, "training.context_epochs": 3,
-        "decoding.max_new_tokens": 8,
+        "adapter": {"type": "cartridge", "tokens": 24}, "training.segment_tokens": 64, "training.stride_tokens": 64,
+        "training.context_epochs": 3, "training.learning_rate": 2e-2, "training.samples_per_step": 4,
+        "training.schedule": "constant", "prompt.document": "none", "decoding.max_new_tokens": 8,
     }  # fmt: skip
-    return load_recipe(
-        "cartridge", {**small, **{key.replace("__", "."): value for key, value in changes.items()}}
-    )
+    return load_recipe("lora", {**small, **{key.replace("__", "."): value for key, value in changes.items()}})
 
 
 def lifter(**changes: Any) -> Lifter:

@@ -25,6 +25,13 @@ THE_AXES = page("method.md").partition("\n## The axes\n")[2].partition("\n### ")
 RECIPES = sorted({*re.findall(r"^\| `(\w+)` \|", THE_AXES, re.MULTILINE)} - OF_LIFT)
 
 
+CONVERSED = {
+    "chunk_characters": [40, 80], "max_tokens": 40, "batch": 24, "temperature": 0.7,
+    "request": "Passage: {{ passage }}\nWrite a question and its answer.\n",
+}  # fmt: skip
+"""Messages as the bundled model has learned to write questions; it ends most of its answers at once."""
+
+
 def shortened(recipe: Recipe) -> dict[str, Any]:
     """Changes by which a recipe fits the bundled model, which has a short window and its own way to write pairs."""
     changes: dict[str, Any] = {
@@ -45,6 +52,10 @@ def shortened(recipe: Recipe) -> dict[str, Any]:
         changes |= {f"auxiliary.{key}": getattr(own, key) for key in kept}
         changes["auxiliary.request"] = str(own.request).replace("sentence", "passage")
         changes |= {"auxiliary.pairs": 4, "auxiliary.passage_sentences": 1}
+    if recipe.auxiliary.method.converses:
+        many = recipe.auxiliary.strategy == "conversations" and recipe.auxiliary.chunk_draw == "random"
+        changes |= {f"auxiliary.{key}": value for key, value in CONVERSED.items()}
+        changes["auxiliary.pairs"] = 24 if many else 1
     return changes
 
 

@@ -21,6 +21,7 @@ from lift_eval.memory.workload import ANSWER_TOKENS, QUESTION_TOKENS, Workload
 from lift_eval.models.loading import quantization_config
 from lift_eval.recipe import ComputeSettings, PrecisionSettings, Recipe, load_recipe
 from lift_eval.training.batching import micro_batches
+from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.loss import accumulate_gradient, step_gradient
 from lift_eval.training.samples import Sample
 from lift_eval.training.teacher import Teacher
@@ -84,6 +85,34 @@ def test_distillation_takes_what_was_predicted(weight: float) -> None:
         workload.model, batch, checkpointing=False, accumulated=False, teacher=workload.teacher
     )
     assert found == pytest.approx(ledger.peak, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["cartridge", "context_distillation", "sdcd"])
+def test_distilled_conversations_take_what_was_predicted(name: str) -> None:
+    """With the passage that the teacher alone reads, longer than what is trained, in several micro-batches."""
+    small = {"max_tokens": 64, "pairs": 8, "chunk_characters": [1600, 1600]}
+    recipe = load_recipe(
+        name, {"auxiliary": small, "precision.dtype": "float32", "training.samples_per_step": 4}
+    )
+    document = torch.arange(2000) % 200
+    made = fake_model(tiny_config("llama"), recipe, CPU)
+    with recipe.adapter.without_initialisation.prepared(made, document, seed=0):
+        workload = Workload.of(recipe, made, document_tokens=len(document), window=4096)
+        expected = workload.gradient(256, checkpointing=False)
+    pairs = [
+        Sample(
+            torch.tensor([0, number] * (QUESTION_TOKENS // 2)).sort()[0],
+            torch.full((64,), number),
+            teacher_context=torch.full((400 + QUESTION_TOKENS,), number),
+        )
+        for number in range(1, 5)
+    ]
+    model = attach(tiny_model("llama"), recipe.adapter, seed=0).train()
+    batches = micro_batches(pairs, 256, share_prefixes=True, column_cost=column_cost_of(model))
+    with recipe.adapter.prepared(model, document, seed=0), _Ledger() as ledger:
+        step_gradient(model, batches, 4 * 64, Teacher(model, model.disable_adapter, recipe.training))
+    assert len(batches) > 1
+    assert expected == pytest.approx(ledger.peak, rel=0.1)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
@@ -282,7 +311,7 @@ def test_every_phase_of_every_shipped_strategy_is_predicted() -> None:
         "auxiliary.batch": 2,
         "precision": {"dtype": "float32", "quantization": "none"},
     }
-    for name in ("llama3_loogle", "v2_self", "llama3_passage_retrieval"):
+    for name in ("llama3_loogle", "v2_self", "llama3_passage_retrieval", "cartridge", "sdcd"):
         prediction = predicted(tiny_config("llama"), load_recipe(name, small), tokens=1000)
         assert {part.phase for part in prediction.parts} == {"", "training", "answering", "synthesis"}
         assert all(part.bytes > 0 for part in prediction.parts)
