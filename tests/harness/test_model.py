@@ -489,7 +489,7 @@ def test_a_document_that_its_task_changes_is_told_once_and_not_taken_for_absent(
     assert (found.kept, found.not_located) == (0.0 if closed_book else 1.0, 0)
     assert "2 questions, the document not found in 2 prompts" in changed.summary()
     assert lm.record.as_dict()["totals"]["kept"] == found.kept
-    (told,) = [line for line in caplog.messages if "was not found" in line]
+    (told,) = [line for line in caplog.messages if "is not known" in line]
     assert told.startswith("the prompts of 2 questions of task hold only parts of the document")
     assert ("these parts stay in the prompts, although prompt.document=none" in told) == closed_book
 
