@@ -66,6 +66,7 @@ class WorldGenerator:
     """Writes the world's own pairs about the sentences of one article: the upper bound of any generator."""
 
     identity = "world"
+    operations = 0.0
 
     def __init__(self, article: world.ArticleWithRows, settings: AuxiliarySettings) -> None:
         self.known = {prompts.GENERATION.format(passage=fact.sentence): fact for _, fact in article.facts}

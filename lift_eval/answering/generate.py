@@ -76,11 +76,13 @@ class Answer:
         text: The text up to the first stop string, without special tokens and without thinking.
         complete: False where the answer was cut off at the most tokens allowed.
         thinking_tokens: Tokens of the thinking before it, marks included.
+        tokens: Tokens that were decoded for it, thinking included and the end token not.
     """
 
     text: str
     complete: bool
     thinking_tokens: int = 0
+    tokens: int = 0
 
 
 class _Stopping(StoppingCriteria):  # type: ignore[misc]
@@ -344,4 +346,4 @@ def _cut(tokenizer: Any, ids: list[int], ends: Sequence[int], decoding: Decoding
     if stop and not complete:  # a stop string may be a special token, which the text does not show
         tail = tokenizer.decode(ids[least:])
         complete = any(term in tail for term in stop)
-    return Answer(text[:first], complete, thought)
+    return Answer(text[:first], complete, thought, len(ids) if ended is None else ended)

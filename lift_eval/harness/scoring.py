@@ -53,6 +53,7 @@ class Scoring:
             with session.scoring():
                 encoded = [(None, pairs[place][0].ids, pairs[place][1]) for place in asked]
                 found = self._model._loglikelihood_tokens(encoded, disable_tqdm=True) if asked else ()
+                session.record.prompt_tokens += sum(len(ids) + len(choice) for _, ids, choice in encoded)
                 for place, score in zip(asked, found, strict=True):
                     scores[place] = score
             count(session, group, contexts)

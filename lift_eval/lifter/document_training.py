@@ -15,6 +15,7 @@ from lift_eval.adapters.state import trainable
 from lift_eval.document import Document, document_seed
 from lift_eval.errors import GeneratorError, TrainingError
 from lift_eval.lifter.adapted_model import AdaptedModel
+from lift_eval.lifter.costs import costs
 from lift_eval.lifter.document_entries import DocumentEntries
 from lift_eval.memory.predict import chosen_compute
 from lift_eval.models.loading import supports_prefix_sharing
@@ -103,7 +104,7 @@ class DocumentTraining:
         with closing(self.prepare(settings, following)) as prepared:
             adapted.compute = chosen_compute(adapted.compute, adapted.recipe, adapted.model, adapted.window)
             forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-            watched, shown = watch(self.record.memory, "train"), self._progress.stage("training")
+            watched, shown = costs(adapted.model, self.record, "train"), self._progress.stage("training")
             with forked, watched, shown as show, self._entries.teaching() as teacher:
                 torch.manual_seed(self._seed)  # dropout
                 report = finetune(
@@ -182,6 +183,8 @@ class DocumentTraining:
         made = synthesis.result()
         record.pairs = {**made.counts, "untrainable": prepared.pairs.untrainable} if made.counts else {}
         record.made_pairs = [[pair.question, pair.answer] for pair in made.pairs]
+        if made.operations:  # of a local model; a server's are unknown
+            record.operations["synthesis"] = made.operations
         record.seconds["synthesis"] += synthesis.waited
         report.seconds -= synthesis.waited
         record.losses = report.losses
@@ -203,6 +206,7 @@ class DocumentTraining:
             made_pairs=record.made_pairs,
             retried=record.retried,
             seconds={"synthesis": synthesis_seconds, "train": record.seconds["train"]},
+            operations=record.operations,
         )
         self._entries.save_adapter(training, trainable(self._adapted.model))
 

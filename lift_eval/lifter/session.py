@@ -24,13 +24,13 @@ from lift_eval.answering.generate import (
 from lift_eval.document import Document, check_text, document_seed
 from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
+from lift_eval.lifter.costs import costs, stored_bytes
 from lift_eval.lifter.document_entries import DocumentEntries
 from lift_eval.lifter.document_training import DocumentTraining, OnStep
 from lift_eval.models.loading import autocast
 from lift_eval.prompts.contents.registry import CONTENTS, content_for
 from lift_eval.prompts.form import TaskForm
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
-from lift_eval.record.peak_memory import watch
 from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import KeptAnswer, KeptAnswers
@@ -83,20 +83,22 @@ class LiftedDocument:
             TrainingError: If the training diverges, and at a tenth of the learning rate too.
         """
         self._check_current()
-        if not self._adapted.recipe.trains:
-            if made := self._adapted.recipe.adapter.find(self.document):
-                with self.record.timed("train"):
-                    enter(self._adapted.model, made)
-                    self._entries.depend_on(made)
-                self._trained = True
-            return
-        self._adapted.check(self.document)
-        if not (self._take_ahead() or self._reuse_adapter()):
-            training = DocumentTraining(
-                self._adapted, self.document, self._forms, self._entries, self.record, self._progress
-            )
-            training.run(on_step, following)
-        self._trained = True
+        if self._adapted.recipe.trains:
+            self._adapted.check(self.document)
+            if not (self._take_ahead() or self._reuse_adapter()):
+                training = DocumentTraining(
+                    self._adapted, self.document, self._forms, self._entries, self.record, self._progress
+                )
+                training.run(on_step, following)
+            self._trained = True
+        elif made := self._adapted.recipe.adapter.find(self.document):
+            with self.record.timed("train"):
+                enter(self._adapted.model, made)
+                self._entries.depend_on(made)
+            self._trained = True
+        self.record.stored_bytes = stored_bytes(
+            self._adapted.model, self.document, learned=self._trained, closed_book=self._content.closed_book
+        )
 
     def _take_ahead(self) -> bool:
         """Put the adapter that was trained beside those of other documents into the model; false where none was."""
@@ -118,11 +120,9 @@ class LiftedDocument:
         self._adapted.restore(tensors)
         if not record.losses:  # it is not from this run, whose record has its costs already
             record.reuse("adapter", training.seconds)
-            record.losses = training.losses
-            record.trained_tokens = training.trained_tokens
-            record.supervised_tokens = training.supervised_tokens
-            record.pairs, record.made_pairs = training.pairs, training.made_pairs
-            record.retried = training.retried
+            for name, value in training.model_dump(exclude={"seconds", "operations"}).items():
+                setattr(record, name, value)
+            record.add_operations(training.operations)
         record.seconds["train"] += time.perf_counter() - began
         return True
 
@@ -224,6 +224,8 @@ class LiftedDocument:
         record.incomplete_answers += sum(not answer.complete for answer in answers)
         record.thinking_tokens += sum(answer.thinking_tokens for answer in answers)
         warn_of_unfinished_thinking(answers, decoding, self.document.name)
+        record.prompt_tokens += sum(len(prompt.ids) for prompt in asked)
+        record.answer_tokens += sum(answer.tokens for answer in answers)
         record.seconds["answer"] += time.perf_counter() - began
         return answers
 
@@ -232,6 +234,7 @@ class LiftedDocument:
         found = self._entries.load_answers(prompts, decoding, trained=self._trained)
         if found is not None:
             self.record.reuse("answers", {"answer": found.seconds})
+            self.record.add_operations(found.operations)
         return found
 
     def _decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> KeptAnswers:
@@ -239,9 +242,9 @@ class LiftedDocument:
         adapted = self._adapted
         watching = self._trained and len(prompts) > 0
         observed = adapted.recipe.adapter.observe(adapted.model) if watching else nullcontext(list)
-        watched = watch(self.record.memory, "answer")
+        watched = costs(adapted.model, self.record, "answer")
         forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-        with forked, watched, observed as gates, self._progress.stage("answering") as show:
+        with forked, watched as spent, observed as gates, self._progress.stage("answering") as show:
             torch.manual_seed(document_seed(adapted.recipe.seed, self.document))  # sampling
             answers = answer(
                 adapted.model,
@@ -256,6 +259,7 @@ class LiftedDocument:
             answers=[KeptAnswer(**asdict(answer)) for answer in answers],
             gates=gates(),
             seconds=time.perf_counter() - began,
+            operations=spent,
         )
         self._entries.save_answers(kept, prompts, decoding, trained=self._trained)
         return kept
@@ -276,6 +280,6 @@ class LiftedDocument:
         """
         self._check_current()
         model, record = self._adapted.model, self.record
-        watched = watch(record.memory, "answer")
-        with record.timed("answer"), torch.inference_mode(), autocast(model.device, model.dtype), watched:
+        measured = costs(model, record, "answer")
+        with record.timed("answer"), torch.inference_mode(), autocast(model.device, model.dtype), measured:
             yield

@@ -14,12 +14,12 @@ from lift_eval.adapters.state import trainable
 from lift_eval.document import Document
 from lift_eval.errors import AdapterError, DocumentError, GeneratorError, TrainingError
 from lift_eval.lifter.adapted_model import AdaptedModel, TrainedAhead
+from lift_eval.lifter.costs import costs
 from lift_eval.lifter.document_entries import DocumentEntries
 from lift_eval.lifter.document_training import DocumentTraining, OnStep, Prepared, tell_step
 from lift_eval.memory.predict import chosen_compute, documents_at_once
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.form import TaskForm
-from lift_eval.record.peak_memory import watch
 from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.training.finetune import Course, FinetuneReport
@@ -88,15 +88,17 @@ def _train_together(
         if not ready:
             return
         stack = StackedLora(adapted.model, len(ready))
-        memory: dict[str, int] = {}
-        with watch(memory, "train"), progress.stage("training") as show:
+        spent = DocumentRecord(digest="")
+        with costs(adapted.model, spent, "train"), progress.stage("training") as show:
             on_step = partial(tell_step, show, None)
             reports = _finetune(adapted, stack, [prepared for _, prepared, _ in ready], on_step)
+        read = sum(report.tokens for report in reports if not isinstance(report, TrainingError))
         for number, ((training, prepared, entries), report) in enumerate(zip(ready, reports, strict=True)):
             if isinstance(report, TrainingError):
                 continue  # its session trains it anew, at last at a lower rate
             tensors = {name: weight.detach() for name, weight in stack.weights(number).items()}
-            training.record.memory |= memory
+            training.record.memory |= spent.memory
+            training.record.operations["train"] = spent.operations["train"] * report.tokens / (read or 1)
             adapted.restore(tensors)
             try:
                 training.conclude(report, prepared)

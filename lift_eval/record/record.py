@@ -47,7 +47,13 @@ class DocumentRecord(Recorded):
         losses: Mean loss per supervised token of each optimizer step.
         trained_tokens: Tokens that went through training, all steps together.
         supervised_tokens: Those that the loss counted.
+        prompt_tokens: Tokens of all prompts; of choices that are scored, with each choice.
+        answer_tokens: Tokens of all answers, thinking included.
         seconds: Wall-clock time by stage: synthesis, train, answer.
+        operations: Operations of the model by stage, counted from what it was given (`models.operations`), whether now
+            or when what is reused was made. A server's are not among them.
+        stored_bytes: What must be kept of the document for later questions: what was learned, and the text where
+            prompts hold some of it.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
         pairs: Auxiliary pairs: passages asked about, pairs kept, and refused by reason; empty without such a task.
         made_pairs: Question and answer of each pair that was kept.
@@ -73,7 +79,11 @@ class DocumentRecord(Recorded):
     losses: list[Number] = []
     trained_tokens: Count = 0
     supervised_tokens: Count = 0
+    prompt_tokens: Count = 0
+    answer_tokens: Count = 0
     seconds: dict[str, Number] = dict.fromkeys(STAGES, 0.0)
+    operations: dict[str, Number] = {}
+    stored_bytes: Count = 0
     memory: dict[str, Count] = {}
     pairs: dict[str, Count] = {}
     made_pairs: list[list[str]] = []
@@ -92,6 +102,7 @@ class DocumentRecord(Recorded):
             self.memory[stage] = max(self.memory.get(stage, 0), most)
         for what in other.reused:
             self.reuse(what, other.reused_seconds)
+        self.add_operations(other.operations)
         self.losses, self.pairs, self.made_pairs = other.losses, other.pairs, other.made_pairs
         self.trained_tokens += other.trained_tokens
         self.supervised_tokens += other.supervised_tokens
@@ -106,6 +117,23 @@ class DocumentRecord(Recorded):
         lines = str(error).splitlines() or [""]
         self.failure = f"{type(error).__name__}: {lines[0]}"
         self.lost_questions += questions
+
+    def count_questions(self, kept: Sequence[float | None], over_length: Sequence[str] = ()) -> None:
+        """Note questions that were asked.
+
+        Args:
+            kept: For each question, the share of the document that its prompt holds. None means that it is not known.
+            over_length: What was done with each question for which the whole document is too long, ``skip`` or
+                ``truncate``.
+        """
+        known = [share for share in kept if share is not None]
+        total = (self.kept or 0.0) * (self.questions - self.not_located) + sum(known)
+        self.questions += len(kept)
+        self.not_located += len(kept) - len(known)
+        located = self.questions - self.not_located
+        self.kept = total / located if located else None
+        self.skipped += over_length.count("skip")
+        self.truncated += over_length.count("truncate")
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -144,6 +172,11 @@ class DocumentRecord(Recorded):
         self.kept = total / located if located else None
         self.skipped += over_length.count("skip")
         self.truncated += over_length.count("truncate")
+
+    def add_operations(self, operations: Mapping[str, float]) -> None:
+        """Count operations, by stage."""
+        for stage, number in operations.items():
+            self.operations[stage] = self.operations.get(stage, 0) + number
 
     @property
     def pairs_made(self) -> str:

@@ -7,9 +7,10 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.costs import Unit, all_break_evens, method_costs
 from lift_eval.reporting.table import MINUS, NOTHING, Table, TableCell
 
 # --------------------------------------------------------------------------------------------------------- terminal
@@ -159,6 +160,12 @@ def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:
         "columns": [column.model_dump(mode="json") for column in experiment.columns],
         "shortfalls": list(comparison.shortfalls),
         "cells": [_plain(dataclasses.asdict(cell)) for cell in comparison.cells],
+        "costs": [_plain(dataclasses.asdict(cost)) for cost in method_costs(comparison).values()],
+        "break_evens": [
+            {"unit": unit, **_plain(dataclasses.asdict(found)), "questions": _plain(found.questions)}
+            for unit in get_args(Unit)
+            for found in all_break_evens(comparison, unit)
+        ],
         "published": [_plain(dataclasses.asdict(row)) for row in comparison.published],
         "missing": [
             {"row": run.row, "seed": run.seed, "tasks": list(run.tasks), "command": run.command}
@@ -170,11 +177,13 @@ def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON has no type
-    """NaN as null, and numbers short enough that the last bits of another machine's sums do not show."""
+    """NaN as null, infinity as "never"; numbers so short that the last bits of another machine's sums do not show."""
     if isinstance(value, dict):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
+    if value == math.inf:
+        return "never"
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.6g}")
     return value

@@ -91,6 +91,15 @@ def seconds(value: float) -> str:
     return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
 
+def scaled(value: float, unit: str = "") -> str:
+    """An amount with three digits and a prefix: 1.23 G, 45 MB."""
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        if value < 999.5 or prefix == "P":
+            return f"{value:.3g} {prefix}{unit}".strip()
+        value /= 1000
+    raise AssertionError
+
+
 def count(value: float | None) -> TableCell:
     """A number of things; a dash where it is not known."""
     return TableCell(NOTHING, muted=True) if value is None else TableCell(f"{int(value):,}", order=int(value))

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable
 
 from lift_eval.reporting.comparison import FEW_DOCUMENTS, Cell, Comparison
+from lift_eval.reporting.costs import answer_costs_table, break_even_table, costs_table
 from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.places import places_table
 from lift_eval.reporting.published import PublishedRow
-from lift_eval.reporting.run_tables import break_even_table, costs_table, pairs_table, runs_table
+from lift_eval.reporting.run_tables import pairs_table, runs_table
 from lift_eval.reporting.table import NOTHING, Table, TableCell, number, p_value, signed, span
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -25,6 +26,7 @@ def all_tables(comparison: Comparison) -> list[Table]:
         runs_table(comparison),
         pairs_table(comparison),
         costs_table(comparison),
+        answer_costs_table(comparison),
         break_even_table(comparison),
     ]
     return [table for table in tables if table.rows]

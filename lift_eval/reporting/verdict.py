@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lift_eval.reporting import statistics
 from lift_eval.reporting.comparison import Cell, Comparison
-from lift_eval.reporting.run_tables import break_evens
+from lift_eval.reporting.costs import break_evens
 from lift_eval.reporting.table import number, seconds, signed, span
 
 

@@ -54,6 +54,7 @@ class Training(Payload):
     pairs: dict[str, int]
     made_pairs: list[list[str]] = []
     seconds: dict[str, float]
+    operations: dict[str, float] = {}
     retried: str = ""
 
 
@@ -65,6 +66,7 @@ class Pairs(Payload):
     counts: dict[str, int] = {}
     """Of pairs: asked, kept, and refused by reason."""
     seconds: float = 0.0
+    operations: float = 0.0
 
 
 class Distributions(Payload):
@@ -83,6 +85,7 @@ class KeptAnswer(BaseModel):
     text: str
     complete: bool
     thinking_tokens: int = 0
+    tokens: int = 0
 
 
 class KeptAnswers(Payload):
@@ -93,6 +96,7 @@ class KeptAnswers(Payload):
     gates: list[float] = []
     """Mean gate of each layer while they were decoded (Gated Memory), else empty."""
     seconds: float = 0.0
+    operations: dict[str, float] = {}
 
 
 def text_entry(key: str, payload: Payload, about: Mapping[str, Any]) -> bytes:

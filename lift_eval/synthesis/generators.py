@@ -21,6 +21,7 @@ from lift_eval.models.loading import (
     load_tokenizer,
     resolve_dtype,
 )
+from lift_eval.models.operations import counting
 from lift_eval.models.settings import PrecisionSettings
 from lift_eval.record.progress import OnProgress, ignore
 from lift_eval.synthesis.base import Request
@@ -44,6 +45,11 @@ class PairGenerator(Protocol):
     @property
     def identity(self) -> str:
         """Tells this generator from all others whose replies might differ; part of the key of pairs in the store."""
+        ...
+
+    @property
+    def operations(self) -> float:
+        """Operations of its model so far (`models.operations`); 0 for a server, whose nobody counts."""
         ...
 
     def generate(
@@ -95,6 +101,12 @@ class ModelGenerator:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.window, self.base, self.thinking, self.identity = window, base, thinking, identity
         self.on_answered: OnProgress = ignore
+        self._spent: dict[str, float] = {}
+
+    @property
+    def operations(self) -> float:
+        """See `PairGenerator`."""
+        return sum(self._spent.values())
 
     def generate(
         self, requests: Sequence[Request], *, temperature: float, seed: int
@@ -105,7 +117,8 @@ class ModelGenerator:
         fitting = [ids for ids in prompts if len(ids) + most <= self.window]
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
         devices = [self.model.device.index or 0] if self.model.device.type == "cuda" else []
-        with self.base(), torch.random.fork_rng(devices=devices):
+        counted = counting(self.model, self._spent, "synthesis")
+        with self.base(), counted, torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             answers = answer(
                 self.model,
@@ -194,6 +207,11 @@ class LocalGenerator:
         """
         self._loaded.on_answered = self.on_answered
         return self._loaded.generate(requests, temperature=temperature, seed=seed)
+
+    @property
+    def operations(self) -> float:
+        """See `PairGenerator`."""
+        return self._loaded.operations if "_loaded" in vars(self) else 0.0
 
     @cached_property
     def identity(self) -> str:

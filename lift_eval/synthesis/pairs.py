@@ -57,11 +57,13 @@ class PairYield:
             for), ``too_long`` (the request does not fit the generator's window); ``given_up`` passages that yielded
             nothing usable.
         seconds: What it took.
+        operations: What it took the generator, where that is a local model; see `models.operations`.
     """
 
     pairs: tuple[Pair, ...]
     counts: Mapping[str, int]
     seconds: float = 0.0
+    operations: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain data that json can write."""
@@ -77,14 +79,14 @@ class PairYield:
         try:
             pairs = tuple(Pair(**pair) for pair in data["pairs"])
             counts = {str(reason): int(count) for reason, count in data["counts"].items()}
-            seconds = float(data["seconds"])
+            seconds, operations = float(data["seconds"]), float(data["operations"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the pairs of a document: {error}") from error
         if not all(isinstance(value, str) for pair in pairs for value in asdict(pair).values()):
             raise ValueError(
                 "not the pairs of a document: a question, answer, evidence or passage is no string"
             )
-        return cls(pairs, counts, seconds)
+        return cls(pairs, counts, seconds, operations)
 
 
 def make_pairs(
@@ -105,10 +107,10 @@ def make_pairs(
         DocumentError: If the strategy does not fit the document.
         GeneratorError: If the generator fails.
     """
-    began = time.perf_counter()
+    began, before = time.perf_counter(), generator.operations
     counts: dict[str, int] = {}
     pairs = tuple(stream_pairs(document, settings, generator, seed, counts))
-    return PairYield(pairs, counts, time.perf_counter() - began)
+    return PairYield(pairs, counts, time.perf_counter() - began, generator.operations - before)
 
 
 def stream_pairs(

@@ -38,6 +38,8 @@ class ServerGenerator:
             the address, or if the server refuses the key.
     """
 
+    operations = 0.0
+
     def __init__(self, model: str, settings: AuxiliarySettings) -> None:
         if not is_configured():
             raise GeneratorError(

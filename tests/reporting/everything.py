@@ -115,6 +115,10 @@ def _documents(
             questions=12,
             losses=[3 / (step + 1) + 0.1 * rng.random() for step in range(5)] if train else [],
             trained_tokens=int(8 * tokens * train),
+            prompt_tokens=12 * 900,
+            answer_tokens=12 * 5,
+            operations={"train": 10**7 * tokens * train, "answer": 10**6 * tokens * answer},
+            stored_bytes=4 * tokens + (10**6 if train else 0),
             made_pairs=[[f"Who met number {number}?", "Nobody."]] * 60 if train else [],
             seconds={
                 "synthesis": train * tokens / 2000,

@@ -10,8 +10,11 @@ import pytest
 
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.comparison import Cell, Comparison, compare
+from lift_eval.reporting.costs import BreakEven, all_break_evens, method_costs
 from lift_eval.reporting.experiment import Experiment
-from lift_eval.reporting.run_tables import BreakEven
+from lift_eval.reporting.inference import infer_experiment
+from lift_eval.reporting.planning import runs_of_rows
+from lift_eval.results.reading import read_runs
 from tests.reporting.helpers import document_record, rows, write_run
 
 ICL, LIFT = {"recipe": "icl"}, {"recipe": "lora"}
@@ -380,3 +383,47 @@ def test_a_row_may_have_a_baseline_of_its_own(tmp_path: Path) -> None:
 )
 def test_a_method_without_preparation_that_answers_slower_never_breaks_even(fixed, per_question, questions):
     assert BreakEven("LIFT", "ICL", fixed, per_question, 0.0, 2.0, 6).questions == questions
+
+
+def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_path: Path) -> None:
+    spent: dict[str, dict[str, Any]] = {
+        "none truncated": {"operations": {"answer": 4e9}, "stored_bytes": 100},
+        "lora none": {"operations": {"synthesis": 1e9, "train": 5e9, "answer": 1e9}, "stored_bytes": 4000},
+        "none full": {"operations": {"answer": 9e9}, "stored_bytes": 100},
+        "none retrieved": {"operations": {"answer": 2e9}, "stored_bytes": 100},
+    }
+    for name, costs in spent.items():
+        adapter, document = name.split()
+        write_run(
+            tmp_path / name,
+            {"task": [1, 1]},
+            rows(1, 2),
+            model_args={"recipe": name},
+            recipe={"name": name, "adapter": {"type": adapter}, "prompt": {"document": document}},
+            documents=[document_record("doc0", questions=2, prompt_tokens=10, answer_tokens=4, **costs)],
+        )
+    runs = read_runs([tmp_path])
+    experiment = infer_experiment(runs, "T", tmp_path / "e.yaml")
+    comparison = compare(experiment, runs_of_rows(experiment, runs))
+    lifted = method_costs(comparison)["lora none"]
+    assert (lifted.preparation_operations, lifted.answer_operations, lifted.stored_bytes) == (6e9, 5e8, 4000)
+    assert (lifted.prompt_tokens, lifted.answer_tokens) == (5, 2)
+    found = {(one.row, one.baseline): one.questions for one in all_break_evens(comparison, "operations")}
+    assert found["lora none", "none full"] == pytest.approx(6e9 / (4.5e9 - 0.5e9))
+    assert found["lora none", "none retrieved"] == pytest.approx(6e9 / (1e9 - 0.5e9))
+    assert found["none retrieved", "none full"] == 0
+
+
+def test_nobody_knows_what_a_server_computed(tmp_path: Path) -> None:
+    write_run(
+        tmp_path / "run",
+        {"task": [1]},
+        rows(1, 1),
+        recipe={"name": "v1", "auxiliary": {"strategy": "passages", "generator": "openai:large"}},
+        documents=[document_record("doc0", operations={"train": 5e9, "answer": 1e9})],
+    )
+    runs = read_runs([tmp_path])
+    experiment = infer_experiment(runs, "T", tmp_path / "e.yaml")
+    (cost,) = method_costs(compare(experiment, runs_of_rows(experiment, runs))).values()
+    assert math.isnan(cost.preparation_operations)
+    assert cost.answer_operations == 1e9 / 5

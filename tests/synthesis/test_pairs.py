@@ -36,6 +36,7 @@ class Script:
     replies: Sequence[str | None]
     calls: list[tuple[list[str], float, int]] = field(default_factory=list)
     identity: str = "script"
+    operations: float = 0.0
 
     def generate(
         self, requests: Sequence[Request], *, temperature: float, seed: int

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lift_eval.record.record import STAGES
 from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.costs import break_evens, peak_memory
 from lift_eval.reporting.figures.figure import Figure, Look, Marks
+from lift_eval.reporting.figures.fronts import MOST_PANELS, score_against
+from lift_eval.reporting.figures.needle import needle_map
+from lift_eval.reporting.figures.shared import (
+    CIRCLE,
+    SQUARE,
+    TRIANGLE,
+    Point,
+    Shown,
+    by_field,
+    looks,
+    measured_rows,
+    short,
+)
 from lift_eval.reporting.places import SEVERAL, THIRDS, place_scores, whole_columns
-from lift_eval.reporting.run_tables import break_evens, peak_memory
 from lift_eval.reporting.scores import BinnedScore, binned_scores
 
-BASELINE_COLOUR = "#7d8590"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-CIRCLE, SQUARE, DIAMOND, TRIANGLE, TRIANGLE_DOWN, PLUS, CROSS = 21, 22, 23, 24, 25, 3, 4
-BASELINE_MARKER = CIRCLE
-MARKERS = (SQUARE, DIAMOND, TRIANGLE, TRIANGLE_DOWN, PLUS, CROSS)
 STAGE_LOOKS: dict[str, Look] = {
     "synthesis": ("#cc79a7", TRIANGLE),
     "training": ("#d55e00", SQUARE),
@@ -32,12 +39,6 @@ PLACE_MIDDLES = {**{third: (2 * i + 1) / 6 for i, third in enumerate(THIRDS)}, S
 PLACE_SPREAD = 0.25
 """What all methods of a place take of the axis together."""
 LENGTH_BINS = 5
-MOST_PANELS = 6
-
-Point: TypeAlias = dict[str, Any]
-"""A mark: texts and numbers by field."""
-Shown: TypeAlias = "tuple[Marks, Mapping[str, Look], Mapping[str, Any]]"
-"""Marks, looks, and what else the drawing needs."""
 
 
 def all_figures(comparison: Comparison) -> Iterator[Figure]:
@@ -48,47 +49,11 @@ def all_figures(comparison: Comparison) -> Iterator[Figure]:
             yield Figure(name, title, caption, *shown)
 
 
-# ------------------------------------------------------------------------------------------------------------ shared
-
-
-def _by_field(points: Sequence[Point]) -> Marks:
-    return {name: [point[name] for point in points] for name in points[0]}
-
-
-def _looks(comparison: Comparison, rows: Iterable[str]) -> dict[str, Look]:
-    return {row: look_of(comparison, row) for row in rows}
-
-
-def look_of(comparison: Comparison, row: str) -> Look:
-    """Colour and marker of a method; baselines are grey, the first one round."""
-    baselines = comparison.experiment.baselines
-    alike = [
-        other.name for other in comparison.experiment.rows if (other.name in baselines) == (row in baselines)
-    ]
-    place = alike.index(row)
-    if row in baselines:
-        return BASELINE_COLOUR, (BASELINE_MARKER, *MARKERS)[place % (len(MARKERS) + 1)]
-    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-
-
-def _short(name: str) -> str:
-    """A name that fits above a panel."""
-    return name if len(name) <= 30 else f"{name[:29]}…"
-
-
-def _measured_rows(comparison: Comparison) -> list[str]:
-    return [
-        r.name
-        for r in comparison.experiment.rows
-        if any(c.row == r.name and c.measured for c in comparison.cells)
-    ]
-
-
 # ------------------------------------------------------------------------------------------------------------ scores
 
 
 def _scores(comparison: Comparison) -> Shown | None:
-    rows, columns = _measured_rows(comparison), comparison.experiment.columns
+    rows, columns = measured_rows(comparison), comparison.experiment.columns
     if not rows:
         return None
     step = 0.7 / max(len(rows), 2)
@@ -104,7 +69,7 @@ def _scores(comparison: Comparison) -> Shown | None:
         for place, column in enumerate(columns)
         if (cell := comparison.cell(row, column.label)).measured
     ]
-    return _by_field(points), _looks(comparison, rows), {"labels": [column.label for column in columns]}
+    return by_field(points), looks(comparison, rows), {"labels": [column.label for column in columns]}
 
 
 # -------------------------------------------------------------------------------------------- where LIFT should win
@@ -121,8 +86,8 @@ def _score_curves(comparison: Comparison, points: list[Point], **more: Any) -> S
     if not points:
         return None
     drawn = {point["look"] for point in points}
-    looks = _looks(comparison, [row for row in _measured_rows(comparison) if row in drawn])
-    return _by_field(points), looks, more
+    rows = [row for row in measured_rows(comparison) if row in drawn]
+    return by_field(points), looks(comparison, rows), more
 
 
 def _places(comparison: Comparison) -> Shown | None:
@@ -168,7 +133,7 @@ def _length(comparison: Comparison) -> Shown | None:
             continue
         known = of_column.drop_duplicates("document").tokens.to_numpy(dtype=float)
         edges = np.quantile(known, np.linspace(0, 1, LENGTH_BINS + 1))
-        for row in _measured_rows(comparison):
+        for row in measured_rows(comparison):
             own = of_column[of_column.row == row]
             tokens = own.tokens.to_numpy(dtype=float)
             bins = np.clip(np.searchsorted(edges, tokens, side="right") - 1, 0, LENGTH_BINS - 1)
@@ -182,49 +147,6 @@ def _length(comparison: Comparison) -> Shown | None:
                 for place, score in binned_scores(own, bins, column.scale or 1.0).items()
             ]
     return _score_curves(comparison, points)
-
-
-def _needle(comparison: Comparison) -> Shown | None:
-    found = needle_shares(comparison)
-    if found.empty:
-        return None
-    order = {
-        "lengths": found.sort_values("length").x.unique().tolist(),
-        "depths": found.sort_values("depth", ascending=False).y.unique().tolist(),
-    }
-    return {str(name): values.tolist() for name, values in found.items()}, {}, order
-
-
-def needle_shares(comparison: Comparison) -> pd.DataFrame:
-    """Share of the needles found, 0 to 100, by method, length of the text and depth of the needle.
-
-    Returns:
-        Fields ``panel`` (the method), ``length`` and ``depth``, ``x`` and ``y`` (the same in words), ``share``,
-        ``label`` (the share in words) and ``ink`` (what can be read on the share's colour).
-    """
-    scores = comparison.scores[comparison.scores.length.notna() & comparison.scores.depth.notna()]
-    scales = {column.label: column.scale or 1.0 for column in comparison.experiment.columns}
-    cells = []
-    for row in _measured_rows(comparison):
-        own = scores[scores.row == row]
-        if own.empty:
-            continue
-        column = own.column.iloc[0]
-        sums = own[own.column == column].groupby(["depth", "length"])[["numerator", "denominator"]].sum()
-        for (depth, length), share in (scales[column] * sums.numerator / sums.denominator).items():
-            cells.append(
-                {
-                    "panel": _short(row),
-                    "length": length,
-                    "depth": depth,
-                    "x": f"{length / 1000:g}k" if length >= 1000 else f"{length:g}",
-                    "y": f"{100 * depth:.0f} %",
-                    "share": share,
-                    "label": f"{share:.0f}",
-                    "ink": "#111111" if share > 50 else "#f5f5f5",
-                }
-            )
-    return pd.DataFrame(cells)
 
 
 # ------------------------------------------------------------------------------------------------------------- costs
@@ -247,7 +169,7 @@ def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
         first: Number of the list's first place.
     """
     points: list[Point] = []
-    for row in _measured_rows(comparison):
+    for row in measured_rows(comparison):
         lists = [own for own in comparison.documents[comparison.documents.row == row][field] if own]
         for place in range(max(map(len, lists), default=0)):
             values = [own[place] for own in lists if len(own) > place]
@@ -257,7 +179,7 @@ def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
             )
     if not points:
         return None
-    return _by_field(points), _looks(comparison, dict.fromkeys(point["look"] for point in points)), {}
+    return by_field(points), looks(comparison, dict.fromkeys(point["look"] for point in points)), {}
 
 
 def _costs(comparison: Comparison) -> Shown | None:
@@ -265,7 +187,7 @@ def _costs(comparison: Comparison) -> Shown | None:
     return _by_stage(
         [
             (row, stage, tokens, spent)
-            for row in _measured_rows(comparison)
+            for row in measured_rows(comparison)
             for stage in STAGES
             if (own := documents[documents.row == row])[stage].any()
             for tokens, spent in zip(own.tokens.tolist(), own[stage].tolist(), strict=True)
@@ -278,7 +200,7 @@ def _document_memory(comparison: Comparison) -> Shown | None:
     return _by_stage(
         [
             (row, stage, tokens, used[stage] / 2**30)
-            for row in _measured_rows(comparison)
+            for row in measured_rows(comparison)
             for stage in STAGES
             for own in [documents[documents.row == row]]
             for tokens, used in zip(own.tokens.tolist(), own.memory.tolist(), strict=True)
@@ -292,22 +214,22 @@ def _by_stage(costs: Sequence[tuple[str, str, int, float]]) -> Shown | None:
     if not costs:
         return None
     points = [
-        {"panel": _short(row), "look": STAGE_NAMES[stage], "x": tokens, "y": cost}
+        {"panel": short(row), "look": STAGE_NAMES[stage], "x": tokens, "y": cost}
         for row, stage, tokens, cost in costs
     ]
     drawn = {point["look"] for point in points}
-    return _by_field(points), {stage: look for stage, look in STAGE_LOOKS.items() if stage in drawn}, {}
+    return by_field(points), {stage: look for stage, look in STAGE_LOOKS.items() if stage in drawn}, {}
 
 
 def _memory(comparison: Comparison) -> Shown | None:
     bars = [
-        {"look": row, "y": _short(row), "x": peak / 2**30}
-        for row in reversed(_measured_rows(comparison))
+        {"look": row, "y": short(row), "x": peak / 2**30}
+        for row in reversed(measured_rows(comparison))
         if (peak := peak_memory(comparison, row))
     ]
     if not bars:
         return None
-    return _by_field(bars), _looks(comparison, [str(bar["look"]) for bar in bars]), {}
+    return by_field(bars), looks(comparison, [str(bar["look"]) for bar in bars]), {}
 
 
 def _break_even(comparison: Comparison) -> Shown | None:
@@ -333,8 +255,8 @@ def _break_even(comparison: Comparison) -> Shown | None:
         for one in found
         if 0 < one.questions < math.inf
     ]
-    more = {"last": last, "crossings": _by_field(crossings) if crossings else None}
-    return _by_field(points), _looks(comparison, lines), more
+    more = {"last": last, "crossings": by_field(crossings) if crossings else None}
+    return by_field(points), looks(comparison, lines), more
 
 
 FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
@@ -357,7 +279,7 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     "needle": (
         "Needle in a haystack",
         "Share of the needle's key words found, x 100, by length of the text and depth of the needle.",
-        _needle,
+        needle_map,
     ),
     "losses": (
         "Fine-tuning",
@@ -386,6 +308,18 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
         "Seconds for one document by number of questions: what comes before the first answer, and then each answer. "
         "Where a line crosses the baseline's, fine-tuning has paid off.",
         _break_even,
+    ),
+    "score-preparation": (
+        "Score against preparation",
+        "Score by operations before the first answer, on a logarithmic axis, with 95 % intervals. The line joins the "
+        "methods that no other beats in both. Methods without preparation stand at the left.",
+        lambda comparison: score_against(comparison, lambda cost: cost.preparation_operations),
+    ),
+    "score-stored": (
+        "Score against what is stored",
+        "Score by bytes to keep of a document, on a logarithmic axis, with 95 % intervals. The line joins the methods "
+        "that no other beats in both. Methods that keep nothing stand at the left.",
+        lambda comparison: score_against(comparison, lambda cost: cost.stored_bytes),
     ),
     "gates": (
         "Gates",

@@ -38,6 +38,7 @@ from lets_plot import (
     scale_manual,
     scale_x_continuous,
     scale_x_discrete,
+    scale_x_log10,
     scale_y_continuous,
     scale_y_discrete,
     theme,
@@ -330,6 +331,27 @@ def _break_even(figure: Figure) -> Plot:
     )
 
 
+def _score_preparation(figure: Figure) -> Plot:
+    return _front(figure) + labs(x="operations before the first answer", y="score")
+
+
+def _score_stored(figure: Figure) -> Plot:
+    return _front(figure) + labs(x="bytes kept of a document", y="score")
+
+
+def _front(figure: Figure) -> PlotSpec:
+    line = geom_line(
+        aes("x", "y"), data=figure.more["front"], inherit_aes=False, color=INK, alpha=0.4, linetype="dashed"
+    )
+    return (
+        _panels(figure)
+        + line
+        + _intervals(ymin="low", ymax="high")
+        + geom_point(size=4)
+        + scale_x_log10(format=".2~s")
+    )
+
+
 def _gates(figure: Figure) -> Plot:
     return (
         _panels(figure)
@@ -351,5 +373,7 @@ _DRAWN: dict[str, Callable[[Figure], Plot]] = {
     "document-memory": _document_memory,
     "memory": _memory,
     "break-even": _break_even,
+    "score-preparation": _score_preparation,
+    "score-stored": _score_stored,
     "gates": _gates,
 }

@@ -12,9 +12,12 @@ from PIL import Image
 
 from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
-from lift_eval.reporting.figures.contents import FIGURES, all_figures, look_of, needle_shares
+from lift_eval.reporting.figures.contents import FIGURES, all_figures
 from lift_eval.reporting.figures.drawing import INK, draw, on_page, on_paper
+from lift_eval.reporting.figures.fronts import front
+from lift_eval.reporting.figures.needle import needle_shares
 from lift_eval.reporting.figures.pixels import png
+from lift_eval.reporting.figures.shared import look_of
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import runs_of_rows
 from lift_eval.results.reading import read_runs
@@ -72,6 +75,20 @@ def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Compariso
 def test_break_even_marks_the_crossing(everything: Comparison, drawings: dict[str, str]) -> None:
     # Per 1,000 tokens ICL takes 0.5 s for 12 answers; the closed-book method 3 s before and 0.1 s for 12 answers.
     assert "90" in texts(drawings["break-even"])
+
+
+def test_a_front_holds_what_no_other_method_beats_in_score_and_cost() -> None:
+    points = [{"x": x, "y": y} for x, y in ((1, 10), (2, 8), (3, 30), (3, 20), (9, 30), (10, 31))]
+    assert [point["x"] for point in front(points, higher_is_better=True)] == [1, 3, 10]
+    assert [point["x"] for point in front(points, higher_is_better=False)] == [1, 2]
+
+
+def test_scores_are_drawn_against_what_preparation_and_keeping_take(drawings: dict[str, str]) -> None:
+    for name, axis in {
+        "score-preparation": "operations before the first answer",
+        "score-stored": "bytes kept of a document",
+    }.items():
+        assert {axis, "ShortQA", "ICL", "LIFT"} <= texts(drawings[name])
 
 
 def test_figures_take_the_ink_of_the_page(drawings: dict[str, str]) -> None:

@@ -1,0 +1,349 @@
+"""What methods cost: preparing a document, keeping it, answering; and from how many questions on one is the cheaper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import pandas as pd
+
+from lift_eval.errors import counted
+from lift_eval.record.record import STAGES
+from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.table import NOTHING, Table, TableCell, scaled, seconds
+
+PREPARATION, ANSWERING = STAGES[:-1], STAGES[-1]
+Unit: TypeAlias = Literal["seconds", "operations"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Mean costs of a method, over its documents and seeds. NaN stands for what its runs did not record.
+
+    Attributes:
+        row: The method.
+        documents: Documents that it prepared, each seed's.
+        tokens: Tokens of a document.
+        trained_tokens: Tokens that went through training for one.
+        synthesis: Seconds to make a document's auxiliary pairs.
+        training: Seconds to train on it.
+        answering: Seconds to answer all its questions.
+        preparation_operations: Operations before the first answer, generation included.
+        stored_bytes: Bytes to keep of a document.
+        prompt_tokens: Tokens that are read for an answer.
+        answer_tokens: Tokens that are written for it.
+        answer_seconds: Seconds that it takes.
+        answer_operations: Operations that it takes.
+        peak_memory_bytes: The most memory that any of its runs took.
+    """
+
+    row: str
+    documents: int
+    tokens: float
+    trained_tokens: float
+    synthesis: float
+    training: float
+    answering: float
+    preparation_operations: float
+    stored_bytes: float
+    prompt_tokens: float
+    answer_tokens: float
+    answer_seconds: float
+    answer_operations: float
+    peak_memory_bytes: float
+
+    @property
+    def preparation_seconds(self) -> float:
+        """Seconds before the first answer."""
+        return self.synthesis + self.training
+
+
+def method_costs(comparison: Comparison) -> dict[str, Cost]:
+    """The costs of each method whose runs recorded some, by row."""
+    found = {}
+    for row in comparison.experiment.rows:
+        recorded = comparison.documents[comparison.documents.row == row.name]
+        if recorded.empty:
+            continue
+        asked = recorded.questions.sum() or math.nan
+        operations = pd.DataFrame([_operations(each) for each in recorded.operations])
+        if any(_asks_server(run.recipe) for run in comparison.runs[row.name]):
+            operations.preparation = math.nan  # nobody knows those of the server
+        known = bool(operations.answering.notna().all())
+        found[row.name] = Cost(
+            row.name,
+            len(recorded),
+            float(recorded.tokens.mean()),
+            float(recorded.trained_tokens.mean()),
+            *(float(recorded[stage].mean()) for stage in STAGES),
+            float(operations.preparation.mean(skipna=False)),
+            float(recorded.stored_bytes.mean()) if known else math.nan,
+            float(recorded.prompt_tokens.sum() / asked) if known else math.nan,
+            float(recorded.answer_tokens.sum() / asked) if known else math.nan,
+            float(recorded[ANSWERING].sum() / asked),
+            float(operations.answering.sum(skipna=False) / asked),
+            peak_memory(comparison, row.name) or math.nan,
+        )
+    return found
+
+
+def _operations(recorded: Mapping[str, float]) -> dict[str, float]:
+    """Operations before the first answer and of all answers; NaN where the run did not count them."""
+    before = sum(recorded.get(stage, 0.0) for stage in PREPARATION)
+    counts = bool(recorded)
+    return {
+        "preparation": before if counts else math.nan,
+        "answering": recorded.get(ANSWERING, 0.0) if counts else math.nan,
+    }
+
+
+def _asks_server(recipe: Mapping[str, object]) -> bool:
+    auxiliary = recipe.get("auxiliary")
+    if not isinstance(auxiliary, Mapping) or auxiliary.get("strategy") == "none":
+        return False
+    return str(auxiliary.get("generator")).startswith("openai:")
+
+
+def peak_memory(comparison: Comparison, row: str) -> float | None:
+    """Most memory that any run of a row took, in bytes."""
+    peaks = [run.totals.peak_memory_bytes for run in comparison.runs[row] if run.lift]
+    return max((float(peak) for peak in peaks if peak), default=None)
+
+
+# ----------------------------------------------------------------------------------------------------------- tables
+
+
+def costs_table(comparison: Comparison) -> Table:
+    """Mean cost of preparing, asking and keeping a document."""
+    return Table(
+        name="costs",
+        title="Cost of a document",
+        caption=(
+            "Means over documents, wall-clock time; what came from the store counts with the time it took when it was "
+            "made. Operations are those of matrix products before the first answer, pairs and teachers included. "
+            "Stored: what was learned, and the text where prompts hold some of it. Memory is the run's peak, of the "
+            "GPU where one was used."
+        ),
+        header=(
+            "Method",
+            "Tokens",
+            "Trained tokens",
+            "Synthesis",
+            "Training",
+            "Answering",
+            "Together",
+            "Operations",
+            "Stored",
+            "Peak memory",
+        ),
+        rows=tuple(
+            (
+                TableCell(cost.row, order=cost.row),
+                _number(cost.tokens),
+                _number(cost.trained_tokens),
+                _time(cost.synthesis),
+                _time(cost.training),
+                _time(cost.answering),
+                _time(cost.preparation_seconds + cost.answering),
+                _amount(cost.preparation_operations),
+                _amount(cost.stored_bytes, "B"),
+                _memory(cost.peak_memory_bytes),
+            )
+            for cost in method_costs(comparison).values()
+        ),
+    )
+
+
+def answer_costs_table(comparison: Comparison) -> Table:
+    """Mean cost of an answer."""
+    costs = [cost for cost in method_costs(comparison).values() if not math.isnan(cost.answer_operations)]
+    return Table(
+        name="answer-costs",
+        title="Cost of an answer",
+        caption=(
+            "Means over questions. What the questions about a document share is read once for all of them, so that "
+            "seconds and operations are fewer than the tokens of a single prompt would take."
+        ),
+        header=("Method", "Tokens read", "Tokens written", "Seconds", "Operations"),
+        rows=tuple(
+            (
+                TableCell(cost.row, order=cost.row),
+                _number(cost.prompt_tokens),
+                TableCell(f"{cost.answer_tokens:,.1f}", order=cost.answer_tokens),
+                _time(cost.answer_seconds),
+                _amount(cost.answer_operations),
+            )
+            for cost in costs
+        ),
+    )
+
+
+def _number(value: float) -> TableCell:
+    return _known(value, f"{value:,.0f}")
+
+
+def _time(value: float) -> TableCell:
+    return _known(value, seconds(value))
+
+
+def _amount(value: float, unit: str = "") -> TableCell:
+    return _known(value, scaled(value, unit))
+
+
+def _memory(value: float) -> TableCell:
+    return _known(value, f"{value / 2**30:.2f} GiB")
+
+
+def _known(value: float, text: str) -> TableCell:
+    return TableCell(NOTHING, muted=True) if math.isnan(value) else TableCell(text, order=value)
+
+
+# ------------------------------------------------------------------------------------------------------- break-even
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """From how many questions about a document on a method is cheaper than another.
+
+    Attributes:
+        row: The method.
+        baseline: The row that it is compared with.
+        fixed: Its mean cost per document before the first answer.
+        per_question: Its mean cost per answer.
+        baseline_fixed: The other's cost before the first answer.
+        baseline_per_question: The other's mean cost per answer.
+        documents: Documents that both have.
+    """
+
+    row: str
+    baseline: str
+    fixed: float
+    per_question: float
+    baseline_fixed: float
+    baseline_per_question: float
+    documents: int
+
+    @property
+    def questions(self) -> float:
+        """The number of questions at which both cost the same; infinite where that never happens, NaN if unknown."""
+        extra, saved = (
+            self.fixed - self.baseline_fixed,
+            self.baseline_per_question - self.per_question,
+        )
+        if math.isnan(extra + saved):
+            return math.nan
+        if extra < 0 or (extra == 0 and saved >= 0):
+            return 0.0
+        return extra / saved if saved > 0 else math.inf
+
+
+def break_evens(comparison: Comparison, unit: Unit = "seconds") -> list[BreakEven]:
+    """The break-even of every method with its baseline, on the documents that both have."""
+    rows = [row.name for row in comparison.experiment.rows]
+    pairs = [(row, base) for row in rows if (base := comparison.experiment.baseline_of(row))]
+    return list(_break_evens(comparison, pairs, unit))
+
+
+def reading_rows(comparison: Comparison) -> dict[str, str]:
+    """The rows that only read, by what their prompts hold: the ``full`` document, or ``retrieved`` passages."""
+    found: dict[str, str] = {}
+    for row in comparison.experiment.rows:
+        for run in comparison.runs[row.name][:1]:
+            prompt, adapter = (run.recipe.get(group) or {} for group in ("prompt", "adapter"))
+            if adapter.get("type") == "none" and prompt.get("document") in ("full", "retrieved"):
+                found.setdefault(str(prompt["document"]), row.name)
+    return found
+
+
+def all_break_evens(comparison: Comparison, unit: Unit) -> list[BreakEven]:
+    """The break-even of every method with its baseline, with reading the whole text, and with retrieval."""
+    experiment, reading = comparison.experiment, reading_rows(comparison)
+    others = {row.name: [experiment.baseline_of(row.name), *reading.values()] for row in experiment.rows}
+    pairs = [(row, other) for row, some in others.items() for other in dict.fromkeys(some) if other]
+    return list(_break_evens(comparison, [(row, other) for row, other in pairs if row != other], unit))
+
+
+def _break_evens(comparison: Comparison, pairs: list[tuple[str, str]], unit: Unit) -> Iterator[BreakEven]:
+    costs = _per_document(comparison, unit)
+    for row, other in pairs:
+        if other not in costs or row not in costs:
+            continue
+        own, base = costs[row], costs[other]
+        shared = own.index.intersection(base.index)
+        if shared.empty:
+            continue
+        mine, theirs = (some.loc[shared].mean(skipna=False) for some in (own, base))
+        yield BreakEven(row, other, mine.fixed, mine.answering, theirs.fixed, theirs.answering, len(shared))
+
+
+def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]:
+    """Mean cost of each document, over seeds, by row: before the first answer, and for each answer."""
+    recorded = comparison.documents[comparison.documents.questions > 0]
+    if unit == "seconds":
+        fixed, answering = recorded.synthesis + recorded.train, recorded.answer
+    else:
+        costs = method_costs(comparison)
+        counts = pd.DataFrame([_operations(each) for each in recorded.operations], index=recorded.index)
+        unknown = recorded.row.map(lambda row: math.isnan(costs[row].preparation_operations))
+        fixed, answering = counts.preparation.mask(unknown), counts.answering
+    frame = pd.DataFrame(
+        {
+            "row": recorded.row,
+            "digest": recorded.digest,
+            "fixed": fixed,
+            "answering": answering / recorded.questions,
+        }
+    )
+    means = frame.groupby(["row", "digest"]).mean()
+    return {row: means.loc[row] for row in means.index.unique("row")}
+
+
+def break_even_table(comparison: Comparison) -> Table:
+    """From how many questions per document on a method costs less than its rivals."""
+    by_time, by_operations = (
+        {(found.row, found.baseline): found for found in all_break_evens(comparison, unit)}
+        for unit in ("seconds", "operations")
+    )
+    rows = [
+        (
+            TableCell(found.row, order=found.row),
+            TableCell(found.baseline, order=found.baseline),
+            TableCell(str(found.documents), order=found.documents),
+            TableCell(seconds(found.fixed), order=found.fixed),
+            TableCell(seconds(found.per_question), order=found.per_question),
+            TableCell(seconds(found.baseline_per_question), order=found.baseline_per_question),
+            _questions(found.questions),
+            _questions(by_operations[pair].questions),
+        )
+        for pair, found in by_time.items()
+    ]
+    return Table(
+        name="break-even",
+        title="Break-even",
+        caption=(
+            "How many questions about one document it takes until a method has cost less than its baseline, than "
+            "reading the whole document for each question, and than retrieval: its cost before the first answer over "
+            "what each answer saves, in time and in operations. Documents that both have; means."
+        ),
+        header=(
+            "Method",
+            "Against",
+            "Documents",
+            "Before the first answer",
+            "Per answer",
+            "Per answer, the other",
+            "Break-even in time",
+            "Break-even in operations",
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _questions(value: float) -> TableCell:
+    if math.isnan(value):
+        return TableCell(NOTHING, muted=True)
+    if math.isinf(value):
+        return TableCell("never", order=None)
+    return TableCell(counted(math.ceil(value), "question"), order=value)
