@@ -12,7 +12,7 @@ PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo real quick test check docs reports bench soak clean
+.PHONY: help setup lock demo real quick arena test check docs reports bench soak clean
 
 help: ## say what each target does
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -40,6 +40,11 @@ real: $(STAMP) ## fetch a small pretrained model (93 MB) and run LIFT and its ri
 quick: $(STAMP) ## the same with two documents, in a few minutes
 	$(BIN)/lift-eval model fetch smollm2
 	$(BIN)/lift-eval run reports/real_quick.yaml
+
+arena: $(STAMP) ## tune every method on development documents, then compare all of them (hours; goes on where it stopped)
+	$(BIN)/lift-eval model fetch smollm2
+	$(BIN)/lift-eval tune reports/arena.yaml
+	$(BIN)/lift-eval run reports/arena.yaml
 
 test: $(STAMP) ## run all tests and print the coverage of lift_eval (90 % of lines or more)
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from lift_eval import __version__
-from lift_eval.cli import ask, compare, data, models, recipes, reports, runs, samples, stores
+from lift_eval.cli import ask, compare, data, models, recipes, reports, runs, samples, stores, tune
 from lift_eval.errors import Interrupted, LiftEvalError
 from lift_eval.harness.exit_status import USER_FAULT
 
@@ -54,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lift-eval {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (ask, compare, runs, samples, reports, recipes, data, models, stores):
+    for group in (ask, compare, runs, tune, samples, reports, recipes, data, models, stores):
         group.add(commands)
     return parser

@@ -89,9 +89,14 @@ def run_lm_eval(arguments: Sequence[str]) -> int:
 
 def _run_experiment(parsed: argparse.Namespace) -> int:
     """Run what is missing and render."""
-    from lift_eval.reporting.experiment import load_experiment
+    from lift_eval.reporting.experiment import load_experiment, tuned_file
 
     experiment = load_experiment(parsed.experiment)
+    if experiment.tune is not None and not tuned_file(experiment.path).is_file():
+        raise ResultsError(
+            f"'{experiment.path}' says how its methods are tuned, and they are not; run lift-eval tune "
+            f"{experiment.path} first, or take 'tune' out"
+        )
     if parsed.workers and not parsed.ray:
         raise ResultsError("--workers needs --ray ADDRESS; name the cluster of the workers")
     if parsed.processes > 1 and parsed.ray:

@@ -11,7 +11,8 @@ import torch
 
 from lift_eval.answering.generate import Decoding, sampling_options
 from lift_eval.distribution.groups import Group, Outcome, Request
-from lift_eval.errors import GeneratorError, TrainingError
+from lift_eval.document import Document
+from lift_eval.errors import DocumentError, GeneratorError, TrainingError
 from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.grouping import named_in_errors, prompt_of
 from lift_eval.lifter.lifter import Lifter
@@ -19,6 +20,7 @@ from lift_eval.lifter.session import LiftedDocument
 from lift_eval.lifter.together import train_ahead
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
+from lift_eval.prompts.contents.shuffled import shuffled
 from lift_eval.prompts.prompt import EncodedPrompt, Prompt
 from lift_eval.record.progress import QUIET, StageProgress
 from lift_eval.record.record import DocumentRecord
@@ -54,9 +56,17 @@ def lift_and_respond(
     if group.document is None:
         with lifter.base_model() as base:
             return Outcome(tuple(respond(base)), base.record)
-    upcoming = [(one.document, one.task_forms) for one in (group, *following) if one.document is not None]
+    upcoming = [
+        (_learned(lifter, one.document, one.other), one.task_forms)
+        for one in (group, *following)
+        if one.document is not None
+    ]
     train_ahead(lifter, upcoming, progress)
-    with lifter.session(group.document, earlier, group.task_forms, progress) as session:
+    learned, record = upcoming[0][0], earlier
+    if learned is not group.document and earlier is None:
+        tokens = len(lifter.encoder.plain_ids(group.document.training_text))
+        record = DocumentRecord(digest=group.document.digest, title=group.document.title, tokens=tokens)
+    with lifter.session(learned, record, group.task_forms, progress) as session:
         try:
             session.train(following=upcoming[1][0] if len(upcoming) > 1 else None)
             results = tuple(respond(session))
@@ -67,6 +77,24 @@ def lift_and_respond(
     if not results:
         torch.cuda.empty_cache()  # the next document starts with what the model needs, no more
     return Outcome(results, session.record)
+
+
+def _learned(lifter: Lifter, document: Document, other: Document | None) -> Document:
+    """The document whose adapter answers questions about a document.
+
+    Raises:
+        DocumentError: If it is to be another document's, and the run has no other.
+    """
+    if lifter.recipe.decoding.adapter == "shuffled":
+        return shuffled(document)
+    if lifter.recipe.decoding.adapter == "own":
+        return document
+    if other is None:
+        raise DocumentError(
+            "'decoding.adapter: wrong' lets the adapter of another document of the run answer, and there is no other; "
+            "ask about two documents or more in one run"
+        )
+    return other
 
 
 def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:

@@ -118,23 +118,6 @@ class DocumentRecord(Recorded):
         self.failure = f"{type(error).__name__}: {lines[0]}"
         self.lost_questions += questions
 
-    def count_questions(self, kept: Sequence[float | None], over_length: Sequence[str] = ()) -> None:
-        """Note questions that were asked.
-
-        Args:
-            kept: For each question, the share of the document that its prompt holds. None means that it is not known.
-            over_length: What was done with each question for which the whole document is too long, ``skip`` or
-                ``truncate``.
-        """
-        known = [share for share in kept if share is not None]
-        total = (self.kept or 0.0) * (self.questions - self.not_located) + sum(known)
-        self.questions += len(kept)
-        self.not_located += len(kept) - len(known)
-        located = self.questions - self.not_located
-        self.kept = total / located if located else None
-        self.skipped += over_length.count("skip")
-        self.truncated += over_length.count("truncate")
-
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the time that passes inside to a stage."""

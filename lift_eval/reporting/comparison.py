@@ -42,7 +42,7 @@ class Cell:
         difference_high: Upper end.
         bootstrap_p: Two-sided, paired bootstrap over documents.
         permutation_p: Two-sided, sign-flip permutation over documents.
-        holm_p: ``permutation_p`` after Holm's correction over the row's columns.
+        holm_p: ``permutation_p`` after Holm's correction over all methods and columns.
         mcnemar_p: Two-sided exact McNemar test; only for one seed and scores of 0 and 1.
         questions: Number of questions.
         documents: Number of documents.
@@ -298,11 +298,9 @@ def _mcnemar(own: Scores, base: Scores, shared: pd.Index) -> float:
 
 
 def _with_holm(cells: Sequence[Cell]) -> Iterator[Cell]:
-    """Correct each row's tests for having as many as there are columns."""
-    for row in dict.fromkeys(cell.row for cell in cells):
-        own = [cell for cell in cells if cell.row == row]
-        for cell, p in zip(own, statistics.holm([cell.permutation_p for cell in own]), strict=True):
-            yield replace(cell, holm_p=p)
+    """Correct the tests for their number: every method is tested in every column."""
+    for cell, p in zip(cells, statistics.holm([cell.permutation_p for cell in cells]), strict=True):
+        yield replace(cell, holm_p=p)
 
 
 def _with_best(experiment: Experiment, cells: Iterator[Cell]) -> Iterator[Cell]:

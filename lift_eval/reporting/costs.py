@@ -68,16 +68,18 @@ def method_costs(comparison: Comparison) -> dict[str, Cost]:
         if recorded.empty:
             continue
         asked = recorded.questions.sum() or math.nan
-        operations = pd.DataFrame([_operations(each) for each in recorded.operations])
+        operations = _operations(recorded)
         if any(_asks_server(run.recipe) for run in comparison.runs[row.name]):
-            operations.preparation = math.nan  # nobody knows those of the server
+            operations["preparation"] = math.nan  # nobody knows those of the server
         known = bool(operations.answering.notna().all())
         found[row.name] = Cost(
             row.name,
             len(recorded),
             float(recorded.tokens.mean()),
             float(recorded.trained_tokens.mean()),
-            *(float(recorded[stage].mean()) for stage in STAGES),
+            float(recorded.synthesis.mean()),
+            float(recorded.train.mean()),
+            float(recorded.answer.mean()),
             float(operations.preparation.mean(skipna=False)),
             float(recorded.stored_bytes.mean()) if known else math.nan,
             float(recorded.prompt_tokens.sum() / asked) if known else math.nan,
@@ -89,14 +91,15 @@ def method_costs(comparison: Comparison) -> dict[str, Cost]:
     return found
 
 
-def _operations(recorded: Mapping[str, float]) -> dict[str, float]:
-    """Operations before the first answer and of all answers; NaN where the run did not count them."""
-    before = sum(recorded.get(stage, 0.0) for stage in PREPARATION)
-    counts = bool(recorded)
-    return {
-        "preparation": before if counts else math.nan,
-        "answering": recorded.get(ANSWERING, 0.0) if counts else math.nan,
-    }
+def _operations(recorded: pd.DataFrame) -> pd.DataFrame:
+    """Operations before the first answer and of all answers, by document; NaN where the run did not count them."""
+    counted = [
+        (sum(each.get(stage, 0.0) for stage in PREPARATION), each.get(ANSWERING, 0.0))
+        if each
+        else (math.nan, math.nan)
+        for each in recorded.operations
+    ]
+    return pd.DataFrame(counted, columns=["preparation", "answering"], index=recorded.index, dtype=float)
 
 
 def _asks_server(recipe: Mapping[str, object]) -> bool:
@@ -285,7 +288,7 @@ def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]
         fixed, answering = recorded.synthesis + recorded.train, recorded.answer
     else:
         costs = method_costs(comparison)
-        counts = pd.DataFrame([_operations(each) for each in recorded.operations], index=recorded.index)
+        counts = _operations(recorded)
         unknown = recorded.row.map(lambda row: math.isnan(costs[row].preparation_operations))
         fixed, answering = counts.preparation.mask(unknown), counts.answering
     frame = pd.DataFrame(

@@ -83,6 +83,22 @@ class Row(ExperimentPart):
     results: str | None = None
 
 
+class Tuning(ExperimentPart):
+    """How ``lift-eval tune`` chooses each method's learning rate and number of epochs: for all by the same rule.
+
+    Attributes:
+        column: The score that decides.
+        options: Options of lm-eval that differ from the experiment's, such as the metadata of development documents.
+        rates: Factors on the recipe's learning rate.
+        epochs: Factors on its epochs.
+    """
+
+    column: str
+    options: RunOptions
+    rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 0.3, 3.0)
+    epochs: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 2.0)
+
+
 class Column(ExperimentPart):
     """A score: a column of the tables.
 
@@ -139,6 +155,7 @@ class Experiment(ExperimentPart):
         columns: The scores.
         baseline: Name of the row that the others are compared with.
         published: Published figures to show beside.
+        tune: How its methods are tuned. None means that they are run as they stand.
         path: The experiment file; set when it is read.
         task_files: The task files of one's own, by the names of their tasks; set when it is read.
     """
@@ -154,6 +171,7 @@ class Experiment(ExperimentPart):
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     baseline: str
     published: tuple[Published, ...] = ()
+    tune: Tuning | None = None
     path: Path = Path("experiment.yaml")
     task_files: dict[str, Path] = {}
 
@@ -179,6 +197,10 @@ class Experiment(ExperimentPart):
                         f"{nearest(task, tasks)}"
                     )
         labels = [column.label for column in self.columns]
+        if self.tune is not None and self.tune.column not in labels:
+            raise ValueError(
+                f"'tune.column' must be a column, got '{self.tune.column}'{nearest(self.tune.column, labels)}"
+            )
         for label in (label for table in self.published for label in table.columns):
             if label not in labels:
                 raise ValueError(
@@ -241,11 +263,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ResultsError(str(error)) from error
 
 
-def load_experiment(path: str | Path) -> Experiment:
+def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     """Read and check an experiment file.
 
     Args:
         path: The file.
+        tuned: Whether to take what was chosen for its rows.
 
     Raises:
         ResultsError: With all its faults.
@@ -256,7 +279,26 @@ def load_experiment(path: str | Path) -> Experiment:
         experiment = Experiment.model_validate({**data, "path": path})
     except ValidationError as error:
         raise ResultsError(f"{path}: {'; '.join(sentences_of(error, Experiment))}") from None
-    return _with_task_names(experiment)
+    experiment = _with_task_names(experiment)
+    return _tuned(experiment) if tuned else experiment
+
+
+def tuned_file(path: Path) -> Path:
+    """Where ``lift-eval tune`` writes what it has chosen for an experiment, by row."""
+    return path.with_suffix("") / "tuned.yaml"
+
+
+def _tuned(experiment: Experiment) -> Experiment:
+    """The experiment with the values that were chosen for its rows, where it is tuned and that is done."""
+    file = tuned_file(experiment.path)
+    if experiment.tune is None or not file.is_file():
+        return experiment
+    chosen = read_mapping(file)
+    rows = [
+        row.model_copy(update={"model_args": {**row.model_args, **(chosen.get(row.name) or {})}})
+        for row in experiment.rows
+    ]
+    return experiment.model_copy(update={"rows": tuple(rows)})
 
 
 def _with_task_names(experiment: Experiment) -> Experiment:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.controls import nearness
 from lift_eval.reporting.costs import Unit, all_break_evens, method_costs
 from lift_eval.reporting.table import MINUS, NOTHING, Table, TableCell
 
@@ -166,6 +167,7 @@ def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:
             for unit in get_args(Unit)
             for found in all_break_evens(comparison, unit)
         ],
+        "nearness": [_plain(dataclasses.asdict(one)) for one in nearness(comparison)],
         "published": [_plain(dataclasses.asdict(row)) for row in comparison.published],
         "missing": [
             {"row": run.row, "seed": run.seed, "tasks": list(run.tasks), "command": run.command}

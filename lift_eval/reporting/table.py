@@ -42,6 +42,8 @@ class Table:
         rows: Its cells.
         notes: (mark, text) of each note.
         remarks: Notes on the whole table.
+        classes: The class of each row, by which a page filters them; empty where rows have none.
+        more: Lines on each row, folded up on a page; empty where there are none.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Table:
     rows: tuple[tuple[TableCell, ...], ...]
     notes: tuple[tuple[str, str], ...] = ()
     remarks: tuple[str, ...] = field(default=())
+    classes: tuple[str, ...] = ()
+    more: tuple[tuple[str, ...], ...] = ()
 
 
 def number(value: float, decimals: int = 1) -> str:

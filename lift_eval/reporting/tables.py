@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable
 
 from lift_eval.reporting.comparison import FEW_DOCUMENTS, Cell, Comparison
+from lift_eval.reporting.controls import nearness_table, recall_table
 from lift_eval.reporting.costs import answer_costs_table, break_even_table, costs_table
 from lift_eval.reporting.experiment import Column
+from lift_eval.reporting.methods import descriptions, method_class
 from lift_eval.reporting.places import places_table
 from lift_eval.reporting.published import PublishedRow
 from lift_eval.reporting.run_tables import pairs_table, runs_table
@@ -25,6 +27,8 @@ def all_tables(comparison: Comparison) -> list[Table]:
         places_table(comparison),
         runs_table(comparison),
         pairs_table(comparison),
+        nearness_table(comparison),
+        recall_table(comparison),
         costs_table(comparison),
         answer_costs_table(comparison),
         break_even_table(comparison),
@@ -71,12 +75,14 @@ def scores_table(comparison: Comparison) -> Table:
         caption=(
             "Value, difference to the baseline, and 95 % interval by bootstrap over documents. The best value of a "
             "column is bold. An asterisk marks a difference with p < 0.05 (sign-flip permutation test over "
-            "documents, Holm's correction over the columns)."
+            "documents, Holm's correction over all methods and columns)."
         ),
         header=("Method", *(_heading(column) for column in experiment.columns)),
         rows=tuple(rows),
         notes=marks.notes,
         remarks=tuple(_score_remarks(comparison)),
+        classes=tuple(method_class(comparison, row.name) for row in experiment.rows),
+        more=tuple(descriptions(comparison).get(row.name, ()) for row in experiment.rows),
     )
 
 

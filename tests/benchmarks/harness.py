@@ -11,6 +11,7 @@ from lm_eval.tasks import TaskManager
 TASKS = Path(__file__).parents[2] / "tasks"
 NEW_TOKENS = {
     "lift_originals": 48,
+    "lift_forgetting": 16,
     "loogle_shortqa": 300,
     "loogle_longqa": 500,
     "loogle_cloze": 50,

@@ -9,12 +9,14 @@ from lift_eval.prompts.contents.end import End
 from lift_eval.prompts.contents.full import Full, FullSettings
 from lift_eval.prompts.contents.none import ClosedBook
 from lift_eval.prompts.contents.retrieved import Retrieved, RetrievedSettings
+from lift_eval.prompts.contents.shuffled import Shuffled
 from lift_eval.prompts.contents.truncated import Truncated
 from lift_eval.prompts.contents.wrong import Wrong
 from lift_eval.prompts.prompt import PromptEncoder
 
 CONTENTS: dict[str, type[Content]] = {
-    content.name: content for content in (Truncated, ClosedBook, Full, End, Retrieved, Compressed, Wrong)
+    content.name: content
+    for content in (Truncated, ClosedBook, Full, End, Retrieved, Compressed, Wrong, Shuffled)
 }
 
 

@@ -35,6 +35,17 @@
     });
   }
 
+  // ------------------------------------------------------------------------------------------------ classes of methods
+
+  for (const classes of document.querySelectorAll("fieldset.classes")) {
+    const rows = [...classes.parentElement.querySelector("tbody").rows];
+    classes.hidden = false;
+    classes.addEventListener("change", () => {
+      const shown = [...classes.querySelectorAll("input:checked")].map((box) => box.value);
+      for (const row of rows) row.hidden = row.dataset.class !== "" && !shown.includes(row.dataset.class);
+    });
+  }
+
   // ------------------------------------------------------------------------------------------------ sample browser
 
   // Places in an item; the last three hold one value for each method.
@@ -279,6 +290,15 @@
       if (name === "task") types();
       update();
       history.replaceState(null, "", `#${fragment()}`);
+    });
+  }
+  for (const button of document.querySelectorAll("button.side")) {
+    button.hidden = !data.methods.includes(button.dataset.method);
+    button.addEventListener("click", () => {
+      controls[button.dataset.side].value = button.dataset.method;
+      update();
+      history.replaceState(null, "", `#${fragment()}`);
+      by("samples").scrollIntoView();
     });
   }
   by("previous").addEventListener("click", () => focusOn((page - 1) * PER_PAGE));

@@ -1,0 +1,41 @@
+"""``lift-eval tune``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lift_eval.cli.runs import run_and_render
+from lift_eval.cli.shared import positive, say
+
+if TYPE_CHECKING:
+    from lift_eval.cli.shared import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the subcommand."""
+    tune = commands.add_parser(
+        "tune",
+        help="choose the learning rate and the epochs of every method of an experiment on development documents",
+        description="Tries the grid of the experiment's 'tune' with each method that trains, goes on where it stopped, "
+        "and writes what it has chosen where 'lift-eval run' finds it.",
+    )
+    tune.add_argument("experiment", type=Path, help="an experiment file with 'tune' (*.yaml)")
+    tune.add_argument("--processes", type=positive, default=1, help="processes of each run (1)")
+    tune.set_defaults(work=_tune)
+
+
+def _tune(parsed: argparse.Namespace) -> int:
+    from lift_eval.reporting.experiment import load_experiment
+    from lift_eval.reporting.tuning import choose, trials_of, write_chosen, write_trials
+
+    experiment = load_experiment(parsed.experiment, tuned=False)
+    trials = trials_of(experiment)
+    status, report = run_and_render(load_experiment(write_trials(experiment, trials)), parsed.processes)
+    chosen = choose(report.comparison, experiment, trials)
+    path = write_chosen(experiment, chosen)
+    for row, keys in chosen.items():
+        say(f"{row}: {', '.join(f'{key}={value}' for key, value in keys.items())}")
+    say(f"written to {path}; the trials: {report.page}")
+    return status

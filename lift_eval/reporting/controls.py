@@ -1,0 +1,129 @@
+"""Tables that keep a comparison honest: what is learned and what is recalled, and how near pairs come to questions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.places import whole_columns
+from lift_eval.reporting.table import Table, TableCell, count, number, share
+
+SHOWN_CHARACTERS = 120
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """How near the pairs that a method was trained on come to the questions that it is asked.
+
+    Attributes:
+        row: The method.
+        questions: Questions about documents with pairs.
+        same: Those of them that are among the pairs, but for case and punctuation.
+        nearest: Highest share of words that a question and a pair's have in common (F1), 0 to 1.
+        question: The question of that pair and question.
+        pair: The pair's.
+    """
+
+    row: str
+    questions: int
+    same: int
+    nearest: float
+    question: str
+    pair: str
+
+
+def nearness(comparison: Comparison) -> list[Nearness]:
+    """The nearness of each method that was trained on pairs, over all its documents and seeds."""
+    asked: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for (method, _), samples in comparison.samples.items():
+        for sample in samples:
+            asked[method, sample.document][sample.question] = None
+    found = []
+    for row in comparison.experiment.rows:
+        recorded = comparison.documents[comparison.documents.row == row.name]
+        made: defaultdict[str, list[str]] = defaultdict(list)
+        for digest, pairs in zip(recorded.digest, recorded.made_pairs, strict=True):
+            made[digest] += [question for question, _ in pairs]
+        best = [
+            max(_likeness(question, pairs), default=(0.0, "", ""))
+            for digest, pairs in made.items()
+            if pairs
+            for question in asked[row.name, digest]
+        ]
+        if best:
+            nearest, question, pair = max(best)
+            same = sum(likeness == 1 for likeness, _, _ in best)
+            found.append(Nearness(row.name, len(best), same, nearest, question, pair))
+    return found
+
+
+def _likeness(question: str, pairs: Iterable[str]) -> Iterable[tuple[float, str, str]]:
+    own = _words(question)
+    for pair in pairs:
+        other = _words(pair)
+        total = own.total() + other.total()
+        yield (2 * (own & other).total() / total if total else 0.0), question, pair
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", text.casefold()))
+
+
+def nearness_table(comparison: Comparison) -> Table:
+    """Whether test questions stand among the pairs, and the nearest of them."""
+    return Table(
+        name="nearness",
+        title="Test questions and pairs",
+        caption=(
+            "Whether a question that is asked about a document is among the pairs that were made from it, and how near "
+            "the nearest pair comes: the words that both have in common, F1. Pairs know nothing of the questions; two "
+            "that ask for the same may well be alike."
+        ),
+        header=("Method", "Questions", "Among the pairs", "Nearest", "Question", "Pair"),
+        rows=tuple(
+            (
+                TableCell(one.row, order=one.row),
+                count(one.questions),
+                count(one.same),
+                TableCell(share(one.nearest), order=one.nearest),
+                TableCell(one.question[:SHOWN_CHARACTERS]),
+                TableCell(one.pair[:SHOWN_CHARACTERS]),
+            )
+            for one in nearness(comparison)
+        ),
+    )
+
+
+def recall_table(comparison: Comparison) -> Table:
+    """Loss in training beside the scores: a low loss need not mean that anything can be recalled."""
+    columns, rows = whole_columns(comparison), []
+    for row in comparison.experiment.rows:
+        recorded = comparison.documents[comparison.documents.row == row.name]
+        losses = [each for each in recorded.losses if each]
+        if not losses:
+            continue
+        ends = [sum(each[place] for each in losses) / len(losses) for place in (0, -1)]
+        scores = [comparison.cell(row.name, column.label) for column in columns]
+        rows.append(
+            (
+                TableCell(row.name, order=row.name),
+                *(TableCell(number(end, 3), order=end) for end in ends),
+                *(
+                    TableCell(number(cell.value, column.decimals), order=cell.value)
+                    for cell, column in zip(scores, columns, strict=True)
+                ),
+            )
+        )
+    return Table(
+        name="recall",
+        title="What is learned and what is recalled",
+        caption=(
+            "Loss per supervised token of the first and the last step, mean over documents, beside the scores. Losses "
+            "of methods that learn different things, such as segments and pairs, cannot be compared."
+        ),
+        header=("Method", "First loss", "Last loss", *(column.label for column in columns)),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,185 @@
+"""Tuning: every method of an experiment is tried with the same grid on development documents, and the best is kept.
+
+    tune:
+      column: Token F1                              # the score that decides
+      options: {metadata: {split: development}}     # the documents to try on
+      rates: [1, 0.3, 3]                            # factors on each recipe's learning rate
+      epochs: [1, 2]                                # factors on its epochs
+
+Rows that train alike, such as a method and its closed-book form, are tried once, as the first of them, and share what
+is chosen. The trials are an experiment of their own, ``NAME/tuning.yaml`` beside ``NAME.yaml``, whose report is the log.
+What was chosen stands in ``NAME/tuned.yaml``, which belongs to the experiment from then on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lift_eval.errors import RecipeError, ResultsError
+from lift_eval.files import write_whole
+from lift_eval.recipe import Recipe, TrainingSettings, default_recipe, load_recipe
+from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.experiment import Experiment, Scalar, Tuning, tuned_file
+
+Trials = dict[str, dict[str, dict[str, Scalar]]]
+"""By row, the keys of each trial by the trial's name."""
+
+
+def trials_of(experiment: Experiment) -> Trials:
+    """The trials of the first of each rows that train alike.
+
+    Raises:
+        ResultsError: If the experiment does not say how to tune, or a row's recipe cannot be read.
+    """
+    tune = experiment.tune
+    if tune is None:
+        raise ResultsError(
+            f"'{experiment.path}' has no 'tune', which says on what and with which factors to try; see docs/reports.md"
+        )
+    return {
+        rows[0]: {f"{rows[0]}: {_words(values)}": values for values in _grid(recipe.training, tune)}
+        for recipe, rows in _trained_alike(experiment)
+    }
+
+
+def _trained_alike(experiment: Experiment) -> list[tuple[Recipe, list[str]]]:
+    """The recipes that train, each with the rows that train alike."""
+    found: dict[str, tuple[Recipe, list[str]]] = {}
+    for row in experiment.rows:
+        if row.model != "lift" or row.results:
+            continue
+        given = {**experiment.model_args, **row.model_args}
+        name = given.get("recipe") or default_recipe(
+            str(given["pretrained"]) if "pretrained" in given else None
+        )
+        try:
+            recipe = load_recipe(str(name), {key: value for key, value in given.items() if "." in key})
+        except RecipeError as error:
+            raise ResultsError(f"row '{row.name}' of '{experiment.path}': {error}") from error
+        if recipe.trains:
+            found.setdefault(recipe.training_digest, (recipe, []))[1].append(row.name)
+    return list(found.values())
+
+
+def _grid(training: TrainingSettings, tune: Tuning) -> list[dict[str, Scalar]]:
+    return [
+        {
+            "training.learning_rate": float(f"{training.learning_rate * rate:.3g}"),
+            **{
+                f"training.{stage}": max(1, round(count * factor))
+                for stage in ("context_epochs", "joint_epochs")
+                if (count := getattr(training, stage))
+            },
+        }
+        for factor, rate in product(tune.epochs, tune.rates)
+    ]
+
+
+def _words(values: Mapping[str, Scalar]) -> str:
+    rate, *epochs = values.values()
+    return f"rate {rate:g}, {'+'.join(map(str, epochs))} epochs"
+
+
+def write_trials(experiment: Experiment, trials: Trials) -> Path:
+    """Write the experiment of all trials.
+
+    Args:
+        experiment: The experiment to tune.
+        trials: Its trials.
+
+    Returns:
+        The file.
+    """
+    assert experiment.tune is not None
+    by_name = {row.name: row for row in experiment.rows}
+    rows = [by_name[experiment.baseline].model_copy(update={"baseline": None})]
+    rows += [
+        by_name[row].model_copy(
+            update={"name": name, "model_args": {**by_name[row].model_args, **values}, "baseline": None}
+        )
+        for row, some in trials.items()
+        for name, values in some.items()
+    ]
+    folder = tuned_file(experiment.path).parent
+    options = experiment.options.model_copy(
+        update=experiment.tune.options.model_dump(include=experiment.tune.options.model_fields_set)
+    )
+    made: dict[str, Any] = {
+        "title": f"Tuning: {experiment.title}",
+        "description": (
+            f"Every method with the same grid on development documents; {experiment.tune.column} decides, and of equal "
+            "trials the first."
+        ),
+        "results": "tuning/results",
+        "baseline": rows[0].name,
+        "model_args": experiment.model_args,
+        "options": options.model_dump(exclude_defaults=True),
+        "seeds": list(experiment.seeds[:1]),
+        "rows": [row.model_dump(exclude_defaults=True, exclude={"seeds"}) for row in rows],
+        "columns": [
+            {
+                **column.model_dump(exclude_defaults=True),
+                "task": [_place(experiment, task, folder) for task in column.task],
+            }
+            for column in experiment.columns
+        ],
+    }
+    if experiment.include_path:
+        made["include_path"] = os.path.relpath(experiment.folder / experiment.include_path, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tuning.yaml"
+    write_whole(path, yaml.safe_dump(made, sort_keys=False, allow_unicode=True).encode())
+    return path
+
+
+def _place(experiment: Experiment, task: str, folder: Path) -> str:
+    file = experiment.task_files.get(task)
+    return task if file is None else os.path.relpath(file, folder)
+
+
+def choose(comparison: Comparison, experiment: Experiment, trials: Trials) -> dict[str, dict[str, Scalar]]:
+    """The keys of the best trial by the column that decides, for each row; of equal trials, the first.
+
+    Args:
+        comparison: Of the trials.
+        experiment: The experiment to tune.
+        trials: Its trials.
+
+    Raises:
+        ResultsError: If a trial has no score.
+    """
+    assert experiment.tune is not None
+    column = experiment.tune.column
+    sign = -1 if comparison.column(column).higher_is_better is False else 1
+    chosen: dict[str, dict[str, Scalar]] = {}
+    for _, rows in _trained_alike(experiment):
+        some = trials[rows[0]]
+        scores = {name: sign * comparison.cell(name, column).value for name in some}
+        if any(math.isnan(score) for score in scores.values()):
+            lacking = next(name for name, score in scores.items() if math.isnan(score))
+            raise ResultsError(f"trial '{lacking}' has no score '{column}'; start again with lift-eval tune")
+        best = max(scores, key=scores.__getitem__)
+        chosen |= dict.fromkeys(rows, some[best])
+    return chosen
+
+
+def write_chosen(experiment: Experiment, chosen: Mapping[str, Mapping[str, Scalar]]) -> Path:
+    """Write what was chosen, by row, where the experiment finds it.
+
+    Returns:
+        The file.
+    """
+    path = tuned_file(experiment.path)
+    text = "# Written by lift-eval tune; the trials are in tuning/.\n"
+    text += yaml.safe_dump(
+        {row: dict(keys) for row, keys in chosen.items()}, sort_keys=False, allow_unicode=True
+    )
+    write_whole(path, text.encode())
+    return path

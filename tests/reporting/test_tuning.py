@@ -1,0 +1,105 @@
+"""Tuning: the same grid for every method, on other documents, and what was chosen is what is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lift_eval.errors import ResultsError
+from lift_eval.recipe import load_recipe
+from lift_eval.reporting.comparison import compare
+from lift_eval.reporting.experiment import load_experiment
+from lift_eval.reporting.planning import missing_runs
+from lift_eval.reporting.tuning import choose, trials_of, write_chosen, write_trials
+from tests.reporting.helpers import rows, write_run
+
+EXPERIMENT: dict[str, Any] = {
+    "title": "T",
+    "baseline": "ICL",
+    "options": {"limit": 9},
+    "rows": [
+        {"name": "ICL", "model_args": {"recipe": "icl"}},
+        {"name": "LIFT", "model_args": {"recipe": "lora", "training.context_epochs": 3}},
+        {"name": "Theirs", "model": "hf"},
+        {
+            "name": "Closed",
+            "model_args": {"recipe": "lora", "training.context_epochs": 3, "prompt.document": "none"},
+        },
+    ],
+    "columns": [{"label": "A", "task": "task", "metric": "exact_match"}],
+    "tune": {
+        "column": "A",
+        "options": {"metadata": {"split": "development"}},
+        "rates": [1, 10],
+        "epochs": [1, 2],
+    },
+}
+RATE = load_recipe("lora").training.learning_rate
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    path = folder / "x.yaml"
+    path.write_text(yaml.safe_dump({**EXPERIMENT, **changes}))
+    return path
+
+
+def test_every_method_that_trains_is_tried_with_the_same_grid(tmp_path: Path) -> None:
+    trials = trials_of(load_experiment(written(tmp_path)))
+    assert list(trials) == ["LIFT"]
+    tried = [
+        (values["training.learning_rate"], values["training.context_epochs"])
+        for values in trials["LIFT"].values()
+    ]
+    assert tried == [(RATE, 3), (10 * RATE, 3), (RATE, 6), (10 * RATE, 6)]
+
+
+def test_trials_are_an_experiment_on_development_documents(tmp_path: Path) -> None:
+    experiment = load_experiment(written(tmp_path))
+    made = load_experiment(write_trials(experiment, trials_of(experiment)))
+    assert made.options.metadata == {"split": "development"}
+    assert made.options.limit == 9
+    assert len(missing_runs(made)) == 5
+    assert all(run.output.is_relative_to(tmp_path / "x" / "tuning") for run in missing_runs(made))
+
+
+@pytest.mark.parametrize(("scores", "best"), [((0, 1, 0, 0), 1), ((1, 1, 0, 1), 0)])
+def test_the_best_trial_is_chosen_and_of_equal_ones_the_first(
+    tmp_path: Path, scores: tuple[int, ...], best: int
+) -> None:
+    experiment = load_experiment(written(tmp_path))
+    trials = trials_of(experiment)
+    made = load_experiment(write_trials(experiment, trials))
+    by_name = {row.name: row for row in made.rows}
+    for number, (name, score) in enumerate(zip(trials["LIFT"], scores, strict=True)):
+        write_run(
+            made.results_folder / str(number),
+            {"task": [score]},
+            rows(1, 1),
+            model_args=by_name[name].model_args,
+        )
+    chosen = choose(compare(made), experiment, trials)
+    assert chosen["LIFT"] == list(trials["LIFT"].values())[best]
+    write_chosen(experiment, chosen)
+    row = load_experiment(experiment.path).rows[1]
+    assert row.model_args == {"recipe": "lora", **chosen["LIFT"]}
+    assert chosen["Closed"] == chosen["LIFT"], "they share their adapters"
+    assert trials_of(load_experiment(experiment.path, tuned=False)) == trials
+
+
+def test_a_trial_without_a_score_chooses_nothing(tmp_path: Path) -> None:
+    experiment = load_experiment(written(tmp_path))
+    trials = trials_of(experiment)
+    made = load_experiment(write_trials(experiment, trials))
+    with pytest.raises(ResultsError, match=r"trial 'LIFT: rate .*' has no score 'A'"):
+        choose(compare(made), experiment, trials)
+
+
+def test_an_experiment_must_say_how_it_is_tuned(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="has no 'tune'"):
+        trials_of(load_experiment(written(tmp_path, tune=None)))
+    wrong = {**EXPERIMENT["tune"], "column": "B"}
+    with pytest.raises(ResultsError, match=r"'tune\.column' must be a column, got 'B'"):
+        load_experiment(written(tmp_path, tune=wrong))
