@@ -7,7 +7,7 @@
       epochs: [1, 2]                                # factors on its epochs
 
 Rows that train alike, such as a method and its closed-book form, are tried once, as the first of them, and share what
-is chosen. The trials are an experiment of their own, ``NAME/tuning.yaml`` beside ``NAME.yaml``, whose report is the log.
+is chosen. The trials are an experiment of their own, ``NAME/tuning.yaml`` beside ``NAME.yaml``; its report is the log.
 What was chosen stands in ``NAME/tuned.yaml``, which belongs to the experiment from then on.
 """
 

@@ -337,6 +337,31 @@ def test_tables_are_sorted_by_a_button(visit: Open, page: Path) -> None:
     assert falling[3] == rising[3] == "Not yet", "what has no number stays below"
 
 
+def test_methods_are_filtered_by_where_they_put_the_document(visit: Open, page: Path) -> None:
+    tab = visit(page)
+    shown = "#scores tbody tr:not([hidden]) th"
+    methods = tab.locator(shown).count()
+    tab.locator("#scores fieldset.classes input[value=weights]").uncheck()
+    names = tab.locator(shown).all_inner_texts()
+    assert len(names) < methods
+    assert not any(name.startswith("LIFT") for name in names)
+    assert any(name.startswith("ICL") for name in names)
+    tab.locator("#scores fieldset.classes input[value=weights]").check()
+    assert tab.locator(shown).count() == methods
+
+
+def test_a_method_tells_its_recipe_and_shows_its_answers_beside_anothers(visit: Open, page: Path) -> None:
+    tab = visit(page)
+    told = tab.locator("#scores details.recipe", has_text="recipe lora")
+    told.locator("summary").click()
+    assert "adapter.type: none → lora" in told.inner_text()
+    tab.locator("#scores button[data-side=right][data-method='Gated Memory, closed book']").evaluate(
+        "b => b.click()"
+    )
+    assert tab.locator("#filter-right").input_value() == "Gated Memory, closed book"
+    assert "right=Gated" in tab.url
+
+
 def test_everything_has_a_name_and_can_be_reached_by_keyboard(visit: Open, page: Path) -> None:
     script = """
       const names = [...document.querySelectorAll('section, nav')].map((landmark) =>
