@@ -47,8 +47,6 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "distillation": {"training__objective": "distillation", "training__samples": "halves"},
 }
-LINEAR = [(32, 32), (32, 16), (32, 16), (32, 32), (32, 64), (32, 64), (64, 32)]
-"""Input and output channels of a layer's linear maps."""
 LONG = Document(" ".join(document.text for document in DOCUMENTS[:2]), "Cats")
 
 
@@ -111,13 +109,13 @@ def test_what_must_be_stored_is_the_adapter_and_the_text_that_prompts_need() -> 
     text = len(LONG.training_text.encode())
     stored = {}
     for name, overrides in {
-        "lifted": {},
-        "closed book": {"prompt__document": "none"},
+        "lifted": {"adapter__targets": ("q_proj",)},
+        "closed book": {"adapter__targets": ("q_proj",), "prompt__document": "none"},
         "read": {"adapter__type": "none", "training__context_epochs": 0},
     }.items():
         with lifter(**overrides).lift(LONG) as session:
             stored[name] = session.record.stored_bytes
-    adapter = 8 * 4 * 4 * sum(inside + outside for inside, outside in LINEAR)
+    adapter = 8 * 4 * (4 * 32 + 32 * 4)  # layers, bytes, and the two matrices of rank 4
     assert stored == {"lifted": adapter + text, "closed book": adapter, "read": text}
 
 
