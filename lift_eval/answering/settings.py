@@ -20,10 +20,9 @@ class DecodingSettings(Settings):
     source: Literal["recipe", "checkpoint"] = "recipe"
     """Who says how tokens are chosen: the recipe (in lm-eval the task in its place), or the checkpoint's generation
     config, which may sample (in lm-eval too)."""
-    adapter: Literal["own", "wrong", "shuffled"] = "own"
+    learned: Literal["own", "wrong", "shuffled"] = "own"
     """Whose adapter answers in lm-eval: the document's own; or, as controls, that of the run's next document, or that
     of the document with its sentences shuffled."""
-
     cache: CacheMethod = WholeCache()
     """What is kept of the keys and values of the prompt's document once it has been read."""
     adapter: Literal["always", "decoding_only"] = "always"

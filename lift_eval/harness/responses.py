@@ -85,13 +85,13 @@ def _learned(lifter: Lifter, document: Document, other: Document | None) -> Docu
     Raises:
         DocumentError: If it is to be another document's, and the run has no other.
     """
-    if lifter.recipe.decoding.adapter == "shuffled":
+    if lifter.recipe.decoding.learned == "shuffled":
         return shuffled(document)
-    if lifter.recipe.decoding.adapter == "own":
+    if lifter.recipe.decoding.learned == "own":
         return document
     if other is None:
         raise DocumentError(
-            "'decoding.adapter: wrong' lets the adapter of another document of the run answer, and there is no other; "
+            "'decoding.learned: wrong' lets the adapter of another document of the run answer, and there is no other; "
             "ask about two documents or more in one run"
         )
     return other

@@ -23,9 +23,12 @@ def method_class(comparison: Comparison, row: str) -> str:
 
     Empty where its recipe is not known.
     """
-    adapter, training = (recipe_of(comparison, row).get(group) or {} for group in ("adapter", "training"))
+    groups = ("adapter", "training", "decoding")
+    adapter, training, decoding = (recipe_of(comparison, row).get(group) or {} for group in groups)
     if adapter.get("type") is None:
         return ""
+    if (decoding.get("cache") or {}).get("type", "none") != "none":
+        return CACHE
     if adapter["type"] == "none":
         return PROMPT
     # Weights that are trained behind the document are used with its keys and values alone.

@@ -24,7 +24,7 @@ def done(
     store: Store, adapter: str, document: Document, other: Document | None
 ) -> tuple[str, DocumentRecord]:
     """The title of the document that was lifted for questions about a document, and the record."""
-    tool: Any = lifter(store, decoding__adapter=adapter)
+    tool: Any = lifter(store, decoding__learned=adapter)
     group = Group(document, (0,), (), other)
     outcome = lift_and_respond(tool, group, lambda session: [session.document])
     return outcome.results[0], outcome.record
