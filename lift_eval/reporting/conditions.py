@@ -340,7 +340,8 @@ CONDITIONS = (
 """What two scores must share, apart from what their task's own settings say (`_task_settings`)."""
 
 COMPARED = (
-    "adapter", "training", "auxiliary", "decoding.learned", "decoding.adapter", "decoding.cache", "recipe=", "--model",  # rows
+    "adapter", "training", "auxiliary", "decoding.learned", "decoding.adapter", "decoding.cache",  # rows
+    "recipe=", "--model",  # rows too
     "--tasks",  # columns
     "seed", "seed=",  # pooled
     "--samples",  # questions: compared on those that both rows answered
