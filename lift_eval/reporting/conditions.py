@@ -340,8 +340,9 @@ CONDITIONS = (
 """What two scores must share, apart from what their task's own settings say (`_task_settings`)."""
 
 COMPARED = (
-    "adapter", "training", "auxiliary", "decoding.learned", "decoding.adapter", "decoding.cache",  # rows
-    "recipe=", "--model",  # rows too
+    "adapter", "training", "auxiliary", "recipe=", "--model",  # rows
+    "prompt.compressor", "prompt.embedder", "decoding.learned", "decoding.adapter",
+    *(f"decoding.cache.{key}" for key in ("type", "sinks", "window", "tokens", "observed", "kernel", "future")),
     "--tasks",  # columns
     "seed", "seed=",  # pooled
     "--samples",  # questions: compared on those that both rows answered
