@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import DOCUMENT_SLOT, Prompt, PromptEncoder
@@ -69,6 +69,9 @@ def put_in_form(
 def demonstrated(prompt: Prompt, form: TaskForm, encoder: PromptEncoder, *, closed_book: bool) -> Prompt:
     """Put the recipe's demonstrations into a task's prompt, in its own form, before its first words.
 
+    Spaces at the end of a prompt in plain text go to the answers: most tokenizers join a space with the word behind it,
+    so that a model that has seen the answers in the demonstrations finds no word to go on with behind a space.
+
     Args:
         prompt: The prompt.
         form: Its form.
@@ -78,7 +81,11 @@ def demonstrated(prompt: Prompt, form: TaskForm, encoder: PromptEncoder, *, clos
     if not encoder.settings.demonstrations:
         return prompt
     start, stop = encoder.users_words(form.text)
-    words = TaskForm(form.text[start:stop])
+    words = TaskForm(form.text[start:stop].rstrip(" "))
+    if stop == len(form.text) and len(prompt.text.rstrip(" ")) >= max(
+        (end for _, end in prompt.places), default=0
+    ):
+        prompt = replace(prompt, text=prompt.text.rstrip(" "))
 
     def put(title: str, passage: str, question: str) -> str:
         return words.fill(title, "" if closed_book else passage, question)

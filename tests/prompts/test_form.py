@@ -70,6 +70,15 @@ def test_demonstrations_stand_before_the_question_in_the_same_form():
     assert [prompt.text[start:stop] for start, stop in prompt.places] == [DOCUMENT.text]
 
 
+def test_a_space_at_the_end_of_the_prompt_goes_to_the_answers_where_some_are_shown():
+    text = asked("Lights", DOCUMENT.text, ROW["question"]) + " "
+    form = form_of(text)
+    assert form is not None
+    shown = put_in_form(form, DOCUMENT, ROW["question"], encoder(demonstrations=[SHOWN])).text
+    assert shown == asked("Mills", SHOWN.passage, SHOWN.question) + " by the sea\n\n" + text[:-1]
+    assert put_in_form(form, DOCUMENT, ROW["question"], encoder()).text == text
+
+
 def test_closed_book_demonstrations_have_no_passage():
     form = form_of(asked("Lights", DOCUMENT.text, ROW["question"]))
     assert form is not None
