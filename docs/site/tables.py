@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
-from lift_eval.recipe import Adapter, Recipe
+from lift_eval.recipe import Recipe
 
 PACKAGE = Path(sys.modules["lift_eval"].__file__ or "").parent
 PREFIX = "LIFT_EVAL_"
@@ -48,12 +49,20 @@ def recipe_keys() -> str:
     groups = {name: field for name, field in Recipe.model_fields.items() if _classes(field)}
     lines += ["## The recipe itself", "", *_table(Recipe, set(Recipe.model_fields) - set(groups))]
     for name, field in groups.items():
-        lines += [f"## {name}", ""]
-        for group in (several := _classes(field)):
-            kind = f"`{name}.type: {group.model_fields['type'].default}`. " if len(several) > 1 else ""
-            keys = set(group.model_fields) - {"type"}
-            lines += [kind + _plain(group.__doc__ or ""), "", *_table(group, keys, f"{name}.")]
+        lines += _group(name, field, "##")
     return "\n".join(lines)
+
+
+def _group(name: str, field: FieldInfo, heading: str) -> Iterator[str]:
+    """The keys of a group, and of the groups in it; each of several kinds of a group has a table of its own."""
+    yield from (f"{heading} {name}", "")
+    for group in (several := _classes(field)):
+        kind = f"`{name}.type: {group.model_fields['type'].default}`. " if len(several) > 1 else ""
+        inner = {key: field for key, field in group.model_fields.items() if _classes(field)}
+        yield from (kind + _plain(group.__doc__ or ""), "")
+        yield from _table(group, set(group.model_fields) - {"type"} - set(inner), f"{name}.")
+        for key, field in inner.items():
+            yield from _group(f"{name}.{key}", field, f"{heading}#")
 
 
 def variables() -> str:
@@ -76,13 +85,12 @@ def variables() -> str:
 
 def _classes(field: FieldInfo) -> list[type[BaseModel]]:
     """The groups of keys that a field may hold."""
-    if field.annotation == get_args(Adapter)[0]:
-        return list(get_args(field.annotation))
-    return (
-        [field.annotation]
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        else []
+    kinds = (
+        get_args(field.annotation)
+        if get_origin(field.annotation) in (Union, UnionType)
+        else [field.annotation]
     )
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def _table(model: type[BaseModel], keys: set[str], prefix: str = "") -> Iterator[str]:

@@ -17,7 +17,6 @@ from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.grouping import named_in_errors, prompt_of
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import LiftedDocument
-from lift_eval.lifter.together import train_ahead
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.contents.shuffled import shuffled
@@ -61,7 +60,7 @@ def lift_and_respond(
         for one in (group, *following)
         if one.document is not None
     ]
-    train_ahead(lifter, upcoming, progress)
+    lifter.train_ahead(upcoming, progress)
     learned, record = upcoming[0][0], earlier
     if learned is not group.document and earlier is None:
         tokens = len(lifter.encoder.plain_ids(group.document.training_text))

@@ -11,6 +11,7 @@ from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.document_training import OnStep
 from lift_eval.lifter.session import LiftedDocument
+from lift_eval.lifter.together import train_ahead
 from lift_eval.models import gguf
 from lift_eval.models.loading import BUNDLED, load_config, load_model, load_tokenizer, resolve_device
 from lift_eval.prompts.form import TaskForm
@@ -139,6 +140,12 @@ class Lifter(AdaptedModel):
                 yield session
             finally:
                 self._initial.restore(self.model)
+
+    def train_ahead(
+        self, upcoming: Sequence[tuple[Document, Sequence[TaskForm]]], progress: StageProgress = QUIET
+    ) -> None:
+        """Train documents whose sessions come next in one batch, where that pays; see `lift_eval.lifter.together`."""
+        train_ahead(self, upcoming, progress)
 
     @contextmanager
     def base_model(self) -> Iterator[LiftedDocument]:

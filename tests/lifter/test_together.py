@@ -13,7 +13,6 @@ from lift_eval.adapters.state import AdapterState, trainable
 from lift_eval.document import Document
 from lift_eval.errors import RecipeError
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.lifter.together import train_ahead
 from lift_eval.memory.predict import documents_at_once
 from lift_eval.models.loading import base_of
 from lift_eval.recipe import load_recipe
@@ -57,7 +56,7 @@ def test_documents_trained_together_end_as_one_after_the_other_under_the_same_ke
     expected = learned(lifter(one_by_one, **overrides))
     tool = lifter(at_once, **overrides, compute__documents=3)
     before = AdapterState.capture(tool.model)
-    train_ahead(tool, UPCOMING)
+    tool.train_ahead(UPCOMING)
     assert len(tool.ahead) == 3
     after = AdapterState.capture(tool.model)
     assert all(torch.equal(after.tensors[name], tensor) for name, tensor in before.tensors.items())
@@ -77,7 +76,7 @@ def test_what_the_store_has_is_not_trained_again(tmp_path: Path):
     with lifter(store).lift(LONGER):
         pass
     tool = lifter(store, compute__documents=3)
-    train_ahead(tool, UPCOMING)
+    tool.train_ahead(UPCOMING)
     assert sorted(trained.record.digest for trained in tool.ahead.values()) == sorted(
         document.digest for document in DOCUMENTS[:2]
     )
@@ -85,14 +84,14 @@ def test_what_the_store_has_is_not_trained_again(tmp_path: Path):
 
 def test_a_document_that_cannot_be_trained_is_left_to_its_session():
     tool = lifter(None, compute__documents=3)
-    train_ahead(tool, [UPCOMING[0], (Document("x"), ()), UPCOMING[1]])
+    tool.train_ahead([UPCOMING[0], (Document("x"), ()), UPCOMING[1]])
     assert len(tool.ahead) == 2
 
 
 def test_a_model_whose_adapter_cannot_be_stacked_trains_one_by_one_and_says_so(caplog):
     tool = lifter(None, compute__documents=2, adapter__targets=["embed_tokens", "q_proj"])
     with caplog.at_level(logging.WARNING):
-        train_ahead(tool, UPCOMING)
+        tool.train_ahead(UPCOMING)
     assert not tool.ahead
     assert "trained one by one from here on: adapters can be trained side by side where" in caplog.text
     with tool.lift(LONGER) as session:
@@ -115,7 +114,7 @@ def test_what_cannot_be_trained_in_one_batch_is_refused_before_anything_is_loade
 
 def test_left_open_a_cpu_trains_one_document_at_a_time():
     tool = lifter(None)
-    train_ahead(tool, UPCOMING)
+    tool.train_ahead(UPCOMING)
     assert not tool.ahead
 
 

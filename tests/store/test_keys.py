@@ -12,6 +12,7 @@ import torch
 
 from lift_eval.adapters.peft_method import PeftSettings
 from lift_eval.adapters.registry import Adapter
+from lift_eval.answering.cache.registry import CacheMethod
 from lift_eval.document import Document
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import (
@@ -21,6 +22,7 @@ from lift_eval.recipe import (
     load_recipe,
     settings_keys,
 )
+from lift_eval.settings import Settings
 from lift_eval.store import Store
 from lift_eval.synthesis.passages import Passages
 from tests.store.runs import DOCUMENTS, lifter
@@ -56,11 +58,17 @@ def keys(tool: Lifter, document: Document = DOCUMENTS[0]) -> dict[str, str]:
 
 
 def recipes() -> dict[str, Recipe]:
-    """A recipe that makes pairs, said in full, with each adapter."""
+    """A recipe that makes pairs, said in full, with each adapter and each way to keep keys and values."""
     usual = load_recipe("lora", {key.replace("__", "."): value for key, value in PAIRS.items()})
     usual = usual.model_copy(update={"auxiliary": usual.auxiliary.resolved})
     kinds = [kind(**NEEDED.get(kind, {})) for kind in get_args(get_args(Adapter)[0])]
-    return {kind.type: usual.model_copy(update={"adapter": kind}) for kind in kinds}
+    with_adapters = {kind.type: usual.model_copy(update={"adapter": kind}) for kind in kinds}
+    caches = [kind() for kind in get_args(get_args(CacheMethod)[0])]
+    with_caches = {
+        kind.type: usual.model_copy(update={"decoding": usual.decoding.model_copy(update={"cache": kind})})
+        for kind in caches
+    }
+    return with_adapters | with_caches
 
 
 def another(value: Any) -> Any:
@@ -76,17 +84,33 @@ def changed(recipe: Recipe, key: str) -> Recipe:
     group, _, name = key.rpartition(".")
     if not group:
         return recipe.model_copy(update={key: another(getattr(recipe, key))})
+    group, *path = group.split(".")
     inner = getattr(recipe, group)
-    value = "sentences" if name == "strategy" else another(getattr(inner, name))
-    return recipe.model_copy(update={group: inner.model_copy(update={name: value})})
+    return recipe.model_copy(update={group: changed_within(inner, [*path, name])})
+
+
+def changed_within(group: Settings, path: list[str]) -> Settings:
+    """A group with another value of a key in it, or in a group within it."""
+    name, *rest = path
+    old = getattr(group, name)
+    if rest:
+        return group.model_copy(update={name: changed_within(old, rest)})
+    return group.model_copy(update={name: "sentences" if name == "strategy" else another(old)})
+
+
+def holds(recipe: Recipe, key: str) -> bool:
+    """Whether a recipe's groups are of the types that have a key."""
+    inner: Any = recipe
+    for name in key.split("."):
+        if name not in type(inner).model_fields:
+            return False
+        inner = getattr(inner, name)
+    return True
 
 
 @pytest.mark.parametrize("key", dict.fromkeys(settings_keys()))
 def test_each_key_of_a_recipe_decides_what_it_should(key: str) -> None:
-    group, _, name = key.rpartition(".")
-    recipe = next(
-        one for one in recipes().values() if not group or name in type(getattr(one, group)).model_fields
-    )
+    recipe = next(one for one in recipes().values() if holds(one, key))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydantic's, of values that make no sense
         other = changed(recipe, key)
