@@ -50,6 +50,7 @@ def test_a_pretrained_model_learns_a_document_by_heart_and_forgets_it(smollm2: P
             "adapter.rank": 16,
             "training.learning_rate": 1e-3,
             "prompt.document": "none",
+            "prompt.chat_template": False,
             "prompt.closed_book_template": "{{ question }}",
             "decoding.max_new_tokens": 24,
         },

@@ -120,5 +120,5 @@ def test_a_new_content_fills_the_prompts(question: str, line: int | None) -> Non
 def test_a_part_that_nobody_registered_is_none() -> None:
     with pytest.raises(RecipeError, match="'conversations' or 'summaries', got 'lines'"):
         load_recipe("lora", {"auxiliary.strategy": "lines"})
-    with pytest.raises(RecipeError, match=r"'retrieved' or 'wrong', got 'mentions'"):
+    with pytest.raises(RecipeError, match=r"'wrong' or 'shuffled', got 'mentions'"):
         load_recipe("icl", {"prompt.document": "mentions"})

@@ -82,7 +82,7 @@ class Answer:
     text: str
     complete: bool
     thinking_tokens: int = 0
-    tokens: int = 0
+    tokens: int = field(default=0, compare=False)
 
 
 class _Stopping(StoppingCriteria):  # type: ignore[misc]
@@ -322,7 +322,18 @@ def _decode(
         **read,
         **_options(decoding),
     )
-    return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in output[:, width:].tolist()]
+    return [
+        _cut(tokenizer, _without_padding(row, pad, ends), ends, decoding, opened=opened)
+        for row in output[:, width:].tolist()
+    ]
+
+
+def _without_padding(row: list[int], pad: int, ends: Sequence[int]) -> list[int]:
+    """A row without what stands behind a stop string until the longest row of its batch has ended."""
+    decoded = len(row)
+    while decoded and row[decoded - 1] == pad and pad not in ends:
+        decoded -= 1
+    return row[:decoded]
 
 
 def _stop_tokens(tokenizer: Any, stop: Sequence[str]) -> list[int]:  # noqa: ANN401

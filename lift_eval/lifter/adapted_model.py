@@ -138,8 +138,9 @@ class AdaptedModel:
         }
         asking = [key for key, wants in wanted.items() if wants]
         if asking and not supports_prefix_sharing(self.model):
+            needs = "needs" if len(asking) == 1 else "need"
             raise CheckpointError(
-                f"{' and '.join(asking)} needs attention to all earlier tokens in every layer, by eager or sdpa, "
+                f"{' and '.join(asking)} {needs} attention to all earlier tokens in every layer, by eager or sdpa, "
                 f"which {type(base_of(self.model)).__name__} does not have; use another model, or leave that out of "
                 "the recipe"
             )

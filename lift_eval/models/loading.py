@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import cached_file
 
@@ -341,6 +341,14 @@ def known_positions(config: Any) -> int | None:  # noqa: ANN401
 def base_of(model: Any) -> Any:  # noqa: ANN401 - PreTrainedModel or PeftModel
     """The model of transformers, without peft's wrapper where it has one."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def body_of(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
+    """The part of a model that computes hidden states. None means that it is not known (a checkpoint's own code)."""
+    if not type(base).__module__.startswith("transformers.models."):
+        return None
+    body = base.get_decoder()  # type: ignore[operator]  # of PreTrainedModel
+    return body if isinstance(body, PreTrainedModel) and body is not base else None
 
 
 def supports_prefix_sharing(model: Any) -> bool:  # noqa: ANN401

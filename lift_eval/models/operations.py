@@ -19,7 +19,7 @@ from peft.tuners.ln_tuning.layer import LNTuningLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from lift_eval.models.loading import base_of
+from lift_eval.models.loading import base_of, body_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,11 @@ class Shape:
         """Read a model of transformers, with or without an adapter; also one on the meta device."""
         base = base_of(model)
         config = base.config.get_text_config()
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        layers, channels = config.num_hidden_layers, config.num_attention_heads * width
+        layers = config.num_hidden_layers
+        kinds = list(
+            getattr(config, "per_layer_config", None) or [config] * layers
+        )  # layers may differ in width
+        channels = sum(map(_channels, kinds))
         plain = trained = behind = copied = 0
         for size, is_adapter, is_copy in _products(base):
             # Of a copy and the layer that it stands in for, only one is at work.
@@ -63,7 +66,7 @@ class Shape:
             behind = adapted
         passed = round(layers * behind / adapted)
         head = config.vocab_size * config.hidden_size
-        return cls(plain, adapted, trained, behind, head, layers * channels, passed * channels)
+        return cls(plain, adapted, trained, behind, head, channels, channels * passed // layers)
 
     def body(self, tokens: int, looks: int, *, adapted: bool, backward: bool) -> int:
         """Operations of all that stands before the output embedding.
@@ -78,6 +81,12 @@ class Shape:
         if not backward:
             return forward
         return forward + 2 * tokens * (self.behind + self.trained) + 8 * self.channels_behind * looks
+
+
+def _channels(layer: Any) -> int:  # noqa: ANN401 - a PretrainedConfig
+    """Channels of the queries of a layer."""
+    heads = layer.num_attention_heads
+    return int(heads * (getattr(layer, "head_dim", None) or layer.hidden_size // heads))
 
 
 def _products(base: nn.Module) -> Iterator[tuple[int, bool, bool]]:
@@ -122,7 +131,7 @@ def counting(model: Any, operations: MutableMapping[str, float], stage: str) -> 
         stage: Where to add them.
     """
     base, shape = base_of(model), Shape.of(model)
-    body = base.get_decoder() if hasattr(base, "get_decoder") else base
+    body = body_of(base) or base
     tuner = next((module for module in base.modules() if isinstance(module, BaseTunerLayer)), None)
     operations.setdefault(stage, 0)
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from lift_eval.models.loading import body_of
 from lift_eval.training.batching import MicroBatch
 
 LOGITS_AT_ONCE = 2**26
@@ -30,14 +30,6 @@ def inputs_of(base: Any, batch: MicroBatch) -> dict[str, Any]:  # noqa: ANN401
         mask = torch.zeros(mask.shape, dtype=base.dtype, device=mask.device).masked_fill(~mask, lowest)
     positions = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
     return {"input_ids": batch.input_ids, "attention_mask": mask, "use_cache": False, **positions}
-
-
-def body_of(base: nn.Module) -> Any:  # noqa: ANN401 - a PreTrainedModel
-    """The part of a model that computes hidden states. None means that it is not known (a checkpoint's own code)."""
-    if not type(base).__module__.startswith("transformers.models."):
-        return None
-    body = base.get_decoder()  # type: ignore[operator]  # of PreTrainedModel
-    return body if isinstance(body, PreTrainedModel) and body is not base else None
 
 
 @contextmanager

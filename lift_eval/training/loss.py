@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lift_eval.models.loading import autocast, base_of
+from lift_eval.models.loading import autocast, base_of, body_of
 from lift_eval.training.batching import MicroBatch, prefix_row
 from lift_eval.training.forward import (
     LOGITS_AT_ONCE,
-    body_of,
     inputs_of,
     logits_behind,
     logits_of_columns,

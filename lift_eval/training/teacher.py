@@ -20,11 +20,10 @@ import torch
 from torch import Tensor
 
 from lift_eval.errors import CheckpointError
-from lift_eval.models.loading import autocast, base_of
+from lift_eval.models.loading import autocast, base_of, body_of
 from lift_eval.recipe import TrainingSettings
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.forward import (
-    body_of,
     inputs_of,
     logits_behind,
     logits_of_columns,

@@ -94,7 +94,7 @@ def test_doctor_names_device_precision_and_versions(capsys: pytest.CaptureFixtur
     ("arguments", "said"),
     [
         (["recipes", "show", "lara"], "did you mean 'lora'?"),
-        (["recipes", "show", "missing.yaml"], "no such file"),
+        (["recipes", "show", "missing.yaml"], "the file does not exist"),
         (["report", "missing.yaml"], "missing.yaml"),
         (["report", "missing-folder"], "missing-folder"),
         (["report", "a.yaml", "b"], "one experiment file"),

@@ -170,7 +170,7 @@ def test_one_process_that_fails_ends_the_others(program: Program) -> None:
 def test_processes_are_not_workers(program: Program) -> None:
     status, _, error = program.end(program.start(options=("--processes", "2", "--ray", "auto")))
     assert status == 2
-    assert "name one of the two" in error
+    assert "use one of the two" in error
 
 
 def test_every_run_is_told_where_the_data_lie_and_keeps_its_other_metadata(program: Program) -> None:

@@ -161,7 +161,7 @@ def test_what_takes_long_shows_its_stages_unless_quiet_is_wanted(wanted, monkeyp
     with Lifter.from_pretrained(recipe=recipe).lift(note, progress=wanted) as session:
         session.answer(["When was the ship Silver Heron built?"])
     shown = capsys.readouterr().err
-    for stage in ("making pairs 1/1", "training 2/2", "answering 1/1"):
+    for stage in ("making pairs ", "training ", "answering "):
         assert (stage in shown) is wanted
 
 

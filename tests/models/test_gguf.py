@@ -160,7 +160,7 @@ def other_architecture(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (cut(0), "is no GGUF file that can be read: cannot mmap an empty file; the file may be cut off"),
+        (cut(0), "is not a readable GGUF file: cannot mmap an empty file; the file may be cut off"),
         (cut(3), "the file may be cut off or damaged: download it again"),
         (cut(500), "the file may be cut off or damaged: download it again"),
         (cut(20_000), "the file may be cut off or damaged: download it again"),

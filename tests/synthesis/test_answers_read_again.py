@@ -43,6 +43,7 @@ class Reader:
     answer: Callable[[Request], Answer | None] = reads
     calls: list[tuple[list[str], float]] = field(default_factory=list)
     identity: str = "reader"
+    operations: float = 0.0
 
     def generate(
         self, requests: Sequence[Request], *, temperature: float, seed: int

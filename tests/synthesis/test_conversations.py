@@ -36,6 +36,7 @@ class Speaker:
     answer: Callable[[Request], Answer | None] = lambda request: Answer(f"As to {request.text}", True)
     calls: list[tuple[list[Request], float, int]] = field(default_factory=list)
     identity: str = "speaker"
+    operations: float = 0.0
 
     def generate(
         self, requests: Sequence[Request], *, temperature: float, seed: int
