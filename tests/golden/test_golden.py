@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("LIFT_EVAL_SHARED") or ROOT.parent / "shared")
 GOLDEN = {path.stem: path for path in sorted((SHARED / "golden").glob("*.json"))}
 TOKENIZER = Path(__file__).parent / "tokenizer"
+RECIPES = {"lora": "lora_4bit"}
+"""Recipes of settings that have another name: `lora` is the published quick start in a model's chat template."""
 TASKS = {"shortdep_qa.jsonl": "loogle_shortqa", "longdep_qa.jsonl": "loogle_longqa"}
 
 pytestmark = pytest.mark.skipif(
@@ -50,7 +52,7 @@ def cases() -> Iterator[tuple[str, str, int]]:
     """Recipe, setting, and number of the document; recipes that have the same tokens are tried on one document."""
     for setting in GOLDEN:
         for number in range(len(golden(setting)["documents"])):
-            yield setting, setting, number
+            yield RECIPES.get(setting, setting), setting, number
         yield from ((recipe, setting, 0) for recipe in golden(setting).get("same_tokens", ()))
 
 
