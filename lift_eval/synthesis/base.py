@@ -89,10 +89,12 @@ class Request:
     Attributes:
         text: The user's message.
         system: The system message; empty for none.
+        formatted: Whether the reply has the recipe's format of replies; else it is the text of an answer.
     """
 
     text: str
     system: str = ""
+    formatted: bool = True
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,7 @@ class ModelGenerator:
         """See `PairGenerator`; all replies of a call are there at once."""
         prompts = [self._encode(request) for request in requests]
         most = self.settings.reply_tokens
+        form = self._form if all(request.formatted for request in requests) else None
         fitting = [ids for ids in prompts if len(ids) + most <= self.window]
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
         devices = [self.model.device.index or 0] if self.model.device.type == "cuda" else []
@@ -124,7 +125,7 @@ class ModelGenerator:
                 self.model,
                 self.tokenizer,
                 fitting,
-                Decoding(most, self._reply_ends, sampling, self.thinking, self._form),
+                Decoding(most, self._reply_ends, sampling, self.thinking, form),
                 batch=self.settings.batch,
                 on_answered=self.on_answered,
             )

@@ -215,7 +215,7 @@ def _request_for_answer(
 ) -> Request:
     if settings.method.converses:
         return Request(pair.question + "\n", system_message(document.title, pair.passage))
-    return Request(passage.answer_request(pair.question))
+    return Request(passage.answer_request(pair.question), formatted=False)
 
 
 def _fault_of_answer(reply: Answer | None, passage: Passage, pair: Pair, settings: AuxiliarySettings) -> str:

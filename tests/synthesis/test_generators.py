@@ -94,6 +94,20 @@ def test_a_labelled_reply_ends_with_its_form(count: int, temperature: float) -> 
     assert len(read) < 20
 
 
+def test_an_answer_has_no_form_that_could_end_it() -> None:
+    made = generator(
+        bigram_model(".Qw\nAz<eos>"),
+        strategy="sentences",
+        reply="labels",
+        labels=("Q", "A"),
+        answer_request="{{ passage }}{{ question }}",
+        evidence=False,
+    )
+    requests = [Request("Ask.", formatted=formatted) for formatted in (True, False)]
+    replies = [next(iter(made.generate([one], temperature=0.0, seed=0))) for one in requests]
+    assert replies == [Answer("Qw", complete=True), Answer("Qw\nAz", complete=True)]
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
 def test_what_requests_begin_with_is_read_once(architecture: str, temperature: float) -> None:
