@@ -9,6 +9,12 @@ from pydantic import Field, model_validator
 from lift_eval.answering.cache.registry import CacheMethod, WholeCache
 from lift_eval.settings import PositiveInt, Settings
 
+ADAPTER_IS_ON = {
+    "always": "The adapted model reads the prompt and writes the answer.",
+    "decoding_only": "The base reads the prompt but its last token; the adapted model goes on from there.",
+}
+"""Values of `DecodingSettings.adapter`."""
+
 
 class DecodingSettings(Settings):
     """How the library answers; in lm-eval the task's own generation settings count."""
@@ -26,7 +32,7 @@ class DecodingSettings(Settings):
     cache: CacheMethod = WholeCache()
     """What is kept of the keys and values of the prompt's document once it has been read."""
     adapter: Literal["always", "decoding_only"] = "always"
-    """When the adapter is on: always, or only from the prompt's last token on, so that the base reads the prompt."""
+    """When the adapter is on; ``lift-eval recipes`` says what each value means."""
 
     @property
     def reads_plainly(self) -> bool:

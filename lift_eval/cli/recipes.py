@@ -7,7 +7,7 @@ import inspect
 import shutil
 from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from lift_eval.cli.shared import bold, say
 
@@ -65,17 +65,31 @@ def _list(_: argparse.Namespace) -> int:
 def _parts() -> dict[str, dict[str, str]]:
     """The parts of which recipes are made, by the key that chooses one: what each is."""
     from lift_eval.adapters.registry import Adapter
+    from lift_eval.answering.cache.registry import CacheMethod
+    from lift_eval.answering.settings import ADAPTER_IS_ON
     from lift_eval.prompts.contents.registry import CONTENTS
+    from lift_eval.recipe.settings import OBJECTIVES, SAMPLES
     from lift_eval.synthesis.registry import STRATEGIES
 
-    adapters = {kind.model_fields["type"].default: kind for kind in get_args(get_args(Adapter)[0])}
     strategies = {name: type(strategy) for name, strategy in STRATEGIES.items()}
-    keys: dict[str, Mapping[str, type]] = {
-        "adapter.type": adapters,
-        "auxiliary.strategy": strategies,
-        "prompt.document": CONTENTS,
+    return {
+        "adapter.type": _summaries(_by_type(Adapter)),
+        "training.samples": SAMPLES,
+        "auxiliary.strategy": _summaries(strategies),
+        "training.objective": OBJECTIVES,
+        "prompt.document": _summaries(CONTENTS),
+        "decoding.cache.type": _summaries(_by_type(CacheMethod)),
+        "decoding.adapter": ADAPTER_IS_ON,
     }
-    return {key: {name: _summary(part) for name, part in parts.items()} for key, parts in keys.items()}
+
+
+def _by_type(union: Any) -> dict[str, type]:  # noqa: ANN401 - an annotated union is no type
+    """The classes of a union of settings, by the ``type`` that chooses one."""
+    return {kind.model_fields["type"].default: kind for kind in get_args(get_args(union)[0])}
+
+
+def _summaries(parts: Mapping[str, type]) -> dict[str, str]:
+    return {name: _summary(part) for name, part in parts.items()}
 
 
 def _summary(part: type) -> str:

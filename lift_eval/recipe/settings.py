@@ -22,6 +22,31 @@ NOT_DECISIVE: dict[str, bool | set[str]] = {
 }
 """Parts of a recipe that change no result."""
 
+SAMPLES = {
+    "segments": "Overlapping slices of 'segment_tokens'.",
+    "halves": (
+        "Chunks of 'segment_tokens' at random places, as many as there would be segments, drawn anew in each epoch; "
+        "the second half of each is learned, and a teacher reads both."
+    ),
+    "spans": (
+        "In each epoch 'samples_per_step' spans of 'segment_tokens' at random places, each behind all of the document "
+        "before it, which is read once, before the first step, and without a gradient."
+    ),
+    "stream": (
+        "Chunks of 'stride_tokens', each behind the tokens before it, 'segment_tokens' together; only the chunk is "
+        "learned, in 'context_epochs' passes before the next one."
+    ),
+}
+"""Values of `TrainingSettings.samples`."""
+
+OBJECTIVES = {
+    "next_token": "The token itself.",
+    "distillation": (
+        "How likely the base model finds each next token when it has read more of the document."
+    ),
+}
+"""Values of `TrainingSettings.objective`."""
+
 
 class TrainingSettings(Settings):
     """Fine-tuning on one document (paper, sections 3.1 to 3.3)."""
@@ -52,12 +77,7 @@ class TrainingSettings(Settings):
     samples_per_step: PositiveInt | Literal["all"] = "all"
     """Samples of one optimizer step; ``all`` gathers the epoch into one step, as published."""
     samples: Literal["segments", "halves", "spans", "stream"] = "segments"
-    """What the document's text is cut into: overlapping segments; or as many chunks of the same length at random
-    places, drawn anew in each epoch, of which the second half is learned and a teacher reads both; or, in each epoch,
-    ``samples_per_step`` spans of that length at random places, each behind all of the document before it, which is read
-    once, before the first step, and without a gradient; or a stream of
-    chunks of ``stride_tokens``, each behind the tokens before it, ``segment_tokens`` together, of which the chunk alone
-    is learned, in ``context_epochs`` passes before the next chunk."""
+    """What the document's text is cut into; ``lift-eval recipes`` says what each value means."""
     segment_tokens: Annotated[int, Field(ge=2)] = 2048
     """Length of a segment."""
     stride_tokens: PositiveInt = 768
@@ -75,8 +95,7 @@ class TrainingSettings(Settings):
     title_line: bool = True
     """Whether the document's title, where it has one, is trained on as a line before its text."""
     objective: Literal["next_token", "distillation"] = "next_token"
-    """What is learned of each token: itself, or how likely the base model finds each next token when it has read more
-    of the document."""
+    """What is learned of each token; ``lift-eval recipes`` says what each value means."""
     teacher_top_k: PositiveInt = 20
     """Most likely tokens by which distillation knows a distribution."""
     temperature: Annotated[float, Field(gt=0)] = 1.0

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from lift_eval.cli import main
 from lift_eval.cli.stores import read_size
 from lift_eval.errors import StoreError
 from lift_eval.prompts.contents.registry import CONTENTS
-from lift_eval.recipe import shipped_recipes
+from lift_eval.recipe import DecodingSettings, TrainingSettings, shipped_recipes
 from lift_eval.store import Store, entry_key
 from lift_eval.store.entries import Pairs, Training
 from lift_eval.synthesis.registry import STRATEGIES
@@ -46,7 +48,15 @@ def test_recipes_are_listed_by_purpose_and_wrapped(
 def test_the_parts_of_recipes_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     shown = "\n".join(lines(capsys)).partition("Values of adapter.type")[2]
-    for name in (*CONTENTS, *STRATEGIES, "lora", "cartridge", "weights"):
+    values = [
+        get_args(settings.model_fields[key].annotation)
+        for settings, key in (
+            (TrainingSettings, "samples"),
+            (TrainingSettings, "objective"),
+            (DecodingSettings, "adapter"),
+        )
+    ]
+    for name in (*CONTENTS, *STRATEGIES, *chain(*values), "lora", "cartridge", "weights", "snapkv"):
         assert re.search(rf"^  {name} +\w.*\w", shown, re.MULTILINE), name
 
 
