@@ -30,6 +30,8 @@ from lift_eval.files import read_yaml
 _TASK_KEYS = re.compile(r"""^(task|include): *["']?([^\s"'#\[]+)""", re.MULTILINE)
 
 Scalar: TypeAlias = bool | int | float | str
+Argument: TypeAlias = Scalar | tuple[Scalar, ...]
+"""A value of a model argument; a recipe has keys that take lists."""
 
 
 def _as_list(value: object) -> object:
@@ -75,8 +77,8 @@ class Row(ExperimentPart):
 
     name: Annotated[str, Field(min_length=1)]
     model: str = "lift"
-    model_args: dict[str, Scalar] = {}
-    task_args: dict[str, dict[str, Scalar]] = {}
+    model_args: dict[str, Argument] = {}
+    task_args: dict[str, dict[str, Argument]] = {}
     options: RunOptions = RunOptions()
     seeds: Seeds | None = None
     baseline: str | None = None
@@ -164,7 +166,7 @@ class Experiment(ExperimentPart):
     description: str = ""
     results: str = "results"
     include_path: str | None = None
-    model_args: dict[str, Scalar] = {}
+    model_args: dict[str, Argument] = {}
     options: RunOptions = RunOptions()
     seeds: Seeds = (0,)
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
@@ -218,7 +220,7 @@ class Experiment(ExperimentPart):
         """Where the runs are."""
         return Path(os.path.normpath(self.folder / self.results))
 
-    def arguments(self, row: Row, task: str) -> dict[str, Scalar]:
+    def arguments(self, row: Row, task: str) -> dict[str, Argument]:
         """A row's model arguments for a task, those of the experiment included."""
         return {**self.model_args, **row.model_args, **row.task_args.get(task, {})}
 

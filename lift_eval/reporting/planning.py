@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lift_eval.reporting.experiment import Experiment, Row, Scalar
+from lift_eval.reporting.experiment import Argument, Experiment, Row
 from lift_eval.results.reading import Run, TaskResult, read_runs, results_files
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
@@ -32,6 +32,8 @@ def identity(model: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[tuple
 
 def _canonical(value: object) -> str:
     """One spelling for values that YAML, JSON and a command line write differently: 5e-4, "5e-4", 0.0005."""
+    if isinstance(value, list | tuple):
+        return str([_canonical(one) for one in value])
     text = str(value).strip()
     try:
         return repr(float(text)) if not isinstance(value, bool) else text.lower()
@@ -151,7 +153,7 @@ def plan(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> list[Plan
         if row.results:
             continue
         for seed in experiment.row_seeds(row):
-            groups: dict[tuple[tuple[str, Scalar], ...], list[str]] = {}
+            groups: dict[tuple[tuple[str, Argument], ...], list[str]] = {}
             for task in experiment.tasks:
                 if not any(
                     run.seed == seed and task in run.tasks and matches_row(experiment, row, task, run)
@@ -175,7 +177,7 @@ def slug(name: str) -> str:
 def _argv(
     experiment: Experiment,
     row: Row,
-    arguments: dict[str, Scalar],
+    arguments: dict[str, Argument],
     seed: int,
     tasks: Iterable[str],
     output: Path,

@@ -158,6 +158,8 @@ def test_published_figures_that_are_not_there_are_named(
         ({"training.learning_rate": 5e-4}, {"training.learning_rate": "5e-4"}, True),
         ({"prompt.chat_template": True}, {"prompt.chat_template": "true"}, True),
         ({"recipe": "lora", "seed": 1, "compute.answer_batch": 2, "device": "cpu"}, {"recipe": "lora"}, True),
+        ({"training.betas": (0.9, 5e-4)}, {"training.betas": ["0.9", "5e-4"]}, True),
+        ({"training.betas": (0.9, 5e-4)}, {"training.betas": [0.9, 5e-3]}, False),
         ({"recipe": "lora"}, {"recipe": "icl"}, False),
         ({"recipe": "lora", "training.learning_rate": 1e-3}, {"recipe": "lora"}, False),
     ],
@@ -251,7 +253,9 @@ def test_the_command_of_a_run_asks_as_the_run_did(tmp_path: Path) -> None:
 
 
 def test_a_planned_run_fills_its_cell(tmp_path: Path) -> None:
-    experiment = load_experiment(write_experiment(tmp_path))
+    listed = {"recipe": "lora", "adapter.targets": ["q_proj", "v_proj"], "training.betas": [0.9, 1e-3]}
+    row = {"name": "Two projections", "model_args": listed}
+    experiment = load_experiment(write_experiment(tmp_path, rows=[*BASIC["rows"], row]))
     for planned in missing_runs(experiment):
         options = parsed(planned.argv)
         write_run(Path(options.output_path), {"task": [1.0]}, rows(1, 1), model_args=options.model_args)
