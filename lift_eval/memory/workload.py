@@ -219,6 +219,7 @@ def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator
         shown = document_tokens
         if kind == "passage":
             shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
+            shown += auxiliary.reply_tokens if auxiliary.rewrite_request else 0
         prompt = _prompt(recipe, shown, window, closed_book=closed_book)
         frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
         contexts = alike(pair_count, *prompt)

@@ -34,6 +34,9 @@ REQUEST_VARIABLES = frozenset(
 ANSWER_VARIABLES = frozenset({"title", "passage", "question"})
 """What the template of a request for an answer may use."""
 
+REWRITE_VARIABLES = frozenset({"title", "passage"})
+"""What the template of a request for a rewrite may use."""
+
 PAIR_KEYS = ("question", "answer", "evidence")
 """Of a pair in a JSON reply."""
 
@@ -64,6 +67,10 @@ class PairSettings(Settings):
     """Jinja template by which the generator, greedily, is asked for the answer of each question that it has written,
     with the passage before its eyes; variables title, passage, question. The demonstrations stand before it. A reply
     to ``request`` then holds the question alone. None means that it holds the answer as well."""
+    rewrite_request: str | None = None
+    """Jinja template by which the generator, greedily, is asked for each passage in other words; variables title,
+    passage. The rewrite then stands behind the passage in whatever is made of a pair and its passage. None means that
+    there is no rewrite."""
     grounded: bool = False
     """Whether a pair is kept only if its passage holds its answer, which may be yes or no, and all names in its
     question, and its question does not hold the answer."""
@@ -89,7 +96,7 @@ class Request:
     Attributes:
         text: The user's message.
         system: The system message; empty for none.
-        formatted: Whether the reply has the recipe's format of replies; else it is the text of an answer.
+        formatted: Whether the reply has the recipe's format of replies; else it is plain text, an answer or a rewrite.
     """
 
     text: str

@@ -3,7 +3,8 @@
     passages -> requests -> generator -> replies -> pairs, each checked
     passages -> requests -> generator -> questions, each checked -> generator -> answers, each checked
 
-The second line is that of conversations, and of recipes with a request for answers.
+The second line is that of conversations, and of recipes with a request for answers. Where a recipe asks for rewrites,
+passages -> requests -> generator -> rewrites comes last.
 
 Every loop is bounded, and everything refused is counted by its reason.
 """
@@ -21,7 +22,7 @@ import torch
 
 from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
-from lift_eval.synthesis.base import Passage, Request, system_message
+from lift_eval.synthesis.base import Passage, Request, render, system_message
 from lift_eval.synthesis.generators import PairGenerator
 from lift_eval.synthesis.replies import Pair, is_text, read_reply
 from lift_eval.synthesis.settings import AuxiliarySettings
@@ -51,10 +52,10 @@ class PairYield:
         pairs: The pairs kept.
         counts: ``asked`` passages, ``requests`` sent for them, pairs ``kept``, and refusals by reason: ``no_pair``
             (the generator found nothing to ask), ``unparsed``, ``cut`` (the reply was cut off; its whole pairs are
-            read, and the rest is asked for; the answer of a conversation is kept as it is), ``empty`` (question or
-            answer), ``evidence`` (not verbatim in the passage), ``ungrounded`` (the passage does not hold the answer),
-            ``duplicate`` (question), ``surplus`` (more than asked
-            for), ``too_long`` (the request does not fit the generator's window); ``given_up`` passages that yielded
+            read, and the rest is asked for; the answer of a conversation is kept as it is), ``empty`` (question, answer
+            or rewrite), ``evidence`` (not verbatim in the passage), ``ungrounded`` (the passage does not hold the
+            answer), ``duplicate`` (question), ``surplus`` (more than asked for), ``too_long`` (the request does not fit
+            the generator's window); ``given_up`` passages that yielded
             nothing usable.
         seconds: What it took.
         operations: What it took the generator, where that is a local model; see `models.operations`.
@@ -132,9 +133,14 @@ def stream_pairs(
     else:
         asked = _ask(document, passages, settings, generator, seed, counts)
     if settings.asks_for_answers:
-        yield from _answer(document, asked, settings, generator, seed, counts)
+        pairs = _answer(document, asked, settings, generator, seed, counts)
     else:
-        yield from (pair for _, pair in asked)
+        pairs = (pair for _, pair in asked)
+    yield from (
+        pairs
+        if settings.rewrite_request is None
+        else _rewrite(document, pairs, settings, settings.rewrite_request, generator, counts)
+    )
 
 
 def _ask(
@@ -210,6 +216,34 @@ def _answer(
             yield replace(pair, answer=reply.text.strip())
 
 
+def _rewrite(
+    document: Document,
+    pairs: Iterator[Pair],
+    settings: AuxiliarySettings,
+    template: str,
+    generator: PairGenerator,
+    counts: dict[str, int],
+) -> Iterator[Pair]:
+    """Put behind the passage of each pair the same in other words; a passage whose rewrite is of no use stays alone."""
+    shown: dict[str, str] = {}
+    while group := list(islice(pairs, settings.batch)):
+        new = list(dict.fromkeys(pair.passage for pair in group if pair.passage not in shown))
+        requests = [
+            Request(render(template, title=document.title, passage=passage), formatted=False)
+            for passage in new
+        ]
+        counts["requests"] += len(requests)
+        replies = generator.generate(requests, temperature=0.0, seed=0) if requests else ()
+        for passage, reply in zip(new, replies, strict=True):
+            fault = _fault_of_text(reply)
+            if reply is None or fault:
+                counts[fault] += 1
+                shown[passage] = passage
+            else:
+                shown[passage] = f"{passage}\n\n{reply.text.strip()}"
+        yield from (replace(pair, passage=shown[pair.passage]) for pair in group)
+
+
 def _request_for_answer(
     document: Document, passage: Passage, pair: Pair, settings: AuxiliarySettings
 ) -> Request:
@@ -219,19 +253,23 @@ def _request_for_answer(
 
 
 def _fault_of_answer(reply: Answer | None, passage: Passage, pair: Pair, settings: AuxiliarySettings) -> str:
+    fault = _fault_of_text(reply)
+    if fault == "cut" and settings.method.converses:
+        fault = ""
+    if reply is None or fault or not settings.grounded:
+        return fault
+    return "" if _is_grounded(pair.question, reply.text, passage.shown) else "ungrounded"
+
+
+def _fault_of_text(reply: Answer | None) -> str:
+    """Why a reply in plain text is of no use; empty where it is."""
     if reply is None:
         return "too_long"
     if not reply.text.strip():
         return "empty"
     if not is_text(reply.text):
         return "unparsed"
-    if not (reply.complete or settings.method.converses):
-        return "cut"
-    return (
-        "ungrounded"
-        if settings.grounded and not _is_grounded(pair.question, reply.text, passage.shown)
-        else ""
-    )
+    return "" if reply.complete else "cut"
 
 
 class _Check:

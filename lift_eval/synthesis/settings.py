@@ -14,7 +14,13 @@ from lift_eval.settings import (
     check_variables,
     variables_of,
 )
-from lift_eval.synthesis.base import ANSWER_VARIABLES, REQUEST_VARIABLES, ReplyFormat, Strategy
+from lift_eval.synthesis.base import (
+    ANSWER_VARIABLES,
+    REQUEST_VARIABLES,
+    REWRITE_VARIABLES,
+    ReplyFormat,
+    Strategy,
+)
 from lift_eval.synthesis.registry import STRATEGIES, StrategySettings
 
 TRANSPORT = {"retries", "timeout_seconds"}
@@ -80,6 +86,8 @@ class AuxiliarySettings(StrategySettings):
             check_variables(
                 "auxiliary.answer_request", self.answer_request, ANSWER_VARIABLES, {"passage", "question"}
             )
+        if self.rewrite_request is not None:
+            check_variables("auxiliary.rewrite_request", self.rewrite_request, REWRITE_VARIABLES, {"passage"})
         if self.template is not None:
             variables = {"title", "document", "question"}
             check_variables("auxiliary.template", self.template, variables, {"question"})
@@ -111,6 +119,11 @@ class AuxiliarySettings(StrategySettings):
             raise ValueError(
                 "'auxiliary.answer_request' goes with 'reply: labels' and 'evidence: false', got "
                 f"'{self.reply_format}' and {str(self.needs_evidence).lower()}"
+            )
+        if self.rewrite_request is not None and "passage" not in self.prompts_in_turn:
+            raise ValueError(
+                "'auxiliary.rewrite_request' needs a prompt that shows it, 'auxiliary.prompts: [passage, ...]', got "
+                f"{list(self.prompts_in_turn)}"
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise ValueError(f"'labels' must differ and hold a word each, got {list(self.labels)}")
