@@ -1,7 +1,7 @@
-"""Makes a site of this folder: pages from the code are added, and links are led to where a file stands in the site.
+"""Builds the documentation site: adds pages made from the code, and adjusts links to the places of files in the site.
 
-Links in the pages are those of the repository, so that they can be read there too. A file outside of ``docs`` that a
-page links to becomes a part of the site.
+Links in the pages work in the repository too. A file outside ``docs`` that a
+page links to becomes part of the site.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import lift_eval
 DOCS = Path(__file__).resolve().parent.parent
 ROOT = DOCS.parent
 PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
-"""Where pages from outside of ``docs`` stand in the site."""
+"""Places in the site of pages from outside ``docs``."""
 DECISIONS = "decisions/index.md"
 PARTS = (
     "lift_eval.adapters.base.AdapterSettings",
     "lift_eval.synthesis.base.Strategy",
     "lift_eval.prompts.contents.base.Content",
 )
-"""Classes of which a part of one's own is a child."""
+"""Base classes of parts that others add."""
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 """The path in a relative link."""
 
@@ -37,7 +37,7 @@ logger = logging.getLogger("mkdocs.hooks.site")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
-    """Add the pages that are made, and what is linked to from outside of ``docs``."""
+    """Add the generated pages, and linked files from outside ``docs``."""
     sys.path.insert(0, str(Path(__file__).parent))
     tables = importlib.import_module("tables")
     made = {
@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         "reference/recipe.md": tables.recipe_keys(),
         "reference/variables.md": tables.variables(),
         "reference/library.md": _library(),
-        "reference/parts.md": _objects("Bases of parts", PARTS),
+        "reference/parts.md": _objects("Base classes", PARTS),
     }
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
@@ -62,15 +62,15 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to where their files stand in the site; what does not exist is a warning."""
+    """Point links at the places of their files in the site; warn about files that do not exist."""
     source = page.file.abs_src_path
-    if source is None:  # a page that was made
+    if source is None:  # a generated page
         return markdown
 
     def led(link: re.Match[str]) -> str:
         target = (Path(source).parent / link[1]).resolve()
         if not target.exists():
-            logger.warning("%s links to '%s', which is not there", page.file.src_uri, link[1])
+            logger.warning("%s links to '%s', which does not exist", page.file.src_uri, link[1])
             return link[1]
         return posixpath.relpath(_place(target), posixpath.dirname(page.file.src_uri) or ".")
 
@@ -78,7 +78,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _place(path: Path) -> str:
-    """Where a file of the repository stands in the site."""
+    """The place in the site of a file of the repository."""
     name = path.relative_to(ROOT).as_posix()
     if path == DOCS / "decisions":
         return DECISIONS

@@ -1,4 +1,4 @@
-"""Tables of the documentation's site that the code itself tells: the keys of a recipe, and environment variables."""
+"""Tables of the documentation site that are generated from the code: recipe keys and environment variables."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from lift_eval.recipe import Recipe
 PACKAGE = Path(sys.modules["lift_eval"].__file__ or "").parent
 PREFIX = "LIFT_EVAL_"
 BOUNDS = {
-    "minimum": "{} or more",
+    "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
-    "maximum": "{} or less",
+    "maximum": "at most {}",
     "exclusiveMaximum": "below {}",
     "minLength": "not empty",
-    "minItems": "{} or more of them",
-    "maxItems": "{} or fewer of them",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
 }
 """Rules of a JSON schema, in words."""
 KINDS = {"null": "`null`", "array": "list", "object": "mapping", "boolean": "`true`, `false`"}
-"""Types of a JSON schema, where its own word is not YAML's."""
+"""Types of a JSON schema whose names differ in YAML."""
 
 
 def recipe_keys() -> str:
-    """The page of all keys of a recipe.
+    """The page of all recipe keys.
 
     Raises:
-        ValueError: If one of them is not described where it is declared.
+        ValueError: If a key has no description where it is declared.
     """
     lines = [
-        "# Keys of a recipe",
+        "# Recipe keys",
         "",
-        "Made from the code. Values are checked before anything is loaded.",
+        "Generated from the code. Values are checked before anything is loaded.",
         "",
     ]
     groups = {name: field for name, field in Recipe.model_fields.items() if _classes(field)}
-    lines += ["## The recipe itself", "", *_table(Recipe, set(Recipe.model_fields) - set(groups))]
+    lines += ["## Top level", "", *_table(Recipe, set(Recipe.model_fields) - set(groups))]
     for name, field in groups.items():
         lines += _group(name, field, "##")
     return "\n".join(lines)
 
 
 def _group(name: str, field: FieldInfo, heading: str) -> Iterator[str]:
-    """The keys of a group, and of the groups in it; each of several kinds of a group has a table of its own."""
+    """The keys of a group and of its subgroups; each kind of a group has its own table."""
     yield from (f"{heading} {name}", "")
     for group in (several := _classes(field)):
         kind = f"`{name}.type: {group.model_fields['type'].default}`. " if len(several) > 1 else ""
@@ -69,7 +69,7 @@ def variables() -> str:
     """The page of all environment variables of the package.
 
     Raises:
-        ValueError: If one of them is not described where it is named.
+        ValueError: If a variable has no description where it is declared.
     """
     rows = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -79,12 +79,19 @@ def variables() -> str:
                 if not text:
                     raise ValueError(f"{value} has no description below it in {path}")
                 rows.append(f"| `{value}` | {_plain(text)} |")
-    head = ["# Environment variables", "", "Made from the code.", "", "| Variable | |", "|---|---|"]
+    head = [
+        "# Environment variables",
+        "",
+        "Generated from the code.",
+        "",
+        "| Variable | Meaning |",
+        "|---|---|",
+    ]
     return "\n".join([*head, *sorted(rows), ""])
 
 
 def _classes(field: FieldInfo) -> list[type[BaseModel]]:
-    """The groups of keys that a field may hold."""
+    """The groups of keys that a field may contain."""
     kinds = (
         get_args(field.annotation)
         if get_origin(field.annotation) in (Union, UnionType)
@@ -101,7 +108,7 @@ def _table(model: type[BaseModel], keys: set[str], prefix: str = "") -> Iterator
     for parent in reversed(model.__mro__):
         if parent.__module__.startswith("lift_eval"):
             described |= _descriptions(parent)
-    yield from ("| Key | Values | Default | |", "|---|---|---|---|")
+    yield from ("| Key | Values | Default | Meaning |", "|---|---|---|---|")
     for name in (name for name in model.model_fields if name in keys):
         if not described.get(name):
             raise ValueError(f"'{prefix}{name}' has no description below it in {model.__module__}")
@@ -118,13 +125,13 @@ def _table(model: type[BaseModel], keys: set[str], prefix: str = "") -> Iterator
 def _default(model: type[BaseModel], name: str) -> str:
     field = model.model_fields[name]
     if field.is_required():
-        return "needed"
+        return "required"
     default = field.get_default(call_default_factory=True)
     return f"`{json.dumps(to_jsonable_python(default), ensure_ascii=False)}`"
 
 
 def _values(schema: Mapping[str, Any]) -> str:
-    """The values that a key may have, in words."""
+    """The allowed values of a key, in words."""
     if "$ref" in schema:
         return "a group of keys"
     if several := schema.get("anyOf") or schema.get("oneOf"):
@@ -152,7 +159,7 @@ def _descriptions(model: type) -> dict[str, str]:
 
 
 def _described(body: ast.Module | ast.ClassDef) -> Iterator[tuple[Any, str]]:
-    """Each assignment, with the text that stands below it."""
+    """Each assignment, with the text below it."""
     for node, below in pairwise([*body.body, ast.Pass()]):
         if isinstance(node, ast.Assign | ast.AnnAssign):
             text = getattr(getattr(below, "value", None), "value", "") if isinstance(below, ast.Expr) else ""
