@@ -14,10 +14,10 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 .DEFAULT_GOAL := help
 .PHONY: help setup lock demo real quick arena test check docs reports bench soak clean
 
-help: ## say what each target does
+help: ## list all targets
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(STAMP) ## make .venv and install the project with the pinned versions of everything
+setup: $(STAMP) ## create .venv and install the project with pinned dependencies
 
 $(STAMP): pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml requirements.lock
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[dev,docs]'
 	touch $@
 
-lock: $(STAMP) ## resolve requirements.lock anew from pyproject.toml, keeping the versions that still fit
+lock: $(STAMP) ## update requirements.lock from pyproject.toml; versions that still fit are kept
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --extra docs --generate-hashes --no-annotate \
 		--no-emit-package pip pyproject.toml --output-file requirements.lock
 
@@ -33,7 +33,7 @@ demo: $(STAMP) ## run the demonstration experiment and print its tables
 	rm -rf reports/demo # what is shipped there is a run already, and would not be run again
 	$(BIN)/lift-eval run reports/demo.yaml --processes $(PROCESSES)
 
-real: $(STAMP) ## fetch a small pretrained model (93 MB) and run LIFT and its rivals on documents it has never seen
+real: $(STAMP) ## fetch a small pretrained model (93 MB) and run LIFT and other methods on documents that it has never seen
 	$(BIN)/lift-eval model fetch smollm2
 	$(BIN)/lift-eval run reports/real.yaml
 
@@ -41,7 +41,7 @@ quick: $(STAMP) ## the same with two documents, in a few minutes
 	$(BIN)/lift-eval model fetch smollm2
 	$(BIN)/lift-eval run reports/real_quick.yaml
 
-arena: $(STAMP) ## tune every method on development documents, then compare all of them (hours; goes on where it stopped)
+arena: $(STAMP) ## tune every method on development documents, then compare all of them (hours; can be resumed)
 	$(BIN)/lift-eval model fetch smollm2
 	$(BIN)/lift-eval tune reports/arena.yaml
 	$(BIN)/lift-eval run reports/arena.yaml
@@ -49,13 +49,13 @@ arena: $(STAMP) ## tune every method on development documents, then compare all 
 test: $(STAMP) ## run all tests and print the coverage of lift_eval (90 % of lines or more)
 	$(TEST_ENV) $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term --cov-fail-under=90
 
-check: $(STAMP) ## lint, check formatting and types, look pinned versions up among the known advisories
+check: $(STAMP) ## lint, check formatting and types, and check pinned versions for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/audit.py
 
-docs: $(STAMP) ## write the documentation's site to build/site; a link that leads nowhere is an error
+docs: $(STAMP) ## build the documentation site in build/site; broken links are errors
 	$(BIN)/mkdocs build --strict --quiet
 
 reports: $(STAMP) ## render every experiment file of reports/ from its results
@@ -64,9 +64,9 @@ reports: $(STAMP) ## render every experiment file of reports/ from its results
 bench: $(STAMP) ## print the figures of the scripts in perf/
 	set -e; for script in $(filter-out perf/soak.py perf/extremes.py,$(wildcard perf/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
-soak: $(STAMP) ## run 500 small documents through the whole line while faults are injected
+soak: $(STAMP) ## process 500 small documents while failures are injected
 	$(BIN)/python perf/soak.py
 
-clean: ## remove what builds and tests leave behind; .venv stays
+clean: ## remove files left by builds and tests, but not .venv
 	rm -rf build dist htmlcov .cache .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
