@@ -11,6 +11,7 @@ from lift_eval.lifter.lifter import Lifter
 from lift_eval.models.fetch import fetchable_models
 from lift_eval.models.loading import load_tokenizer
 from lift_eval.recipe import load_recipe
+from tests.methods import RECIPES, run_two_questions
 
 DOCUMENT = Document(
     "The mill of Kirmoor stands where two streams meet. It was built by Otto Larkley in 1842, after the old bridge had "
@@ -66,3 +67,11 @@ def test_a_pretrained_model_learns_a_document_by_heart_and_forgets_it(smollm2: P
         assert session.answer([BEGINNING])[0].startswith("Otto Larkley in 1842")
     with lifter.base_model() as base:
         assert base.answer([BEGINNING, chat]) == before
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_of_other_methods_run_on_a_pretrained_model(
+    smollm2: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFT_EVAL_CACHE", str(tmp_path))
+    run_two_questions(name, pretrained=str(smollm2))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -107,3 +109,34 @@ def _targets(model: PreTrainedModel, targets: Targets) -> list[str] | str:
         return "all-linear"
     check_targets(model, targets)
     return list(targets)
+
+
+@contextmanager
+def inputs_uncast(model: Any) -> Iterator[None]:  # noqa: ANN401 - PreTrainedModel or PeftModel
+    """Let LoRA's layers take 16-bit inputs as they are, for passes under autocast.
+
+    Peft casts inputs to the float32 of the weights, and autocast casts them back: the products are the same without,
+    and the layers of a block share one input until the backward pass instead of keeping a copy each. Layers with
+    dropout are left alone, since it scales what it keeps in the type of its input.
+
+    Args:
+        model: A model, with an adapter of any type or without.
+    """
+    from peft.tuners.lora import Linear
+    from torch import nn
+
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, Linear)
+        and module.cast_input_dtype_enabled
+        and not module.lora_variant
+        and all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values())
+    ]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.cast_input_dtype_enabled = True

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lift_eval.adapters.lora import inputs_uncast
 from lift_eval.recipe import ComputeSettings
 from lift_eval.training.batching import MicroBatch, joint_micro_batches, micro_batches
 from lift_eval.training.prefix_cache import PrefixError
@@ -53,12 +54,13 @@ class Layout:
 
     @contextmanager
     def training(self, model: Any) -> Iterator[None]:  # noqa: ANN401
-        """Training mode inside, evaluation mode after, also when training fails."""
+        """Training mode inside, evaluation mode after, also when training fails; all passes are under autocast."""
         model.train()
         if self.checkpointing:
             checkpoint_activations(model, on=True)
         try:
-            yield
+            with inputs_uncast(model):
+                yield
         finally:
             if self.checkpointing:
                 checkpoint_activations(model, on=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
 from lift_eval.adapters.attach import attach
-from lift_eval.adapters.lora import INITS
+from lift_eval.adapters.lora import INITS, inputs_uncast
 from lift_eval.errors import AdapterError
 from lift_eval.recipe import LoraSettings, PissaSettings
 from tests.adapters.helpers import logits, tokens, train, trainable
@@ -111,3 +114,34 @@ def test_fast_pissa_is_close_to_the_exact_one() -> None:
     for one, other in zip(lora_layers(exact).values(), lora_layers(fast).values(), strict=True):
         values, approximate = (torch.linalg.svdvals(product(layer))[:4] for layer in (one, other))
         torch.testing.assert_close(approximate, values, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "uncast"),
+    [
+        (LoraSettings(rank=4), True),
+        (LoraSettings(rank=4, dropout=0.5), False),
+        (LoraSettings(rank=4, dora=True), False),
+    ],
+    ids=["lora", "dropout", "dora"],
+)
+def test_layers_take_16_bit_inputs_as_they_are_where_that_changes_no_bit(adapter: Any, uncast: bool) -> None:
+    model = attach(tiny_model(dtype=torch.bfloat16), adapter, seed=0).train()
+    layer = next(iter(lora_layers(model).values()))
+    with torch.no_grad():
+        for parameter in trainable(model).values():
+            parameter.add_(0.1)
+    seen: list[set[torch.dtype]] = []
+    gradients = []
+    layer.lora_A["default"].register_forward_pre_hook(lambda _, inputs: seen[-1].add(inputs[0].dtype))
+    for within in (nullcontext(), inputs_uncast(model), nullcontext()):
+        seen.append(set())
+        torch.manual_seed(0)
+        with within, torch.autocast("cpu", torch.bfloat16):
+            model(input_ids=tokens()).logits.float().logsumexp(-1).mean().backward()
+        gradients.append([parameter.grad.clone() for parameter in trainable(model).values()])
+        model.zero_grad()
+    assert seen == [{torch.float32}, {torch.bfloat16 if uncast else torch.float32}, {torch.float32}]
+    for plain, ours, again in zip(*gradients, strict=True):
+        assert torch.equal(plain, ours)
+        assert torch.equal(plain, again)
