@@ -87,7 +87,9 @@ def test_recipes_of_other_methods_run_on_a_pretrained_model(
     folder: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LIFT_EVAL_CACHE", str(tmp_path))
-    few: dict[str, Any] = {}
-    if load_recipe(name).auxiliary.method.converses:
-        few = {"auxiliary.pairs": 2, "auxiliary.chunk_characters": [2000, 2000]}
-    run_two_questions(name, pretrained=str(folder), **few)
+    changes: dict[str, Any] = {"prompt.max_tokens": 1000}
+    talks = load_recipe(name).auxiliary
+    if talks.method.converses:
+        many = talks.strategy == "conversations" and talks.chunk_draw == "random"
+        changes |= {"auxiliary.pairs": 4 if many else 1, "auxiliary.chunk_characters": [3000, 3000]}
+    run_two_questions(name, pretrained=str(folder), **changes)
