@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MODEL_NAME = "lift"
 MODEL_TARGET = "lift_eval.harness.model:LiftLM"
 OFF_SWITCH = "LIFT_EVAL_AUTOLOAD"
-"""``0`` keeps lm-eval from knowing the package until `register` is called."""
+"""``0`` turns off automatic registration with lm-eval; call `register` instead."""
 
 _ours_suffice: ContextVar[bool] = ContextVar("ours_suffice", default=False)
 """Whether the task managers that are being made need no task of lm-eval's own."""
@@ -53,11 +53,10 @@ def install() -> None:
 
 
 def register() -> None:
-    """Make the model ``lift`` and our tasks known to lm-eval, whatever ``LIFT_EVAL_AUTOLOAD`` says.
+    """Register the model ``lift`` and our tasks with lm-eval, whatever ``LIFT_EVAL_AUTOLOAD`` says.
 
-    For an interpreter in which the automatic way is off, or that has this package on its path without an
-    installation. It may be called before or after lm_eval is imported, and more than once. Task managers that
-    exist already keep the tasks that they know.
+    Use it if automatic registration is off, or if the package is on the path without being installed. It may be
+    called before or after lm_eval is imported, and more than once. Existing task managers keep their tasks.
     """
     _install_finder()
     for name, extend in _EXTENSIONS.items():

@@ -54,14 +54,14 @@ def check_text(value: object, name: str) -> None:
 
 @dataclass(frozen=True)
 class Document:
-    """A text that questions are asked about.
+    """A text about which questions are asked.
 
     Attributes:
-        text: The text as it stands in prompts.
+        text: The text as it appears in prompts.
         title: Its name; may be empty.
 
     Raises:
-        DocumentError: If the text holds nothing but white space, or text or title is no string of valid Unicode.
+        DocumentError: If the text has only white space, or text or title is not a string of valid Unicode.
     """
 
     text: str
@@ -72,7 +72,9 @@ class Document:
         name = f"document {self.title!r}" if self.title else "document"
         check_text(self.text, f"text of {name}")
         if not self.text.strip():
-            raise DocumentError(f"{name} is empty: its text must hold a word or more, got {self.text!r}")
+            raise DocumentError(
+                f"{name} is empty: its text must contain at least one word, got {self.text!r}"
+            )
 
     @property
     def digest(self) -> str:
@@ -81,7 +83,7 @@ class Document:
 
     @property
     def name(self) -> str:
-        """Its title, or the beginning of its digest where it has none."""
+        """Its title, or the beginning of its digest if it has none."""
         return self.title or self.digest[:12]
 
     @property

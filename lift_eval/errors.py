@@ -31,7 +31,7 @@ SHOWN_CHARACTERS = 100
 
 
 class LiftEvalError(Exception):
-    """Base of all errors that a user can fix."""
+    """Base class of all errors that a user can fix."""
 
 
 class RecipeError(LiftEvalError):

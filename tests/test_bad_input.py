@@ -109,7 +109,7 @@ def test_a_document_shorter_than_a_segment_is_good_input(evaluate):
         ({"max_length": "abc"}, "'max_length' must be a valid integer, got 'abc'"),
         ({"max_length": 99999}, "'max_length' must be at most the model's 16384 positions, got 99999"),
         ({"softmax_dtype": "floatxx"}, "'softmax_dtype' must be 'float64', 'float32', 'bfloat16' or 'float16'"),
-        ({"batch_size": 4}, "'batch_size' is a flag of lm-eval's; write --batch_size 4"),
+        ({"batch_size": 4}, "'batch_size' is a flag of lm-eval; write --batch_size 4"),
         ({"max_length": 100}, "task 'loogle_shortqa', row 0: the prompt without its document has"),
         ({"document_field": "body"}, "task 'loogle_shortqa', row 0: document_field='body' must name a text field"),
     ],
@@ -180,7 +180,7 @@ def _recurrent(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("save", "told"),
     [
-        (_cut_off, "a file of weights is cut off or damaged: download it again"),
+        (_cut_off, "a file of weights is truncated or damaged: download it again"),
         (
             _damaged,
             "every weight of LlamaForCausalLM must be finite, but lm_head.weight holds NaN or infinity",
@@ -214,7 +214,7 @@ def test_a_checkpoint_that_cannot_be_used(evaluate, tmp_path, save, told):
         ([{**ROW, "context": " "}], "context"),
         ([{"input": ROW["context"], "title": "Lamp", "qa_pairs": "[{'Q': __import__('os')}]"}],
          "line 1: 'qa_pairs' is neither JSON nor a Python literal"),
-        ([], "holds no rows"),
+        ([], "has no rows"),
     ],
     ids=["not JSON", "no question", "question missing", "document missing", "empty document", "literal", "empty"],
 )  # fmt: skip
@@ -236,7 +236,7 @@ def test_a_data_folder_without_the_file_says_what_it_holds(evaluate, tmp_path):
     ("rows", "told"),
     [
         (json.dumps({"context": "x", "title": "", "question": "Why?"}) + "\n",
-         "task 'mine', row 0: document 'x' has less than two tokens"),
+         "task 'mine', row 0: document 'x' has fewer than two tokens"),
         ("", "the data of task 'mine' cannot be read ("),
         ('{"context": \n', "the data of task 'mine' cannot be read ("),
     ],

@@ -16,7 +16,7 @@ OTHER = "Ships passed at night. " * 12
 @pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u2003"])
 def test_an_empty_document_is_refused_by_name(text):
     with pytest.raises(
-        DocumentError, match="document 'Cliff' is empty: its text must hold a word or more, got "
+        DocumentError, match="document 'Cliff' is empty: its text must contain at least one word, got "
     ):
         Document(text, "Cliff")
 

@@ -194,7 +194,7 @@ def test_a_signal_ends_the_run_with_how_to_go_on(
         line.run(folder, store=str(store))
     assert end.value.code == status
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"lift_eval: stopped, 1 of 3 documents finished and kept in {store}; the same command goes on from there"
+        f"lift_eval: stopped, 1 of 3 documents finished and kept in {store}; the same command continues from there"
     )
     done = line.run(folder, store=str(store))
     assert done is not None
@@ -218,7 +218,7 @@ def test_ctrl_c_before_any_document_ends_in_one_line(
 def test_in_a_notebook_ctrl_c_is_the_interrupt_that_it_always_is() -> None:
     with (
         pytest.raises(KeyboardInterrupt, match="the same command") as interrupt,
-        interruptible(lambda: "the same command goes on"),
+        interruptible(lambda: "the same command continues"),
     ):
         signal.raise_signal(signal.SIGINT)
     assert isinstance(interrupt.value, Interrupted)

@@ -502,12 +502,12 @@ def test_nesting_and_numbers_without_end_are_refused_by_every_reader_of_json(
     with pytest.raises(LiftEvalError, match="not JSON"):
         list(parse_jsonl(io.BytesIO(bomb), "rows.jsonl"))
     write(run_folder, bomb, WHOLE[1])
-    with pytest.raises(LiftEvalError, match="not whole JSON"):
+    with pytest.raises(LiftEvalError, match="incomplete JSON"):
         read_runs([run_folder])
     write(run_folder, WHOLE[0], bomb)
-    with pytest.raises(LiftEvalError, match="not whole JSON"):
+    with pytest.raises(LiftEvalError, match="incomplete JSON"):
         assert read_runs([run_folder])[0].tasks["task"].samples
-    with pytest.raises(LiftEvalError, match="not whole JSON"):
+    with pytest.raises(LiftEvalError, match="incomplete JSON"):
         judge_saved(run_folder, Unasked("m", run_folder.parent))
 
 

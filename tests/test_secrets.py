@@ -108,9 +108,9 @@ def password_in_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("password_in_the_address")
 def test_a_password_in_the_address_is_refused_before_anybody_can_log_it(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level("DEBUG")
-    with pytest.raises(GeneratorError, match="must hold no user or password") as generator:
+    with pytest.raises(GeneratorError, match="must not contain a user or password") as generator:
         ServerGenerator("m", AuxiliarySettings(strategy="passages", generator="openai:m"))
-    with pytest.raises(JudgeError, match="must hold no user or password") as judge:
+    with pytest.raises(JudgeError, match="must not contain a user or password") as judge:
         Judge("m", tmp_path).judge([JudgedAnswer("q", "r", "p")])
     for text in (str(generator.value), str(judge.value), caplog.text):
         assert not any(secret in text for secret in SECRETS)

@@ -46,7 +46,7 @@ def attach(
     """
     if any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise AdapterError(
-            "the model has an adapter already, which another Lifter may train; give each Lifter a model of its own"
+            "the model already has an adapter, which another Lifter may train; give each Lifter its own model"
         )
     keep_quantized_weights(model)
     if adapter.type == "none":

@@ -43,7 +43,7 @@ class AdapterSettings(Settings):
 
     @property
     def stacks(self) -> bool:
-        """Whether those of several documents can be trained in one batch, each as if it were alone."""
+        """Whether adapters of several documents can be trained in one batch, each as if it were alone."""
         return False
 
     @property

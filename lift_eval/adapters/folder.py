@@ -27,14 +27,14 @@ MOVES_BASE = ("corda", "loftq", "lora_ga", "olora", "pissa")
 
 
 class FolderSettings(AdapterSettings):
-    """Adapters of peft that were made elsewhere, one for each document, entered in place of training."""
+    """Peft adapters made elsewhere, one for each document, used instead of training."""
 
     type: Literal["folder"] = "folder"
     path: Annotated[str, Field(min_length=1)]
-    """Folder whose folders are adapters, each named by its document's digest or title."""
+    """Folder of adapter folders, each named by its document's digest or title."""
 
     trained: ClassVar[bool] = False
-    cure: ClassVar[str] = "enter adapters that were made for this model"
+    cure: ClassVar[str] = "use adapters that were made for this model"
 
     def find(self, document: Document) -> Path:
         """The folder of a document's adapter; see `AdapterSettings.find`."""
@@ -104,8 +104,8 @@ class FolderSettings(AdapterSettings):
                 key = different[0]
                 raise AdapterError(
                     f"all adapters in '{self.path}' must have one configuration, but '{folders[0].name}' and "
-                    f"'{folder.name}' differ in '{key}': {first.get(key)} and {other.get(key)}; enter those that are "
-                    "alike from a folder of their own"
+                    f"'{folder.name}' differ in '{key}': {first.get(key)} and {other.get(key)}; put adapters with the "
+                    "same configuration in one folder"
                 )
         return config
 
@@ -131,7 +131,7 @@ def enter(model: Any, folder: Path) -> None:  # noqa: ANN401 - PeftModel
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise AdapterError(f"'{file}' cannot be read: {first_line(error)}; make the adapter anew") from error
+        raise AdapterError(f"'{file}' cannot be read: {first_line(error)}; make the adapter again") from error
     try:
         loaded = set_peft_model_state_dict(model, tensors)
     except (KeyError, RuntimeError) as error:  # of torch's, whose last line names a tensor
@@ -162,12 +162,12 @@ def _read(folder: Path) -> PeftConfig:
         method = PeftType(config.peft_type).value
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise AdapterError(
-            f"'{folder / CONFIG_FILE}' is no configuration that peft can read: {first_line(error)}; make the adapter "
-            "anew"
+            f"'{folder / CONFIG_FILE}' is not a configuration that peft can read: {first_line(error)}; make the "
+            "adapter again"
         ) from error
     if config.is_prompt_learning:
         raise AdapterError(
-            f"adapter '{folder}' is peft's {method} and cannot be entered, since {VIRTUAL_TOKENS}"
+            f"adapter '{folder}' is peft's {method} and cannot be used, since {VIRTUAL_TOKENS}"
         )
     if config.peft_type == PeftType.LORA:
         if str(config.init_lora_weights).startswith(MOVES_BASE):

@@ -37,18 +37,18 @@ class LoraSettings(AdapterSettings):
     rank: PositiveInt = 128
     """Rank of each update."""
     alpha: Annotated[float, Field(gt=0)] = 256
-    """Updates count times ``alpha / rank``; with ``rslora`` times ``alpha`` over the square root of the rank."""
+    """Updates are multiplied by ``alpha / rank``, or with ``rslora`` by ``alpha`` over the square root of the rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of an update's inputs that is dropped in training."""
     targets: Targets = "auto"
-    """Names of linear layers; ``all-linear``: every one but the output embedding; ``auto``: those of attention, where
-    the model has them under their usual names, else ``all-linear``."""
+    """Names of linear layers; ``all-linear``: all except the output embedding; ``auto``: those of attention if the
+    model has them under their usual names, otherwise ``all-linear``."""
     init: bool | str = "gaussian"
     """Any value of peft's ``init_lora_weights``."""
     rslora: bool = False
-    """Whether updates are scaled as by rank-stabilized LoRA (Kalajdzievski 2023)."""
+    """Whether updates are scaled as in rank-stabilized LoRA (Kalajdzievski 2023)."""
     dora: bool = False
-    """Whether magnitude and direction of a weight are trained apart, as by DoRA (Liu et al. 2024)."""
+    """Whether magnitude and direction of a weight are trained separately, as in DoRA (Liu et al. 2024)."""
 
     @property
     def needs_full_precision(self) -> bool:

@@ -29,7 +29,7 @@ UNFIT = {
     "XLORA": "it mixes adapters that were trained before",
 }
 """Methods that cannot be trained on one document, and why."""
-VIRTUAL_TOKENS = "its virtual tokens stand before the prompt and move all positions"
+VIRTUAL_TOKENS = "its virtual tokens precede the prompt and shift all positions"
 
 OURS = {
     "auto_mapping",
@@ -44,13 +44,13 @@ OURS = {
 
 
 class PeftSettings(AdapterSettings):
-    """A method of peft."""
+    """Any other suitable method of peft."""
 
     type: Literal["peft"] = "peft"
     method: str
     """Peft's name of the method, such as OFT."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the method, as its configuration class in peft has them."""
+    """Settings of the method, as in its configuration class in peft."""
 
     cure: ClassVar[str] = "set adapter.config to what fits, e.g. its target_modules"
 

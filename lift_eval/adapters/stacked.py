@@ -104,8 +104,8 @@ class StackedLora:
         """The base layer's output and each row's own part, as peft's LoRA computes it."""
         if x.dim() != 3 or len(x) != len(self._rows):
             raise AdapterError(
-                f"adapters can be trained side by side where layers see {len(self._rows)} whole rows, got a tensor of "
-                f"shape {tuple(x.shape)}; set compute.documents=1"
+                f"adapters can be trained in one batch only if layers see {len(self._rows)} whole rows, got a tensor "
+                f"of shape {tuple(x.shape)}; set compute.documents=1"
             )
         out: Tensor = base(x, *args, **kwargs)
         rows = self._rows.to(down.device)
@@ -137,8 +137,8 @@ def _lora_layers(model: Any) -> dict[str, Any]:  # noqa: ANN401
     unknown = sorted(trainable(model).keys() ^ known)
     if unknown:
         raise AdapterError(
-            f"adapters can be trained side by side where they are plain LoRA of linear layers, got '{unknown[0]}'; set "
-            "compute.documents=1"
+            f"adapters can be trained in one batch only if they are plain LoRA of linear layers, got '{unknown[0]}'; "
+            "set compute.documents=1"
         )
     return layers
 

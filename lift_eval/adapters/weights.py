@@ -20,14 +20,14 @@ _LAYER = re.compile(r"\.(\d+)\.")
 
 
 class WeightsSettings(AdapterSettings):
-    """The weights of linear layers, trained as they are.
+    """The weights of linear layers, trained directly.
 
     Training changes copies in float32, which stand in for the layers; the base's own weights stay as they were loaded.
     """
 
     type: Literal["weights"] = "weights"
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of linear layers; ``all-linear``: every linear layer but the output embedding."""
+    """Names of linear layers; ``all-linear``: all except the output embedding."""
     layers: tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 1.0)
     """The decoder layers whose weights are trained, from one share of the depth to another: [0.2, 1] is the upper
     80 %, rounded to whole layers."""

@@ -11,28 +11,28 @@ from lift_eval.settings import PositiveInt, Settings
 
 ADAPTER_IS_ON = {
     "always": "The adapted model reads the prompt and writes the answer.",
-    "decoding_only": "The base reads the prompt but its last token; the adapted model goes on from there.",
+    "decoding_only": "The base reads the prompt except its last token; the adapted model continues from there.",
 }
 """Values of `DecodingSettings.adapter`."""
 
 
 class DecodingSettings(Settings):
-    """How the library answers; in lm-eval the task's own generation settings count."""
+    """How the library answers; in lm-eval, the task's own generation settings apply."""
 
     max_new_tokens: PositiveInt = 200
-    """Most tokens of an answer."""
+    """Maximum number of tokens of an answer."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
-    """Of sampling; 0 takes the most likely token."""
+    """Sampling temperature; 0 takes the most likely token."""
     source: Literal["recipe", "checkpoint"] = "recipe"
-    """Who says how tokens are chosen: the recipe (in lm-eval the task in its place), or the checkpoint's generation
+    """What decides how tokens are chosen: the recipe (in lm-eval, the task instead), or the checkpoint's generation
     config, which may sample (in lm-eval too)."""
     learned: Literal["own", "wrong", "shuffled"] = "own"
-    """Whose adapter answers in lm-eval: the document's own; or, as controls, that of the run's next document, or that
+    """The adapter that answers in lm-eval: the document's own or, as controls, that of the run's next document, or that
     of the document with its sentences shuffled."""
     cache: CacheMethod = WholeCache()
-    """What is kept of the keys and values of the prompt's document once it has been read."""
+    """Which keys and values of the prompt's document are kept after it has been read."""
     adapter: Literal["always", "decoding_only"] = "always"
-    """When the adapter is on; ``lift-eval recipes`` says what each value means."""
+    """When the adapter is on; ``lift-eval recipes`` explains each value."""
 
     @property
     def reads_plainly(self) -> bool:

@@ -23,7 +23,7 @@ from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.recipe import load_recipe
 
 DATA_DIR_VARIABLE = "LIFT_EVAL_DATA_DIR"
-"""Folder of the tasks' data files, where ``data_dir`` in ``--metadata`` names none."""
+"""Folder of the tasks' data files, unless ``data_dir`` in ``--metadata`` names one."""
 MANIFEST = "fetched.json"
 """What ``lift-eval data fetch`` writes beside the data."""
 
@@ -222,7 +222,7 @@ class Line:
             raise self.fault(f"'{name}' is empty; fix or drop the row")
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise self.fault(
-                f"'{name}' holds half of a surrogate pair, which is no character; fix or drop the row"
+                f"'{name}' contains half of a surrogate pair, which is not a character; fix or drop the row"
             )
         return value
 
@@ -274,7 +274,7 @@ def parse_jsonl(stream: IO[bytes], name: str) -> Iterator[Line]:
             rows += 1
             yield line
     if not rows:
-        raise DocumentError(f"{name} holds no rows; it may be cut short: get it again")
+        raise DocumentError(f"{name} has no rows; it may be truncated: download it again")
 
 
 def parse_line(raw: bytes, where: str) -> Line | None:
@@ -314,7 +314,7 @@ def _parsed(text: str, where: str, part: str) -> object:
         reason = (
             f"{error.msg} at column {error.colno}"
             if isinstance(error, json.JSONDecodeError)
-            else "nested too deep, or a number too long"
+            else "nested too deeply, or a number that is too long"
         )
         raise DocumentError(f"{where}: not JSON ({reason}); fix or drop the {part}") from error
 

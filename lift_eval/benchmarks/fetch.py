@@ -114,8 +114,8 @@ def _fetch_one(api: HfApi, name: str, folder: Path) -> Iterable[FetchedFile]:
             yield FetchedFile(name, f"{name}/{file}", source.repository, commit, path.stat().st_size, digest)
     except HUB_ERRORS as error:
         raise DocumentError(
-            f"cannot fetch {name} from {api.endpoint} ({first_line(error)}); run the same command again to go on, "
-            "HF_ENDPOINT names another Hub"
+            f"cannot fetch {name} from {api.endpoint} ({first_line(error)}); run the same command again to continue, "
+            "or name another Hub with HF_ENDPOINT"
         ) from error
 
 
@@ -162,7 +162,7 @@ def _write_manifest(path: Path, fetched: Iterable[FetchedFile]) -> None:
         entries = None
     if not isinstance(entries, dict):
         raise DocumentError(
-            f"{path} is no manifest of downloads; delete it and fetch again: files stay as they are"
+            f"{path} is not a manifest of downloads; delete it and fetch again (downloaded files are kept)"
         )
     entries |= {file.path: asdict(file) for file in fetched}
     write_whole(path, f"{json.dumps(entries, indent=2)}\n".encode())

@@ -169,7 +169,7 @@ def read_rows(lines: Iterable[Line], subtask: str) -> Iterator[dict[str, Any]]:
                 f"the row belongs to '{row['dataset']}', not to '{subtask}'; use the official files"
             )
         if row["_id"] in seen:
-            raise line.fault(f"_id '{row['_id']}' stands twice; drop one of the rows")
+            raise line.fault(f"_id '{row['_id']}' occurs twice; drop one of the rows")
         seen.add(str(row["_id"]))
         named = all(map(PARAGRAPH.search, row["answers"]))
         if SUBTASKS[subtask].metric is retrieval_score and not named:

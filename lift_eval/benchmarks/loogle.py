@@ -117,7 +117,7 @@ def read_rows(lines: Iterable[Line], subset: str) -> Iterator[dict[str, Any]]:
                 raise line.fault(f"id '{row['id']}' asks the same question twice; drop one of the rows")
             document = documents.setdefault(row["doc_id"], row["context"])
             if document != row["context"]:
-                raise line.fault(f"doc_id '{row['doc_id']}' stands for two documents; give each its own")
+                raise line.fault(f"doc_id '{row['doc_id']}' identifies two documents; give each its own")
             questions.add(key)
             yield row | {"context": document}  # the same string for all questions of a document
 

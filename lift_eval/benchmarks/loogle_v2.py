@@ -116,7 +116,7 @@ def read_rows(lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
             name: line.text(name) for name in ("id", "source", "task", "instruction", "context", "question")
         }
         if row["id"] in seen:
-            raise line.fault(f"id '{row['id']}' stands twice; drop one of the rows")
+            raise line.fault(f"id '{row['id']}' occurs twice; drop one of the rows")
         seen.add(row["id"])
         _check_instruction(line, row["instruction"])
         # One text is kept for all the questions about it.

@@ -196,7 +196,7 @@ def build_grid(options: NiahOptions, haystack: str, tokens: TokenCounter) -> Ite
     for length in options.lengths:
         room = length - needle_tokens
         if room < 1:
-            raise DocumentError(f"length {length} has no room beside a needle of {needle_tokens} tokens")
+            raise DocumentError(f"length {length} is too short for a needle of {needle_tokens} tokens")
         for depth in options.depths:
             for sample in range(options.samples):
                 seed = f"{length} {depth} {sample}"

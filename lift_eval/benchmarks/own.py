@@ -57,8 +57,8 @@ def load(**metadata: object) -> dict[str, datasets.Dataset]:
     rows = read_own_rows(options.documents, options.questions)
     if options.digest not in (None, own_digest(rows)):
         raise DocumentError(
-            f"'{options.documents}' and '{options.questions}' have changed since the run was planned; plan it anew, "
-            "or leave out the digest"
+            f"'{options.documents}' and '{options.questions}' have changed since the run was planned; plan the run "
+            "again, or leave out the digest"
         )
     shared = {"prompt_style": style, "prompt_template": template}
     shared |= {"judge": options.judge or "", "judged_as": "answer"}

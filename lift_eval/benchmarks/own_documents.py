@@ -65,7 +65,7 @@ def _decode(raw: bytes, name: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DocumentError(
-            f"{name} must be text in UTF-8, got byte 0x{raw[error.start]:02x} at place {error.start}; save it as "
+            f"{name} must be text in UTF-8, got byte 0x{raw[error.start]:02x} at position {error.start}; save it as "
             "text in UTF-8"
         ) from None
 

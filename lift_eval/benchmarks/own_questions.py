@@ -112,13 +112,13 @@ def read_own_rows(documents: Path, questions: Path) -> list[OwnRow]:
     """
     files = {path.name: read_document(path) for path in document_files(documents)}
     if not questions.is_file():
-        raise DocumentError(f"'{questions}' is no file; name one of questions, in JSON lines or CSV")
+        raise DocumentError(f"'{questions}' is not a file; name a file of questions, in JSON Lines or CSV")
     read = [(where, _read_row(where, line, files)) for where, line in _lines(questions)]
     rows = [row for _, row in read if isinstance(row, OwnRow)]
     faults = [fault for _, found in read if not isinstance(found, OwnRow) for fault in found]
     faults += _repetitions((where, row) for where, row in read if isinstance(row, OwnRow))
     if not read:
-        faults.append("the file holds no question")
+        faults.append("the file has no questions")
     if faults:
         count = "" if len(faults) == 1 else f"{len(faults)} faults\n"
         raise DocumentError(f"{questions}: {count}" + "\n".join(faults))
@@ -163,7 +163,7 @@ def _repetitions(rows: Iterable[tuple[str, OwnRow]]) -> Iterator[str]:
     for where, row in rows:
         first = before.setdefault((row.document.digest, row.asked.question), where)
         if first is not where:
-            yield f"{where}: asks the same as {first}; drop one of the two"
+            yield f"{where}: repeats the question of {first}; remove one of the two"
 
 
 def _document(name: str | None, files: Mapping[str, Document]) -> Document:
@@ -219,4 +219,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[str, Line | DocumentError]]:
                 fields[name] = [part for part in cells[name].split(CSV_BETWEEN) if part.strip()]
             yield where, Line(where, fields)
     except csv.Error as error:
-        yield f"line {reader.line_num}", DocumentError(f"is no CSV ({error}); quote cells that hold quotes")
+        yield (
+            f"line {reader.line_num}",
+            DocumentError(f"is not CSV ({error}); quote cells that contain quotes"),
+        )

@@ -83,7 +83,7 @@ def read_rows(lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
             if len(choices) != len(LETTERS) or gold not in range(1, len(LETTERS) + 1):
                 raise asked.fault(
                     f"a question must have 4 options and a 'gold_label' of 1 to 4, got {len(choices)} and {gold!r}; "
-                    "take the set with answers"
+                    "use the data with answers"
                 )
             yield {
                 "doc_id": name,

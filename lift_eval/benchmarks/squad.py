@@ -77,7 +77,7 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
         questions = list(read_questions(article, seen))
         rows += [questions[place] | shared for place in even_sample(len(questions), options.max_questions)]
     if not rows:
-        raise DocumentError("SQuAD's files hold no answerable question; get the official ones")
+        raise DocumentError("SQuAD's files have no answerable question; get the official ones")
     return as_dataset(rows, FEATURES)
 
 
@@ -97,7 +97,9 @@ def read_articles(folder: Path | None) -> Iterator[Line]:
     for path in files:
         content = read_json(path)
         if not isinstance(content, dict):
-            raise DocumentError(f"{path}: must be an object with 'data', as SQuAD's files are; take it away")
+            raise DocumentError(
+                f"{path}: must be an object with 'data', as SQuAD's files are; remove it from the folder"
+            )
         yield from Line(str(path), content).objects("data")
     if files:
         return
@@ -161,7 +163,7 @@ def read_questions(article: Line, seen: set[str]) -> Iterator[dict[str, Any]]:
                 continue
             name = asked.text("id")
             if name in seen:
-                raise asked.fault(f"id '{name}' stands twice; drop one of the questions or files")
+                raise asked.fault(f"id '{name}' occurs twice; drop one of the questions or files")
             seen.add(name)
             start = asked.objects("answers")[0].fields.get("answer_start")
             start = start if isinstance(start, int) else max(context.find(answers[0]), 0)

@@ -20,9 +20,10 @@ def add(commands: Commands) -> None:
     """Add the subcommand."""
     ask = commands.add_parser(
         "ask",
-        help="lift a document of your own and ask about it",
-        description="Fine-tunes the document into an adapter and answers. The adapter is kept in the store, so that "
-        "the next questions about the document are answered at once. Without questions it prompts for them.",
+        help="fine-tune your document into an adapter and ask questions about it",
+        description="Fine-tunes the document into an adapter and answers the questions. The store keeps the "
+        "adapter, so later questions about the document are answered at once. Without questions, the command "
+        "prompts for them.",
     )
     ask.add_argument(
         "file", type=Path, metavar="FILE", help="text, Markdown, HTML or PDF; '-' is standard input"
@@ -47,7 +48,7 @@ def _ask(parsed: argparse.Namespace) -> int:
 
     if not parsed.questions and str(parsed.file) == STANDARD_INPUT:
         raise DocumentError(
-            "the document is read from standard input, so questions cannot be; give them after '-'"
+            "the document is read from standard input, so questions must be arguments; give them after '-'"
         )
     document = read_document(parsed.file)
     recipe = load_recipe(parsed.recipe or default_recipe(parsed.model), chosen_form(parsed))

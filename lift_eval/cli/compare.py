@@ -24,8 +24,8 @@ def add(commands: Commands) -> None:
     """Add the subcommand."""
     compare = commands.add_parser(
         "compare",
-        help="compare LIFT with the model alone on documents and questions of your own",
-        description="Runs each recipe on the questions, and ends in a verdict and a report. Runs that are done are not "
+        help="compare LIFT with the model alone on your own documents and questions",
+        description="Runs each recipe on the questions, prints a verdict and writes a report. Finished runs are not "
         "repeated.",
     )
     compare.add_argument("documents", type=Path, metavar="FILE_OR_FOLDER", help="text, Markdown, HTML or PDF")
@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         "questions",
         type=Path,
         metavar="QUESTIONS",
-        help="JSON lines or CSV with the fields question, answer or answers, and optionally document, evidence, type",
+        help="JSON Lines or CSV with the fields question, answer or answers, and optionally document, evidence, type",
     )
     add_model(compare)
     compare.add_argument(
@@ -46,7 +46,8 @@ def add(commands: Commands) -> None:
     add_form(compare)
     compare.add_argument(
         "--metric",
-        help="score of the verdict (default: the judge's, or without a judge one that suits the answers)",
+        help="score that decides the verdict (default: the judge's if there is a judge, otherwise one that suits "
+        "the answers)",
     )
     compare.add_argument(
         "--out",
@@ -133,6 +134,6 @@ def _metrics(named: str | None, rows: Sequence[OwnRow]) -> list[tuple[str, str]]
     labels = {**judged, **METRICS}
     first = named or next(iter(judged), suited_metric(rows))
     if first not in labels:
-        lacking = f"; set {JUDGE_VARIABLE} to have a judge" if first in JUDGED else nearest(first, labels)
+        lacking = f"; set {JUDGE_VARIABLE} to name a judge" if first in JUDGED else nearest(first, labels)
         raise RecipeError("--metric", [f"must be a score of the task, got '{first}'{lacking}"])
     return [(first, labels.pop(first)), *labels.items()]

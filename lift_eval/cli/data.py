@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the subcommands."""
-    data = commands.add_parser("data", help="download benchmarks once, to run without a network later")
+    data = commands.add_parser("data", help="download benchmarks, to run without a network later")
     data_actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = data_actions.add_parser("fetch", help="download, resume, check sizes and hashes")
     fetch.add_argument("benchmarks", nargs="+", metavar="BENCHMARK", help="loogle, longbench, squad")
-    fetch.add_argument("--to", type=Path, required=True, help="target folder; tasks find it by data_dir")
+    fetch.add_argument(
+        "--to", type=Path, required=True, help="target folder, to be given to tasks as data_dir"
+    )
     fetch.set_defaults(work=_fetch)
 
-    tiny = commands.add_parser("tiny", help="documents of the bundled model's world")
+    tiny = commands.add_parser("tiny", help="write documents of the bundled model's world")
     tiny_actions = tiny.add_subparsers(dest="action", metavar="ACTION", required=True)
     write = tiny_actions.add_parser(
-        "write", help="write documents in LooGLE's form, of any number and length"
+        "write", help="write any number of documents of any length, in LooGLE's format"
     )
     write.add_argument("--documents", type=positive, required=True, help="number of documents")
     write.add_argument("--words", type=positive, help="words in each document (default: 950 to 2,600)")
@@ -38,7 +40,7 @@ def _fetch(parsed: argparse.Namespace) -> int:
 
     for file in fetch(parsed.benchmarks, parsed.to):
         say(f"{file.benchmark}: {file.path}, {size(file.size)}, sha256 {file.sha256[:16]}")
-    say(f'run a task on it with --metadata \'{{"data_dir": "{parsed.to}"}}\'')
+    say(f'run a task on these files with --metadata \'{{"data_dir": "{parsed.to}"}}\'')
     return 0
 
 

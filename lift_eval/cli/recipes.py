@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lift_eval.recipe import Recipe
 
 FINE_TUNING = "Fine-tune a document"
-READING = "Read the document without fine-tuning, to be compared with"
+READING = "Read the document without fine-tuning (baselines)"
 PUBLISHED = "Published runs"
 PURPOSES = (FINE_TUNING, READING, PUBLISHED)
 MIN_COLUMNS = 50
@@ -25,7 +25,9 @@ MIN_COLUMNS = 50
 
 def add(commands: Commands) -> None:
     """Add the subcommands."""
-    recipes = commands.add_parser("recipes", help="list the shipped recipes, show one resolved, compare two")
+    recipes = commands.add_parser(
+        "recipes", help="list the shipped recipes, show one with all keys, compare two"
+    )
     recipes.set_defaults(work=_list)
     actions = recipes.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="print a recipe with all its defaults")

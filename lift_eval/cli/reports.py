@@ -18,22 +18,20 @@ if TYPE_CHECKING:
 
 def add(commands: Commands) -> None:
     """Add the subcommands."""
-    report = commands.add_parser("report", help="render an experiment file, or results")
+    report = commands.add_parser("report", help="render the report of an experiment file, or of results")
     report.add_argument(
         "sources", nargs="+", type=Path, metavar="SOURCE", help="one experiment file (*.yaml), or results"
     )
     report.add_argument(
         "--out", type=Path, help="folder for the report (default: beside the experiment file)"
     )
-    report.add_argument(
-        "--metric", metavar="NAME", help="score to show for results without an experiment file"
-    )
+    report.add_argument("--metric", metavar="NAME", help="score to show if there is no experiment file")
     report.add_argument("--open", action="store_true", help="open the page in a browser")
     report.set_defaults(work=_report)
 
     judge = commands.add_parser("judge", help="judge saved answers without running the model")
     judge.add_argument("results", type=Path, help="folder of results that were saved with --log_samples")
-    judge.add_argument("--model", required=True, help="judging model at the server of OPENAI_BASE_URL")
+    judge.add_argument("--model", required=True, help="judge model on the server OPENAI_BASE_URL")
     judge.add_argument(
         "--concurrency", type=positive, default=8, help="questions judged at a time (default: 8)"
     )

@@ -25,9 +25,9 @@ def add(commands: Commands) -> None:
     """Add the subcommands."""
     run = commands.add_parser(
         "run",
-        help="run what is missing from an experiment, or lm_eval with --model lift",
-        description="With an experiment file: runs what is missing, then renders the report. With anything else: calls "
-        "lm_eval's own 'run' with --model lift; 'lm_eval run --help' lists its arguments.",
+        help="run an experiment's missing runs, or lm_eval with --model lift",
+        description="With an experiment file, executes its missing runs and renders the report. Otherwise, calls "
+        "lm_eval's 'run' with --model lift; 'lm_eval run --help' lists its arguments.",
     )
     run.add_argument("experiment", type=Path, help="an experiment file (*.yaml)")
     run.add_argument(
@@ -54,9 +54,9 @@ def add(commands: Commands) -> None:
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser(
         "doctor",
-        help="show what is installed and what is missing, or predict whether a run fits in memory",
-        description="Looks at this machine. With a model or a recipe it predicts the memory of a run instead; no "
-        "weights are loaded.",
+        help="show what is installed and what is missing, or predict a run's memory",
+        description="Examines this machine. With a model or a recipe, predicts a run's memory instead, without "
+        "loading weights.",
     )
     add_model(doctor, " of a checkpoint")
     doctor.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
@@ -94,8 +94,8 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     experiment = load_experiment(parsed.experiment)
     if experiment.tune is not None and not tuned_file(experiment.path).is_file():
         raise ResultsError(
-            f"'{experiment.path}' says how its methods are tuned, and they are not; run lift-eval tune "
-            f"{experiment.path} first, or take 'tune' out"
+            f"'{experiment.path}' has 'tune', but its methods are not tuned yet; run lift-eval tune {experiment.path} "
+            "first, or remove 'tune'"
         )
     if parsed.workers and not parsed.ray:
         raise ResultsError("--workers needs --ray ADDRESS; name the cluster of the workers")

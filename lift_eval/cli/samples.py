@@ -41,9 +41,9 @@ def add(commands: Commands) -> None:
     """Add the subcommand."""
     samples = commands.add_parser(
         "samples",
-        help="show what a document is trained on and asked, before anything is trained",
-        description="Prints every training sample and test prompt of a document of a task. What is learned stands "
-        "between ⟦ and ⟧. No weights are loaded, unless the store may hold the document's pairs.",
+        help="show a document's training samples and test prompts before anything is trained",
+        description="Prints every training sample and test prompt of a task's document. Supervised text is between "
+        "⟦ and ⟧. Weights are loaded only if the store may hold the document's pairs.",
     )
     samples.add_argument("task", metavar="TASK", help="a task of lm-eval or of lift_eval")
     samples.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
@@ -66,24 +66,24 @@ def add(commands: Commands) -> None:
         "--pairs",
         type=Path,
         metavar="FILE",
-        help="JSON lines of question, answer; default: those in the store",
+        help="JSON Lines with question and answer; default: the pairs in the store",
     )
     samples.add_argument(
         "--windows",
         type=Path,
         metavar="FILE",
-        help="JSON lines of front, back, each a range of the document's tokens, one line a segment; default: drawn by "
-        "the recipe's seed",
+        help="JSON Lines with front and back, each a range of the document's tokens, one line per segment; default: "
+        "drawn with the recipe's seed",
     )
     samples.add_argument(
-        "--json", action="store_true", help="print one JSON object a line, with ids and labels"
+        "--json", action="store_true", help="print one JSON object per line, with ids and labels"
     )
     samples.set_defaults(work=_samples)
 
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, got '{text}'")
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, got '{text}'")
     return int(text)
 
 
@@ -195,7 +195,7 @@ def _pairs(parsed: argparse.Namespace, recipe: Recipe, document: Document) -> Se
         kept = Lifter.from_pretrained(parsed.model, recipe, store=store).kept_pairs(document)
         if kept is not None:
             return kept
-    logger.warning("the store has no pairs of this document, so none are shown; name a file with --pairs")
+    logger.warning("the store has no pairs of this document, so no pairs are shown; name a file with --pairs")
     return ()
 
 
@@ -213,7 +213,7 @@ def _lines(path: Path) -> Iterator[Line]:
     from lift_eval.benchmarks.data import read_jsonl
 
     if not path.is_file():
-        raise DocumentError(f"{path} is not a file; name a file of JSON lines")
+        raise DocumentError(f"{path} is not a file; name a JSON Lines file")
     return read_jsonl(path)
 
 

@@ -23,19 +23,19 @@ UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 def add(commands: Commands) -> None:
     """Add the subcommands."""
-    store = commands.add_parser("store", help="adapters, pairs and answers that are kept between runs")
-    store.add_argument("--store", help="folder (default: LIFT_EVAL_STORE, else the user's cache folder)")
+    store = commands.add_parser("store", help="manage the adapters, pairs and answers kept between runs")
+    store.add_argument("--store", help="folder (default: LIFT_EVAL_STORE, or the user's cache folder)")
     actions = store.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser(
         "ls", help="list the entries: kind, key, size, last use, document, recipe, model"
     )
-    listing.add_argument("--json", action="store_true", help="print one JSON object a line")
+    listing.add_argument("--json", action="store_true", help="print one JSON object per line")
     listing.set_defaults(work=_list)
-    show = actions.add_parser("show", help="print what an entry holds")
-    show.add_argument("key", help="its key, or the beginning of it")
+    show = actions.add_parser("show", help="print an entry's content")
+    show.add_argument("key", help="its key or the first characters of the key")
     show.set_defaults(work=_show)
-    export = actions.add_parser("export", help="write an adapter as a folder that peft and servers can load")
-    export.add_argument("key", help="its key, or the beginning of it")
+    export = actions.add_parser("export", help="write an adapter to a folder that peft and servers can load")
+    export.add_argument("key", help="its key or the first characters of the key")
     export.add_argument("folder", type=Path, help="a new or empty folder")
     export.add_argument(
         "--merged", action="store_true", help="write the whole model with the adapter merged in"
@@ -64,7 +64,7 @@ def add(commands: Commands) -> None:
         work=_verify
     )
     prune = actions.add_parser("prune", help="delete the least recently used entries")
-    prune.add_argument("--max-size", required=True, help="size that the store may keep, e.g. 20GB")
+    prune.add_argument("--max-size", required=True, help="maximum size of the store, e.g. 20GB")
     prune.set_defaults(work=_prune)
 
 

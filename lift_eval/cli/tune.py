@@ -17,12 +17,12 @@ def add(commands: Commands) -> None:
     """Add the subcommand."""
     tune = commands.add_parser(
         "tune",
-        help="choose the learning rate and the epochs of every method of an experiment on development documents",
-        description="Tries the grid of the experiment's 'tune' with each method that trains, goes on where it stopped, "
-        "and writes what it has chosen where 'lift-eval run' finds it.",
+        help="select the learning rate and the epochs of an experiment's methods on development documents",
+        description="Tries the grid in the experiment's 'tune' with each method that trains, resumes where it "
+        "stopped, and writes the selected settings where 'lift-eval run' finds them.",
     )
     tune.add_argument("experiment", type=Path, help="an experiment file with 'tune' (*.yaml)")
-    tune.add_argument("--processes", type=positive, default=1, help="processes of each run (1)")
+    tune.add_argument("--processes", type=positive, default=1, help="processes of each run (default: 1)")
     tune.set_defaults(work=_tune)
 
 

@@ -79,7 +79,7 @@ def cluster_settings(workers: object, arguments: dict[str, Any]) -> ClusterSetti
         if given:
             raise RecipeError(
                 "model arguments",
-                [f"'{key}' says how workers are, but not how many; add workers=N" for key in given],
+                [f"'{key}' describes workers, but their number is missing; add workers=N" for key in given],
             )
         return None
     try:
@@ -292,7 +292,7 @@ class Cluster:
                 and time.monotonic() - task.since > self.settings.timeout
             ):
                 logger.warning(
-                    "a worker has not finished its document in %g s and is ended", self.settings.timeout
+                    "a worker has not finished its document in %g s and is stopped", self.settings.timeout
                 )
                 self._ray.kill(task.worker)
                 task.since = time.monotonic()  # its task ends with the error of a worker that died
@@ -307,7 +307,7 @@ class Cluster:
                     f"{ATTEMPTS} workers in a row failed before they were ready: {_last_line(error)}; see the logs of "
                     "Ray on their machines"
                 ) from error
-        logger.warning("a worker is gone (%s); another one takes its place", _last_line(error))
+        logger.warning("a worker died (%s); another one replaces it", _last_line(error))
         self._add_worker()
 
 

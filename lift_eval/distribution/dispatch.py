@@ -57,8 +57,8 @@ class Dispatcher:
             raise RecipeError(
                 "model arguments",
                 [
-                    f"'workers' starts its workers itself, and this run was launched as {self.processes.count} "
-                    "processes; start it as one"
+                    f"'workers' starts its own workers, but this run was launched as {self.processes.count} "
+                    "processes; launch it as one process"
                 ],
             )
         self.cluster = cluster
@@ -128,8 +128,8 @@ class Dispatcher:
         def how_to_resume() -> str:
             done = f"stopped, {progress.done} of {label('documents', total)} finished"
             if self._kept_in is None:
-                return f"{done}; nothing is kept (store=off), the same command begins anew"
-            return f"{done} and kept in {self._kept_in}; the same command goes on from there"
+                return f"{done}; nothing is kept (store=off), so the same command starts from the beginning"
+            return f"{done} and kept in {self._kept_in}; the same command continues from there"
 
         with interruptible(how_to_resume), closing(progress):
             yield progress

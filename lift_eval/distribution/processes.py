@@ -98,7 +98,7 @@ class Processes:
             yield
         except (RuntimeError, dist.DistError) as error:
             raise WorkerError(
-                f"this process waited for the others of its run, and one of them has failed or was "
-                f"killed ({str(error).splitlines()[0][:200]}); its own message says why. What is in the store is kept: "
-                "the same command goes on from there"
+                "this process waited for another process of the run that has failed or was killed "
+                f"({str(error).splitlines()[0][:200]}); see its own message. The store keeps what is finished: the "
+                "same command continues from there"
             ) from error

@@ -65,7 +65,7 @@ def write_card(
         *([recipe.adapter.loading, ""] if config is not None and recipe.adapter.loading else []),
         f"    model = {call}",
         "",
-        "Ask in the words that it was trained with:",
+        "Use the prompt that it was trained with:",
         "",
         *(f"    {line}" for line in recipe.prompt.template.splitlines()),
     ]
@@ -86,5 +86,5 @@ def _rank(config: Any) -> dict[str, str]:  # noqa: ANN401 - PeftConfig
         return {}
     rank = max([config.r, *config.rank_pattern.values()])
     taken = next((most for most in VLLM_RANKS if most >= rank), None)
-    flag = "more than vLLM takes" if taken is None else f"vLLM: `--max-lora-rank {taken}`"
+    flag = "more than vLLM supports" if taken is None else f"vLLM: `--max-lora-rank {taken}`"
     return {"Rank": f"{rank}; {'vLLM does not load DoRA' if config.use_dora else flag}"}

@@ -173,7 +173,7 @@ def with_flags(arguments: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[s
     """
     given = {key: value for key, value in flags.items() if value is not None}
     twice = [
-        f"'{key}' is a flag of lm-eval's; write --{key} {arguments[key]}" for key in arguments.keys() & given
+        f"'{key}' is a flag of lm-eval; write --{key} {arguments[key]}" for key in arguments.keys() & given
     ]
     if twice:
         raise RecipeError(ARGUMENTS, twice)

@@ -85,14 +85,14 @@ class Documents:
         for field, (document, tasks) in self._examples.items():
             _write(
                 f"document of {_listed(tasks)}: field '{field}', \"{_beginning(document.text)}\"; "
-                "document_field=NAME takes another, document_field=none takes none",
+                "document_field=NAME selects another, document_field=none selects none",
                 quiet=quiet,
             )
         if self._absent:
             _write(f"closed-book, no document in the prompt: {_counted(self._absent)}", quiet=quiet)
         if self._changed:
             logger.warning(
-                "the prompts of %s hold only parts of the document, so its place in them is not known: %s",
+                "the prompts of %s contain only parts of the document, so it cannot be located in them: %s",
                 _counted(self._changed),
                 "these parts stay in the prompts, although prompt.document=none"
                 if self.closed_book

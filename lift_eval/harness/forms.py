@@ -26,12 +26,12 @@ from lift_eval.recipe import PromptSettings, Recipe, default_recipe, load_recipe
 logger = logging.getLogger(__name__)
 
 CHAT_BY_DEFAULT = (
-    "questions go through the chat template, since the tokenizer has one; lm-eval's own models use plain text unless "
+    "questions use the chat template, since the tokenizer has one; lm-eval's own models use plain text unless "
     "--apply_chat_template is given, so scores differ from theirs; for plain text set prompt.chat_template=false"
 )
 WAYS_OUT = (
     "so training and test do not match; ask in the recipe's form, or set prompt.chat_template in the model arguments "
-    "to have two forms on purpose"
+    "to use two forms on purpose"
 )
 
 
@@ -140,13 +140,13 @@ def describe_missing(groups: Sequence[Group], recipe: Recipe) -> str | None:
     if not missing:
         return None
     why = (
-        f"the prompts of {', '.join(missing)} hold no question field of their rows, or change from one question to the "
-        "next in more than the question"
+        f"the prompts of {', '.join(missing)} contain no question field of their rows, or differ in more than the "
+        "question"
     )
     if recipe.prompt.demonstrations:
         raise RecipeError(
             f"recipe '{recipe.name}'",
-            [f"'prompt.demonstrations' cannot be given the form of the task: {why}"],
+            [f"'prompt.demonstrations' cannot have the form of the task: {why}"],
         )
     trained = recipe.trains and recipe.auxiliary.asks_as_task
     return f"pairs are trained in the recipe's own prompt: {why}" if trained else None
@@ -195,8 +195,8 @@ def refuse_scoring(recipe: Recipe, tasks: Sequence[str]) -> None:
         raise RecipeError(ARGUMENTS, [fault])
     if not recipe.decoding.reads_plainly:
         fault = (
-            f"'decoding.cache' and 'decoding.adapter: decoding_only' are for answers that are generated, and "
-            f"{', '.join(tasks)} scores given ones; set decoding.cache.type=none and decoding.adapter=always"
+            f"'decoding.cache' and 'decoding.adapter: decoding_only' need generated answers, but {', '.join(tasks)} "
+            "scores given ones; set decoding.cache.type=none and decoding.adapter=always"
         )
         raise RecipeError(ARGUMENTS, [fault])
 

@@ -374,8 +374,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         """
         if cache_hook.dbdict is not None:
             raise StoreError(
-                "--use_cache finds an answer by its prompt alone, so one document or model could get the answers of "
-                "another; leave it out: the store keeps answers under everything that decides them"
+                "--use_cache identifies an answer by its prompt alone, so one document or model could get the "
+                "answers of another; leave it out: the store identifies answers by everything that affects them"
             )
         super().set_cache_hook(cache_hook)
 

@@ -90,8 +90,8 @@ def _learned(lifter: Lifter, document: Document, other: Document | None) -> Docu
         return document
     if other is None:
         raise DocumentError(
-            "'decoding.learned: wrong' lets the adapter of another document of the run answer, and there is no other; "
-            "ask about two documents or more in one run"
+            "'decoding.learned: wrong' answers with the adapter of another document of the run, but there is no "
+            "other; ask about two documents or more in one run"
         )
     return other
 

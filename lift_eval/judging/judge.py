@@ -228,7 +228,7 @@ class Judge:
             nonlocal in_a_row
             async with client.slots:
                 if in_a_row >= GIVE_UP_AFTER:
-                    failures["not asked, the server counts as gone"] += 1
+                    failures["not asked, since the server is unavailable"] += 1
                     return
                 try:
                     reply = await client.ask(answer.messages, **OPTIONS)

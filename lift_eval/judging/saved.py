@@ -267,6 +267,6 @@ def summary_lines(tasks: Iterable[JudgedTask]) -> Iterator[str]:
         if task.failed:
             causes = ", ".join(f"{cause} ({count})" for cause, count in task.causes.items())
             notes.append(
-                f"INCOMPLETE: {task.failed} without a verdict: {causes}; run it again to ask for these"
+                f"INCOMPLETE: {task.failed} without a verdict: {causes}; run the same command again to request these"
             )
         yield "; ".join([f"{task.task}: {score} by {task.judge} over {task.questions} answers", *notes])

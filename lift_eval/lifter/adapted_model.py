@@ -189,8 +189,8 @@ class AdaptedModel:
         unknown = next((token for token in self._unknown_tokens if token in document.training_text), None)
         if unknown is not None:
             raise DocumentError(
-                f"document {document.name!r} holds {unknown!r}, a token that the model has no embedding for; take it "
-                "out of the text"
+                f"document {document.name!r} holds {unknown!r}, a token that the model has no embedding for; remove "
+                "it from the text"
             )
         if self.recipe.trains and self.recipe.training.samples == "spans":
             tokens = len(document_ids(document, self.recipe, self.encoder))
@@ -203,7 +203,7 @@ class AdaptedModel:
         start = trained_text(document, self.recipe)[:200]  # enough to tell one token from many
         if self.recipe.trains and len(self.encoder.plain_ids(start)) < 2:
             raise DocumentError(
-                f"document {start!r} has less than two tokens, and fine-tuning predicts each token from those before "
+                f"document {start!r} has fewer than two tokens, but fine-tuning predicts each token from those before "
                 "it; leave it out, or use the recipe icl"
             )
 

@@ -94,7 +94,7 @@ class DocumentTraining:
         except TrainingError as error:
             self.record.seconds["train"] += time.perf_counter() - began
             self.record.retried = str(error)
-            logger.warning("%s; the document is trained anew at a tenth of the learning rate", error)
+            logger.warning("%s; the document is trained again at a tenth of the learning rate", error)
             self._adapted.restore({})
             lower = {"learning_rate": settings.learning_rate * RETRY_FACTOR}
             self._train(settings.model_copy(update=lower), on_step, following)

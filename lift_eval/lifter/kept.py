@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 IMPORTED = "imported"
 """The store's folder of adapters made elsewhere."""
-IMPORTED_RECIPE = "Adapters made elsewhere, entered in place of training."
+IMPORTED_RECIPE = "Adapters made elsewhere, used instead of training."
 
 
 def export_kept(
@@ -50,14 +50,14 @@ def export_kept(
     found = [entry for entry in store.entries() if entry.kind == Training.kind and entry.key.startswith(key)]
     if len(found) != 1:
         raise StoreError(
-            f"KEY must be the beginning of one adapter's key, got '{key}', with which {len(found)} begin; "
+            f"KEY must be the beginning of exactly one adapter's key, got '{key}', with which {len(found)} begin; "
             "'lift-eval store ls' lists them"
         )
     about: dict[str, Any] = store.describe(found[0]).get("about", {})
     kept = store.load_tensors(Training, found[0].key)
     if kept is None or "settings" not in about:
         raise StoreError(
-            f"adapter {found[0].key[:16]} is damaged, or was kept before exports noted their settings; lift the "
+            f"adapter {found[0].key[:16]} is damaged, or was stored by an old version without its settings; lift the "
             "document again"
         )
     name = model or about["model"]

@@ -24,12 +24,12 @@ from lift_eval.store import Store, open_store
 class Lifter(AdaptedModel):
     """A base model that can be adapted to one document at a time.
 
-    The model is loaded once and gets its adapter once. `lift` trains the adapter on a document and puts it back to
-    its initial state afterwards, bit for bit, so that no document leaves a trace in the next. Arguments and errors are
+    The model is loaded once and gets its adapter once. `lift` trains the adapter on a document and resets it to its
+    initial state afterwards, bit for bit, so no document affects the next. Arguments and errors are
     those of `AdaptedModel`.
 
     Attributes:
-        current: The session that is open. None means that no document is lifted.
+        current: The open session. None means that no document is lifted.
     """
 
     current: LiftedDocument | None = None
@@ -52,14 +52,14 @@ class Lifter(AdaptedModel):
 
         Args:
             name: Folder or Hub name of the checkpoint, or path of a GGUF file. None means the bundled one.
-            recipe: A recipe, its name or its file. None means ``tiny`` with the bundled model, else ``lora``.
+            recipe: A recipe, its name or its file. None means ``tiny`` with the bundled model, otherwise ``lora``.
             gguf_file: Name of a GGUF file in that folder or repository. None means a checkpoint of several files.
-            device: E.g. ``cuda``. None means a GPU where there is one, else the CPU.
-            device_map: transformers' own, for models larger than one device.
+            device: E.g. ``cuda``. None means a GPU if there is one, otherwise the CPU.
+            device_map: As in transformers, for models larger than one device.
             revision: Branch, tag or commit on the Hub.
             trust_remote_code: Whether code of the checkpoint may run.
-            attn_implementation: transformers' own.
-            store: Where adapters and answers are kept and found again: a store or the path of its folder. None means
+            attn_implementation: As in transformers.
+            store: Where adapters and answers are kept: a store or the path of its folder. None means
                 that nothing is kept.
 
         Raises:
@@ -95,7 +95,7 @@ class Lifter(AdaptedModel):
         Args:
             document: The document.
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
-            progress: Whether to show on standard error how far a stage is that takes more than two seconds.
+            progress: Whether to show the progress of stages that take more than two seconds, on standard error.
 
         Yields:
             The lifted document, to be asked inside the context.
@@ -121,8 +121,8 @@ class Lifter(AdaptedModel):
         Args:
             document: The document.
             record: The document's record from earlier in the run, to be continued. None means a new record.
-            forms: The prompts in which questions will be put, where they are not the recipe's own.
-            progress: Shows how far the document is.
+            forms: The prompts of the questions, if they are not the recipe's own.
+            progress: Shows the document's progress.
 
         Yields:
             The session.
@@ -144,7 +144,7 @@ class Lifter(AdaptedModel):
     def train_ahead(
         self, upcoming: Sequence[tuple[Document, Sequence[TaskForm]]], progress: StageProgress = QUIET
     ) -> None:
-        """Train documents whose sessions come next in one batch, where that pays; see `lift_eval.lifter.together`."""
+        """Train the next sessions' documents in one batch, if that saves time; see `lift_eval.lifter.together`."""
         train_ahead(self, upcoming, progress)
 
     @contextmanager

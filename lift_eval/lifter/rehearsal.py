@@ -62,12 +62,12 @@ def rehearse(
         logger.debug("the first pass has failed", exc_info=True)
         doing = "trained and asked" if trains else "asked"
         raise CheckpointError(
-            f"{name} cannot be {doing}, it fails at a first short text: {first_line(error)}; use another model"
-            f"{', or other adapter.targets' if trains else ''}"
+            f"{name} cannot be {doing}, since it fails on a short test text: {first_line(error)}; use another "
+            f"model{', or other adapter.targets' if trains else ''}"
         ) from error
     if not math.isfinite(loss):
         raise CheckpointError(
-            f"{name} must compute finite numbers before it is trained, got a loss of {loss} at a first short text; "
+            f"{name} must compute finite numbers before it is trained, got a loss of {loss} on a short test text; "
             "check the weights, or use precision.dtype=float32 and no quantization"
         )
 

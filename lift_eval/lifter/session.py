@@ -40,12 +40,12 @@ logger = logging.getLogger(__name__)
 
 
 class LiftedDocument:
-    """A document that the model is adapted to.
+    """A document to which the model is adapted.
 
     Attributes:
         document: The document.
         record: What was done and what it cost.
-        is_current: Whether the model belongs to the document now; else it can be neither trained nor asked.
+        is_current: Whether the model belongs to the document now; otherwise it can be neither trained nor asked.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class LiftedDocument:
         )
 
     def train(self, on_step: OnStep | None = None, following: Document | None = None) -> None:
-        """Fine-tune the adapter on the document, or take it from the store or where it was made; ICL has none.
+        """Fine-tune the adapter on the document, or load it from the store or a folder; ICL has none.
 
         Args:
             on_step: Called after each optimizer step with its number, the number of all steps and the loss.
-            following: The document that comes next, whose question-answer pairs a server makes meanwhile.
+            following: The next document, whose question-answer pairs a server makes in the meantime.
 
         Raises:
             AdapterError: If the adapter that was made for the document does not fit the model.
             DocumentError: If the recipe's auxiliary task does not fit the document, or no adapter was made for it.
-            GeneratorError: If the making of question-answer pairs fails, or gives none and nothing else is trained.
-            TrainingError: If the training diverges, and at a tenth of the learning rate too.
+            GeneratorError: If generating question-answer pairs fails, or gives none and nothing else is trained.
+            TrainingError: If training diverges, also at a tenth of the learning rate.
         """
         self._check_current()
         if self._adapted.recipe.trains:
@@ -127,12 +127,12 @@ class LiftedDocument:
         return True
 
     def save(self, folder: str | Path, *, merged: bool = False, results: str | Path | None = None) -> None:
-        """Write the trained adapter to a folder that peft loads, with a card that says what it is.
+        """Write the trained adapter to a folder that peft loads, with a model card.
 
         Arguments and errors are those of `AdaptedModel.save_adapter`. PiSSA is written as LoRA over the original base.
 
         Raises:
-            DocumentError: If the document is not lifted, or not any more.
+            DocumentError: If the document is not lifted, or no longer.
         """
         self._check_current()
         if not self._trained and self._adapted.recipe.trains:
@@ -142,13 +142,13 @@ class LiftedDocument:
 
     @contextmanager
     def base_model(self) -> Iterator[LiftedDocument]:
-        """Let the base model answer about the document inside, as if the adapter were not there.
+        """Let the base model answer about the document inside, as if there were no adapter.
 
         Yields:
-            A session with a record of its own.
+            A session with its own record.
 
         Raises:
-            DocumentError: If the document is not lifted any more.
+            DocumentError: If the document is no longer lifted.
         """
         self._check_current()
         base = LiftedDocument(self._adapted, self.document, progress=self._progress)
@@ -160,18 +160,18 @@ class LiftedDocument:
                 base.is_current = False
 
     def answer(self, questions: Sequence[str], *, closed_book: bool | None = None) -> list[str]:
-        """Answer questions about the document, put and decoded as the recipe says.
+        """Answer questions about the document with the recipe's prompt and decoding.
 
         Args:
             questions: The questions.
-            closed_book: Whether the document is left out of the prompts. None means as the recipe says.
+            closed_book: Whether the document is left out of the prompts. None means that the recipe decides.
 
         Returns:
             Their answers, in order, without white space around them.
 
         Raises:
             DocumentError: If a question is no text or leaves no room in the model's window, if one text stands for the
-                list of questions, or if the document is not lifted any more.
+                list of questions, or if the document is no longer lifted.
         """
         if isinstance(questions, str) or not isinstance(questions, Iterable):
             raise DocumentError(
@@ -199,10 +199,10 @@ class LiftedDocument:
         return self._content.encode(prompt, decoding.max_new_tokens)
 
     def decode(self, prompts: Sequence[EncodedPrompt], decoding: Decoding) -> list[Answer]:
-        """Decode answers to prompts, or take them from the store, and add them to the record.
+        """Decode answers to prompts, or load them from the store, and add them to the record.
 
         Raises:
-            DocumentError: If the document is not lifted any more.
+            DocumentError: If the document is no longer lifted.
         """
         self._check_current()
         began = time.perf_counter()
@@ -267,8 +267,8 @@ class LiftedDocument:
     def _check_current(self) -> None:
         if not self.is_current:
             raise DocumentError(
-                f"document {self.document.name!r} is not lifted any more, so the base model would answer; ask inside "
-                "its 'with' block"
+                f"document {self.document.name!r} is no longer lifted, so the base model would answer; ask inside its "
+                "'with' block"
             )
 
     @contextmanager
@@ -276,7 +276,7 @@ class LiftedDocument:
         """Let lm-eval compute log-likelihoods inside, in the recipe's number formats; the costs go on the record.
 
         Raises:
-            DocumentError: If the document is not lifted any more.
+            DocumentError: If the document is no longer lifted.
         """
         self._check_current()
         model, record = self._adapted.model, self.record

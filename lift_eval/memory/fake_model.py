@@ -43,8 +43,8 @@ def fake_model(config: Any, recipe: Recipe, device: torch.device) -> Any:  # noq
             model = attach(base, recipe.adapter.without_initialisation, seed=0)
         except RuntimeError as error:
             raise AdapterError(
-                f"memory cannot be predicted with adapter '{recipe.adapter.type}', which is made from weights that are "
-                f"not there yet ({first_line(error)}); a run needs no prediction"
+                f"memory cannot be predicted with adapter '{recipe.adapter.type}', which is made from weights that "
+                f"are not loaded yet ({first_line(error)}); run without a prediction"
             ) from error
     _leave_meta(model, device)
     if recipe.precision.quantization != "none":

@@ -267,8 +267,8 @@ def chosen_compute(
             return workload.of_documents(documents).choose(compute, free)
     except Exception as error:
         logger.warning(
-            "memory could not be predicted (%s: %s); going on with micro-batches of at most %d tokens, smaller ones "
-            "where memory runs out",
+            "memory could not be predicted (%s: %s); continuing with micro-batches of at most %d tokens, and "
+            "smaller ones if memory runs out",
             type(error).__name__,
             str(error).partition("\n")[0],
             size,

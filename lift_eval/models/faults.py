@@ -40,7 +40,7 @@ def checkpoint_errors(what: str, way_out: str) -> Iterator[None]:
     except Exception as error:
         logger.debug("%s", what, exc_info=True)
         if isinstance(error, SafetensorError):
-            way_out = "a file of weights is cut off or damaged: download it again"
+            way_out = "a file of weights is truncated or damaged: download it again"
         way_out = next((cure for part, cure in CURES.items() if part in str(error)), way_out)
         raise CheckpointError(f"{what}: {first_line(error)}; {way_out}") from error
 

@@ -20,7 +20,7 @@ from lift_eval.models.fetch import fetched
 from lift_eval.models.settings import PrecisionSettings
 
 SUFFIX = ".gguf"
-WAY_OUT = "the file may be cut off or damaged: download it again, or use another"
+WAY_OUT = "the file may be truncated or damaged: download it again, or use another"
 
 SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 """Attributes of a tokenizer, and what the file calls them."""

@@ -136,8 +136,8 @@ def keep_quantized_weights(model: nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
             if getattr(layer.weight.quant_state, "packing_format_for_cpu", False):
                 raise CheckpointError(
-                    "4-bit weights must be as they were loaded, but bitsandbytes has repacked them for this CPU in an "
-                    "evaluation pass; load the model again, and do not run it before you hand it over"
+                    "4-bit weights must be as they were loaded, but bitsandbytes has repacked them for this CPU in "
+                    "an evaluation pass; load the model again, and pass it on before you run it"
                 )
 
 

@@ -17,19 +17,20 @@ class PromptSettings(ContentsSettings):
     """
 
     max_tokens: PositiveInt = 7800
-    """Most tokens of a prompt, special tokens included."""
+    """Maximum number of tokens of a prompt, including special tokens."""
     max_tokens_with_answer: bool = False
-    """Whether ``max_tokens`` holds the new tokens of the answer too."""
+    """Whether ``max_tokens`` includes the answer's new tokens."""
     ellipsis: str = "..."
-    """Text in the place of the middle that was cut out; may be empty."""
+    """Text that replaces the removed middle; may be empty."""
     truncate: Literal["prompt", "document"] = "prompt"
-    """Where a prompt that is too long is cut: in the middle of all of it, as published, or of the document alone."""
+    """Where a prompt that is too long is cut: in the middle of the whole prompt, as published, or of the document
+    alone."""
     question_tokens: PositiveInt = 256
-    """Room kept for all but the document with ``truncate: document`` or ``document: end``. Questions that fit it share
-    one cut of the document, so that it is read once for all of them."""
+    """Tokens reserved for everything except the document with ``truncate: document`` or ``document: end``. Questions
+    within this limit share one truncation of the document, so it is read once for all of them."""
     style: str | None = None
-    """Name of the task's prompt in lm-eval, where the run's metadata name none and the task has it. None means the
-    task's first."""
+    """Name of the task's prompt in lm-eval, if the run's metadata name none and the task has it. None means the task's
+    first prompt."""
     template: str = (
         "The article {{ title }}: \n{{ document }}\nPlease answer the question based on {{ title }}.\n"
         "Question: {{ question }}\nAnswer: "
@@ -40,24 +41,24 @@ class PromptSettings(ContentsSettings):
     )
     """Jinja template of a prompt without the document; variables title, question."""
     demonstrations: tuple[Demonstration, ...] = ()
-    """Questions with their answers that stand before each question in the same form, in training as in tests; with
-    the document each has its passage in its place, closed-book none."""
+    """Questions with answers that precede each question in the same format, in training and in tests. With the document
+    in the prompt, each shows its passage in place of a document; closed-book prompts omit it."""
     chat_template: bool | None = None
-    """Whether questions and pairs go through the tokenizer's chat template. None means that they do if it has one."""
+    """Whether questions and pairs use the tokenizer's chat template. None means that they do if it has one."""
     system: str | None = None
-    """System message. Without the chat template it stands right before the prompt, as in lm-eval."""
+    """System message. Without the chat template, it directly precedes the prompt, as in lm-eval."""
     chat_template_args: dict[str, Any] = Field(default_factory=dict)
     """Variables of the chat template, e.g. ``{reasoning_effort: low}``."""
     enable_thinking: bool | None = None
-    """Whether a model that can think before it answers does so, for chat templates that ask; None leaves it to them.
-    Pairs are made and trained without thinking in any case."""
+    """Whether a reasoning model thinks before it answers, for chat templates with this variable. None means the
+    template's default. Pairs are always generated and trained without thinking."""
     think_end: Annotated[str, Field(min_length=1)] | NonNegativeInt | None = None
-    """Mark behind the thinking of a reasoning model, or its token's id; what comes before it is no part of an answer.
-    None means ``</think>`` where that is a token."""
+    """The mark that ends a reasoning model's thinking, or its token id; text before it is not part of an answer. None
+    means ``</think>`` if that is a token."""
     bos: bool | None = None
-    """Whether a prompt starts with the beginning-of-sequence token. None means the tokenizer's own way."""
+    """Whether a prompt begins with the beginning-of-sequence token. None means the tokenizer's default."""
     answer_prefix: str = ""
-    """What stands between prompt and answer in training, e.g. a space after a prompt that ends in a colon."""
+    """Text between prompt and answer in training, e.g. a space after a prompt that ends in a colon."""
     eos_after_answer: bool = False
     """Whether a trained answer ends with the end-of-sequence token."""
 

@@ -45,13 +45,13 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     Args:
         name_or_path: A shipped recipe's name, or a path that ends in ``.yaml`` or ``.yml``.
         overrides: Values by dotted key, e.g. ``{"training.learning_rate": 5e-4}``. A changed ``type`` of the adapter
-            starts that group anew from its defaults.
+            resets that group to its defaults.
 
     Returns:
         The resolved recipe.
 
     Raises:
-        RecipeError: With all faults: unknown keys (and the nearest known ones), wrong types, broken rules.
+        RecipeError: With all errors: unknown keys (with similar known ones), wrong types, broken rules.
     """
     source = f"recipe '{name_or_path}'"
     changes: dict[str, Any] = {}
@@ -100,8 +100,8 @@ def _find(name_or_path: str) -> Path:
         raise RecipeError(
             f"recipe '{name_or_path}'",
             [
-                f"no shipped recipe has this name{nearest(name_or_path, names)}; 'lift-eval recipes' lists them; for a "
-                "recipe of your own give a path that ends in .yaml"
+                f"no shipped recipe has this name{nearest(name_or_path, names)}; 'lift-eval recipes' lists them; for "
+                "your own recipe, give a path that ends in .yaml"
             ],
         )
     return SHIPPED / f"{name_or_path}.yaml"

@@ -25,16 +25,16 @@ NOT_DECISIVE: dict[str, bool | set[str]] = {
 SAMPLES = {
     "segments": "Overlapping slices of 'segment_tokens'.",
     "halves": (
-        "Chunks of 'segment_tokens' at random places, as many as there would be segments, drawn anew in each epoch; "
-        "the second half of each is learned, and a teacher reads both."
+        "Chunks of 'segment_tokens' at random positions, as many as there would be segments, drawn again in each "
+        "epoch; the second half of each is learned, and a teacher reads both halves."
     ),
     "spans": (
-        "In each epoch 'samples_per_step' spans of 'segment_tokens' at random places, each behind all of the document "
-        "before it, which is read once, before the first step, and without a gradient."
+        "In each epoch, 'samples_per_step' spans of 'segment_tokens' at random positions, each after the whole "
+        "document before it, which is read once, before the first step, without a gradient."
     ),
     "stream": (
-        "Chunks of 'stride_tokens', each behind the tokens before it, 'segment_tokens' together; only the chunk is "
-        "learned, in 'context_epochs' passes before the next one."
+        "Chunks of 'stride_tokens', each after the tokens before it, 'segment_tokens' in total; only the chunk is "
+        "learned, in 'context_epochs' passes before the next chunk."
     ),
 }
 """Values of `TrainingSettings.samples`."""
@@ -42,7 +42,7 @@ SAMPLES = {
 OBJECTIVES = {
     "next_token": "The token itself.",
     "distillation": (
-        "How likely the base model finds each next token when it has read more of the document."
+        "The base model's distribution of each next token when it has read more of the document."
     ),
 }
 """Values of `TrainingSettings.objective`."""
@@ -54,54 +54,54 @@ class TrainingSettings(Settings):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
     """Learning rate of AdamW."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
-    """AdamW's decay rates of the running means of gradient and squared gradient."""
+    """AdamW's decay rates for the running means of the gradient and the squared gradient."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
-    """What AdamW adds to the denominator of a step."""
+    """AdamW's constant in the denominator of an update."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the gradient of all weights together; a longer one is scaled down."""
+    """Maximum norm of the gradient over all weights; a larger gradient is scaled down."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up; over the whole run, both stages."""
+    """Learning-rate schedule after the warm-up, over both stages."""
     warmup_steps: NonNegativeInt = 0
-    """Optimizer steps in which the rate rises from 0."""
+    """Optimizer steps in which the learning rate rises from 0."""
     warmup: Literal["run", "per_stage"] = "run"
-    """Whether the rate rises once in a run, or in each of the two stages, as in the first implementation: there the
-    first step of a stage has rate 0."""
+    """Whether the learning rate warms up once per run, or in each of the two stages, as in the first implementation,
+    where the first step of a stage has rate 0."""
     context_epochs: NonNegativeInt = 8
     """Epochs of stage 1, on the document's segments."""
     joint_epochs: NonNegativeInt = 0
     """Epochs of stage 2, on segments and auxiliary pairs."""
     joint_segments: bool = True
-    """Whether stage 2 holds the segments too; off where only pairs are trained on."""
+    """Whether stage 2 includes the segments; if false, it trains only on pairs."""
     samples_per_step: PositiveInt | Literal["all"] = "all"
-    """Samples of one optimizer step; ``all`` gathers the epoch into one step, as published."""
+    """Samples per optimizer step; ``all`` combines the epoch into one step, as published."""
     samples: Literal["segments", "halves", "spans", "stream"] = "segments"
-    """What the document's text is cut into; ``lift-eval recipes`` says what each value means."""
+    """How the document's text becomes samples; ``lift-eval recipes`` explains each value."""
     segment_tokens: Annotated[int, Field(ge=2)] = 2048
     """Length of a segment."""
     stride_tokens: PositiveInt = 768
-    """Distance from the start of a segment to that of the next one."""
+    """Distance between the starts of consecutive segments."""
     contextualized: bool = False
-    """Whether a segment is trained behind windows of the document's front and back (paper, section 3.3)."""
+    """Whether a segment is trained after windows of the document's front and back (paper, section 3.3)."""
     window_tokens: PositiveInt = 4096
-    """Length of front and back window together; each lies within this distance of its end of the document."""
+    """Length of the front and back windows together; each is within this distance of its end of the document."""
     window_draw: Literal["document", "epoch", "step"] = "document"
-    """Whether windows are drawn once for a document, as published, anew in each epoch, or anew in each optimizer step.
-    With ``step`` all segments of the step stand behind the same windows, which are read once and without a gradient;
-    so is the document in the prompts of its pairs."""
+    """Whether windows are drawn once per document, as published, in each epoch, or in each optimizer step. With
+    ``step``, all segments of a step follow the same windows, which are computed once and without a gradient; so is the
+    document in the prompts of the pairs."""
     recite_instruction: str = "\nPlease recite the following segment of the text above: \n"
     """Text between the windows and the segment."""
     title_line: bool = True
-    """Whether the document's title, where it has one, is trained on as a line before its text."""
+    """Whether the document's title, if it has one, is trained as a line before its text."""
     objective: Literal["next_token", "distillation"] = "next_token"
-    """What is learned of each token; ``lift-eval recipes`` says what each value means."""
+    """The training target of each token; ``lift-eval recipes`` explains each value."""
     teacher_top_k: PositiveInt = 20
-    """Most likely tokens by which distillation knows a distribution."""
+    """Number of most likely tokens that distillation uses from a teacher's distribution."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    """What divides the logits of both models in distillation."""
+    """Divisor of the logits of both models in distillation."""
     hidden_state_weight: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the distance between the hidden states of both models in distillation."""
+    """Weight of the distance between both models' hidden states in distillation."""
 
     @field_validator("stride_tokens")
     @classmethod
@@ -138,7 +138,7 @@ class TrainingSettings(Settings):
         if self.stride_tokens == self.segment_tokens:
             raise ValueError(
                 "'training.samples: stream' needs a 'training.stride_tokens' below 'training.segment_tokens' "
-                f"({self.segment_tokens}), so that a chunk stands behind other tokens, got {self.stride_tokens}"
+                f"({self.segment_tokens}), so that a chunk follows other tokens, got {self.stride_tokens}"
             )
         if self.joint_epochs and self.joint_segments:
             raise ValueError(
@@ -188,29 +188,29 @@ class TrainingSettings(Settings):
 
 
 class ComputeSettings(Settings):
-    """How work is laid out on the machine. Changes nothing but rounding, so it is not part of the digest."""
+    """How work is laid out on the machine. This changes only rounding, so it is not part of the digest."""
 
     micro_batch_tokens: PositiveInt | Literal["auto"] = "auto"
-    """Most tokens, padding included, of one forward pass in training; a longer sample goes alone. ``auto``: as many
-    as fit in free memory and still pay."""
+    """Maximum number of tokens, with padding, of one forward pass in training; a longer sample gets its own pass.
+    ``auto``: as many as fit in the free memory and still save time."""
     gradient_checkpointing: bool | Literal["auto"] = "auto"
-    """Whether activations are computed anew in the backward pass; ``auto``: only where they do not fit in memory."""
+    """Whether activations are recomputed in the backward pass; ``auto``: only if they do not fit in memory."""
     answer_batch: PositiveInt = 16
-    """Most questions decoded at once."""
+    """Maximum number of questions decoded together."""
     documents: PositiveInt | Literal["auto"] = "auto"
-    """Documents whose adapters are trained in one batch; ``auto``: on a GPU as many as fill a micro-batch and fit in
-    memory, on a CPU one, since more of them take longer there."""
+    """Number of documents whose adapters are trained in one batch; ``auto``: on a GPU as many as fill a micro-batch and
+    fit in memory, on a CPU one, since more take longer there."""
 
 
 class Recipe(Settings):
     """One way to answer questions about documents: an adapter, its training, the prompt and the number formats."""
 
     name: str = "custom"
-    """What results and reports call it; a shipped recipe has its file's name."""
+    """Its name in results and reports; for a shipped recipe, the name of its file."""
     description: str = ""
     """What it does, for ``lift-eval recipes``."""
     reproduces: str = ""
-    """The published run that the recipe stands for, if any."""
+    """The published run that the recipe reproduces, if any."""
     adapter: Adapter = NoAdapter()
     training: TrainingSettings = TrainingSettings()
     auxiliary: AuxiliarySettings = AuxiliarySettings()
@@ -219,7 +219,7 @@ class Recipe(Settings):
     precision: PrecisionSettings = PrecisionSettings()
     compute: ComputeSettings = ComputeSettings()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of everything random; each document's own is made from it."""
+    """Seed of all randomness; each document's seed is derived from it."""
 
     # Rules between groups hang on the later group, so that a fault elsewhere does not hide them.
     @field_validator("training")

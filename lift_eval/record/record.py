@@ -38,31 +38,31 @@ class DocumentRecord(Recorded):
         title: Its title.
         tokens: Tokens of what is fine-tuned.
         questions: Questions asked about it.
-        kept: Mean share of its characters that the prompts kept, 0 to 1. None means that it is known of no prompt.
-        not_located: Questions whose prompts hold its text changed or in part, so that ``kept`` says nothing of them.
-        skipped: Questions not asked, since the whole document does not fit; they count as wrong.
-        truncated: Questions asked with a part of the document, since the whole does not fit (``prompt.over_length``).
-        incomplete_answers: Answers that were cut off at the most tokens allowed.
-        thinking_tokens: Tokens of a reasoning model's thinking before its answers, of which they are no part.
+        kept: Mean share of its characters that the prompts kept, 0 to 1. None means that it is unknown for all prompts.
+        not_located: Questions whose prompts contain its text changed or in part; ``kept`` does not cover them.
+        skipped: Questions not asked because the whole document does not fit; they count as wrong.
+        truncated: Questions asked with part of the document because the whole does not fit (``prompt.over_length``).
+        incomplete_answers: Answers that were cut off at the token limit.
+        thinking_tokens: Tokens of a reasoning model's thinking, which are not part of its answers.
         losses: Mean loss per supervised token of each optimizer step.
         trained_tokens: Tokens that went through training, all steps together.
-        supervised_tokens: Those that the loss counted.
+        supervised_tokens: Trained tokens that have a loss.
         prompt_tokens: Tokens of all prompts; of choices that are scored, with each choice.
         answer_tokens: Tokens of all answers, thinking included.
         seconds: Wall-clock time by stage: synthesis, train, answer.
-        operations: Operations of the model by stage, counted from what it was given (`models.operations`), whether now
-            or when what is reused was made. A server's are not among them.
+        operations: Operations of the model by stage, computed from its inputs (`models.operations`), including those of
+            reused parts. A server's operations are not included.
         stored_bytes: What must be kept of the document for later questions: what was learned, and the text where
             prompts hold some of it.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
         pairs: Auxiliary pairs: passages asked about, pairs kept, and refused by reason; empty without such a task.
         made_pairs: Question and answer of each pair that was kept.
-        retried: Why it was trained anew at a tenth of the learning rate; empty where it was not.
+        retried: Why it was trained again at a tenth of the learning rate; empty if it was not.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
-        failure: Why the document was given up; empty where it was not.
-        lost_questions: Its questions that count as wrong for that.
-        reused: What an earlier run had made, and this one took from the store: pairs, adapter, answers.
-        reused_seconds: What that took when it was made, by stage; it is not in ``seconds``, which is this run's time.
+        failure: Why the document was given up; empty if it was not.
+        lost_questions: Its questions that count as wrong for that reason.
+        reused: What came from the store: pairs, adapter, answers.
+        reused_seconds: Original time of reused parts by stage; ``seconds`` is this run's time and excludes it.
             Losses and tokens of a reused adapter are those of its training.
     """
 

@@ -69,7 +69,7 @@ def find_sources(experiment: Experiment, row: Row, column: Column, runs: Sequenc
                 raise ResultsError(
                     f"two runs for row '{row.name}', column '{column.label}', task {name}, seed {run.seed}: "
                     f"{other.run.path} and {run.path}; delete or move one, or tell them apart with 'results' of a "
-                    "row: the newest is not taken unasked"
+                    "row: the newer one is not chosen silently"
                 )
     return [found[name, seed] for name in column.task for seed in sorted({s for t, s in found if t == name})]
 

@@ -41,7 +41,7 @@ def trials_of(experiment: Experiment) -> Trials:
     tune = experiment.tune
     if tune is None:
         raise ResultsError(
-            f"'{experiment.path}' has no 'tune', which says on what and with which factors to try; see docs/reports.md"
+            f"'{experiment.path}' has no 'tune', which lists the documents and the factors to try; see docs/reports.md"
         )
     return {
         rows[0]: {f"{rows[0]}: {_words(values)}": values for values in _grid(recipe.training, tune)}

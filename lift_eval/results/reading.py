@@ -153,7 +153,7 @@ def results_files(path: Path) -> Iterator[Path]:
         match = SAMPLES_NAME.fullmatch(file.name)
         if match and match[2] not in dates.get(file.parent, set()):
             raise ResultsError(
-                f"{file}: samples without results; results_{match[2]}.json must stand beside it: copy it there, or "
+                f"{file}: samples without results; results_{match[2]}.json must be beside it: copy it there, or "
                 "delete the samples and run again"
             )
 
@@ -168,7 +168,7 @@ def read_results(path: Path) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ResultsError(
-            f"{path}: not whole JSON ({error}); the run was killed while it wrote: delete the file and run again"
+            f"{path}: incomplete JSON ({error}); the run was killed while it wrote: delete the file and run again"
         ) from error
     missing = _missing(data)
     if missing:
@@ -196,7 +196,7 @@ def read_run(path: Path) -> Run:
         data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
     except RecursionError as error:
         raise ResultsError(
-            f"{path}: nested too deep for results of lm-eval; delete the file and run again"
+            f"{path}: nested too deeply for results of lm-eval; delete the file and run again"
         ) from error
     config, recorded = data["config"], check_results(data).config.lift or Lift()
     lift = config.get("lift") or {}

@@ -87,7 +87,7 @@ def sample_lines(path: Path) -> Iterator[dict[str, Any]]:
                     record = json.loads(line)
                 except (ValueError, RecursionError) as error:
                     raise ResultsError(
-                        f"{path}: line {number} is not whole JSON ({error}); {again}"
+                        f"{path}: line {number} is incomplete JSON ({error}); {again}"
                     ) from error
                 check_sample(record, f"{path}: line {number}")
                 yield record

@@ -124,7 +124,7 @@ def check_results(data: Mapping[str, Any]) -> Results:
     Raises:
         ResultsError: With the first place that has another form.
     """
-    return _check(data, Results, "another form than results of lm-eval 0.4 have")
+    return _check(data, Results, "not in the format of lm-eval 0.4's results")
 
 
 def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedLine] = SampleLine) -> None:
@@ -138,7 +138,7 @@ def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedL
     Raises:
         ResultsError: With the first place that has another form.
     """
-    _check(data, form, f"{where} is no sample of lm-eval 0.4")
+    _check(data, form, f"{where} is not a sample of lm-eval 0.4")
 
 
 def _check(data: object, form: type[Form], what: str) -> Form:
@@ -162,6 +162,6 @@ def read_as_sample(where: str) -> Iterator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ResultsError(
-            f"{where} has another form than samples of lm-eval 0.4 ({type(error).__name__}: {error}); delete the run's "
-            "files and run again"
+            f"{where} is not in the format of lm-eval 0.4's samples ({type(error).__name__}: {error}); delete the "
+            "run's files and run again"
         ) from error

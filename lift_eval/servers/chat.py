@@ -204,7 +204,7 @@ def _fault(address: str) -> str | None:
     if not known:
         return "must be an address such as http://localhost:8000/v1"
     # The HTTP library would log a password.
-    return f"must hold no user or password; the key goes into {KEY}" if "@" in parts.netloc else None
+    return f"must not contain a user or password; put the key in {KEY}" if "@" in parts.netloc else None
 
 
 def _close(client: openai.AsyncOpenAI, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

@@ -12,11 +12,11 @@ from lift_eval.store.store import Store
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "LIFT_EVAL_STORE"
-"""Folder of what is kept between runs, where ``store=`` and ``--store`` name none; ``off`` keeps nothing."""
+"""Folder of the store, unless ``store=`` or ``--store`` names one; ``off`` keeps nothing."""
 
 
 def open_store(where: Store | str | Path | bool | None = None) -> Store | None:
-    """The store that a user means.
+    """Open the store that a user names.
 
     Args:
         where: A store; the path of a folder, as text with a separator in it; ``off`` for no store (YAML makes false of
@@ -38,7 +38,7 @@ def open_store(where: Store | str | Path | bool | None = None) -> Store | None:
     if not isinstance(named, Path) and not {"/", os.sep} & set(str(named)):
         raise StoreError(
             f"{'store' if where is named else ENVIRONMENT_VARIABLE}='{named}' must be 'off' or the path of a folder; "
-            f"write './{named}' for a folder of that name, or leave it out for the usual one"
+            f"write './{named}' for a folder of that name, or leave it out for the default"
         )
     return Store(Path(str(named)))
 
@@ -47,7 +47,7 @@ def _default_store() -> Store | None:
     try:
         return Store(default_folder())
     except (StoreError, RuntimeError) as error:  # a user without a home has no default
-        logger.warning("%s; the run goes on without a store", error)
+        logger.warning("%s; the run continues without a store", error)
         return None
 
 

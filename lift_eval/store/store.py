@@ -82,16 +82,16 @@ class Fault:
 
 
 class Store:
-    """A folder of adapters, pairs, distributions and answers, each under the hash of all that decides it.
+    """A folder of adapters, pairs, distributions and answers, each under a hash of everything that affects it.
 
-    A store never ends a run. An entry that is damaged, or not what its name says, is set aside and made anew; a
-    store that cannot be written is left alone after one warning. Several processes may use one store.
+    A store never ends a run. A damaged or misnamed entry is moved aside and recomputed; a store that cannot be
+    written is not used after one warning. Several processes may use one store.
 
     Args:
-        folder: The store; made where it is missing.
+        folder: The store; created if it is missing.
 
     Raises:
-        StoreError: If the folder cannot be made.
+        StoreError: If the folder cannot be created.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -133,8 +133,8 @@ class Store:
 
         Args:
             key: Their key.
-            payload: They.
-            about: For the reader of a list of entries.
+            payload: The pairs or answers.
+            about: Description for the list of entries.
         """
         self._write(payload.kind, key, text_entry(key, payload, about or {}))
 
@@ -178,7 +178,7 @@ class Store:
             key: Their key.
             payload: What is known of them.
             tensors: By name; of an adapter all that training changed.
-            about: For the reader of a list of entries.
+            about: Description for the list of entries.
         """
         if self._writable:  # spares the copy of a large adapter
             self._write(payload.kind, key, tensor_entry(key, payload, tensors, about or {}))
@@ -228,7 +228,7 @@ class Store:
         return {**about, "kind": entry.kind, "key": entry.key, "bytes": entry.bytes}
 
     def verify(self) -> list[Fault]:
-        """Check every entry; those that cannot be used are set aside, and made anew by the next run that needs them.
+        """Check every entry; unusable ones are moved aside, and the next run that needs them recomputes them.
 
         Returns:
             The faults.
@@ -250,10 +250,10 @@ class Store:
         return faults
 
     def prune(self, max_bytes: int) -> list[Entry]:
-        """Make room: remove what was set aside or left by killed processes, then the least recently used entries.
+        """Free space: remove unusable entries and files of killed processes, then the least recently used entries.
 
         Args:
-            max_bytes: Most bytes that all entries together may have.
+            max_bytes: Maximum size of all entries together.
 
         Returns:
             The entries that were removed.
@@ -340,7 +340,7 @@ class Store:
             aside.mkdir(exist_ok=True)
             path.replace(aside / f"{kind}-{key}-{secrets.token_hex(4)}")
             logger.warning(
-                "store: entry %s/%s cannot be used (%s); set aside in %s", kind, key[:12], reason, aside
+                "store: entry %s/%s cannot be used (%s); moved to %s", kind, key[:12], reason, aside
             )
         except FileNotFoundError:
             pass
@@ -351,7 +351,7 @@ class Store:
         """Say once for all that the store does not work; the run goes on."""
         if not self._warned:
             logger.warning(
-                "store %s cannot be %s (%s); the run goes on without it", self.folder, doing, _reason(error)
+                "store %s cannot be %s (%s); the run continues without it", self.folder, doing, _reason(error)
             )
         self._warned = True
 

@@ -53,40 +53,40 @@ class PairSettings(Settings):
     strategy: str = "none"
     """Name of the strategy, from `registry`."""
     pairs: PositiveInt = 10
-    """Pairs per document; most pairs per passage with a strategy that asks for several about each."""
+    """Pairs per document; with a strategy that requests several per passage, the maximum per passage."""
     generator: str = "self"
     """``self``, ``local:PATH`` or ``openai:MODEL`` (base address and key from OPENAI_BASE_URL, OPENAI_API_KEY)."""
     request: str | None = None
-    """Jinja template of what the generator is asked; variables title, passage, context, sentence, instruction, pairs,
-    and questions: those made already, where a reply was cut off and the rest is asked for. None means the strategy's
+    """Jinja template of the request to the generator; variables title, passage, context, sentence, instruction, pairs,
+    and questions: those already written, if a reply was cut off and the rest is requested. None means the strategy's
     own."""
     demonstrations: tuple[Demonstration, ...] = ()
-    """Passages with a pair each, shown before the passage that is asked about, as request and reply with a blank line
-    behind; a local generator then stops at the blank line behind its own reply."""
+    """Passages with a pair each, which precede the passage in question, as request and reply followed by a blank line;
+    a local generator then stops at the blank line after its own reply."""
     answer_request: str | None = None
-    """Jinja template by which the generator, greedily, is asked for the answer of each question that it has written,
-    with the passage before its eyes; variables title, passage, question. The demonstrations stand before it. A reply
-    to ``request`` then holds the question alone. None means that it holds the answer as well."""
+    """Jinja template with which the generator is asked, greedily, for the answer to each question that it wrote, with
+    the passage in the prompt; variables title, passage, question. The demonstrations precede it. A reply to ``request``
+    then contains only the question. None means that it contains the answer too."""
     rewrite_request: str | None = None
-    """Jinja template by which the generator, greedily, is asked for each passage in other words; variables title,
-    passage. The rewrite then stands behind the passage in whatever is made of a pair and its passage. None means that
-    there is no rewrite."""
+    """Jinja template with which the generator is asked, greedily, to rewrite each passage in other words; variables
+    title, passage. The rewrite then follows the passage wherever a pair is used with its passage. None means that there
+    is no rewrite."""
     grounded: bool = False
-    """Whether a pair is kept only if its passage holds its answer, which may be yes or no, and all names in its
-    question, and its question does not hold the answer."""
+    """Whether a pair is kept only if its passage contains its answer, which may be yes or no, and all names in its
+    question, and its question does not contain the answer."""
     reply: ReplyFormat | None = None
-    """How a reply is read: a labelled pair, JSON, or plain text, which is the question of an answer known beforehand.
-    None means the strategy's own way."""
+    """How a reply is read: a labelled pair, JSON, or plain text, which is the question for a known answer. None means
+    the strategy's own format."""
     labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = (
         "Question:",
         "Answer:",
         "Evidence:",
     )
-    """Words before question, answer and evidence in a labelled reply."""
+    """Labels before question, answer and evidence in a labelled reply."""
     no_pair: str = "None"
-    """Reply that says that there is nothing to ask; it is not asked for again."""
+    """Reply that means that there is nothing to ask; the request is not repeated."""
     evidence: bool | None = None
-    """Whether a pair needs evidence that stands verbatim in its passage. None means the strategy's own rule."""
+    """Whether a pair needs evidence that occurs verbatim in its passage. None means the strategy's own rule."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class Passage:
 
 
 class Strategy:
-    """One way of making pairs from a document. The attributes are what a recipe may leave open.
+    """One way to make pairs from a document. The attributes are defaults that a recipe can override.
 
     Attributes:
         name: The recipe's ``auxiliary.strategy``.
@@ -233,7 +233,7 @@ class Strategy:
         Args:
             document: The document.
             settings: The recipe's auxiliary group.
-            generator: Source of random places; on the CPU.
+            generator: Source of random positions; on the CPU.
 
         Yields:
             The passages in the order in which they are asked about.

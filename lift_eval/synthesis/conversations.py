@@ -40,12 +40,13 @@ class ConversationsSettings(PairSettings):
     """Keys of strategies ``conversations`` and ``summaries``."""
 
     seeds: Annotated[tuple[SeedKind, ...], Field(min_length=1)] = tuple(INSTRUCTIONS)
-    """Kinds of messages, one of which is drawn for each (strategy ``conversations``)."""
+    """Kinds of messages, one of which is drawn for each conversation (strategy ``conversations``)."""
     chunk_characters: tuple[PositiveInt, PositiveInt] = (2048, 16384)
-    """Least and most characters of a chunk, which is whole sentences (strategies ``conversations``, ``summaries``)."""
+    """Minimum and maximum characters of a chunk, which consists of whole sentences (strategies ``conversations``,
+    ``summaries``)."""
     chunk_draw: Literal["random", "each"] = "random"
-    """Whether each conversation is about a chunk at a random place, of a random length; or ``pairs`` of them are about
-    each of the chunks of most characters that follow one another (strategy ``conversations``)."""
+    """Whether each conversation is about a chunk at a random position with a random length, or each of the consecutive
+    chunks of maximum length has ``pairs`` conversations (strategy ``conversations``)."""
 
     @field_validator("chunk_characters")
     @classmethod

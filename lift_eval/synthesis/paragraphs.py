@@ -25,9 +25,10 @@ class ParagraphsSettings(PairSettings):
     """Keys of strategy ``paragraphs``."""
 
     paragraph_name: str = "Paragraph {{ number }}"
-    """What a paragraph of the document starts with, and the answer to its summary (strategy ``paragraphs``)."""
+    """The word with which a paragraph of the document begins, which is also the answer to its summary (strategy
+    ``paragraphs``)."""
     paragraph_draw: Literal["permutation", "replacement"] = "permutation"
-    """How paragraphs are drawn: each one once before any comes again, or independently of each other, as published."""
+    """How paragraphs are drawn: each one once before any is repeated, or independently, as published."""
 
     @field_validator("paragraph_name")
     @classmethod
@@ -37,7 +38,7 @@ class ParagraphsSettings(PairSettings):
 
 
 class Paragraphs(Strategy):
-    """Random paragraphs: the reply is a summary, the pair asks which paragraph it is of."""
+    """Random paragraphs: the reply is a summary, and the pair asks for its paragraph."""
 
     name = "paragraphs"
     request = """\

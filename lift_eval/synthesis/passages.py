@@ -20,11 +20,11 @@ class PassagesSettings(PairSettings):
     """Keys of strategy ``passages``."""
 
     passage_sentences: PositiveInt = 16
-    """Consecutive sentences in a passage (strategy ``passages``)."""
+    """Number of consecutive sentences in a passage (strategy ``passages``)."""
 
 
 class Passages(Strategy):
-    """Runs of sentences at random places, each with a pair whose evidence stands in it."""
+    """Runs of sentences at random positions, each with a pair and evidence from the passage."""
 
     name = "passages"
     request = """\

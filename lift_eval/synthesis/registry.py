@@ -11,7 +11,7 @@ from lift_eval.synthesis.summaries import Summaries
 
 
 class NoPairs(Strategy):
-    """No pairs: a document is trained on its segments alone, and nothing is chosen or asked."""
+    """No pairs: the document is trained on its segments alone."""
 
     name = "none"
 

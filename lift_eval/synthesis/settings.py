@@ -41,38 +41,37 @@ class AuxiliarySettings(StrategySettings):
     """
 
     attempts: PositiveInt = 5
-    """Most requests for one passage whose replies cannot be used."""
+    """Maximum number of requests for one passage if the replies cannot be used."""
     max_tokens: PositiveInt | None = None
-    """Most tokens of a reply; None for as many as the pairs asked for take."""
+    """Maximum number of tokens of a reply. None means enough for the requested pairs."""
     temperature: Annotated[float, Field(gt=0)] = 0.7
-    """Of requests after the first, which is greedy; of all requests for users' messages, and of summaries."""
+    """Temperature of requests after the first, which is greedy; of all requests for users' messages and summaries."""
     chat_template: bool = True
-    """Whether requests to a local generator pass through its chat template, where it has one."""
+    """Whether requests to a local generator use its chat template, if it has one."""
     batch: PositiveInt = 16
-    """Requests in one batch of a local generator, or at once at a server."""
+    """Number of requests in one batch of a local generator, or sent to a server at the same time."""
     retries: NonNegativeInt = 4
-    """How often a request to a server is sent again after an error, with growing pauses."""
+    """Number of times that a failed request to a server is repeated, with increasing pauses."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 120.0
-    """Longest wait for a server in one try; a request takes at most this times one more than ``retries``."""
+    """Maximum wait for a server per attempt; a request takes at most this times ``retries`` plus one."""
     prompts: Annotated[tuple[PairPrompt, ...], Field(min_length=1)] | None = None
-    """Prompts in which a pair is trained; several take turns by epoch. ``task`` is the prompt in which the run's task
-    puts its questions, with the truncated document, and ``task_closed_book`` the same without it; without a task, or
-    where its prompt does not show the question, they are the recipe's own: ``test`` with the document and
-    ``closed_book`` without. ``passage`` is ``test`` with the pair's passage in the document's place. None means
-    ``task``, or ``test`` where ``template``, ``system`` or a joint ``encoding`` say how a pair is put."""
+    """Prompts in which pairs are trained; several alternate by epoch. ``task`` is the prompt of the run's task, with
+    the truncated document, and ``task_closed_book`` the same without it; without a task, or if its prompt does not show
+    the question, these are the recipe's own: ``test`` with the document and ``closed_book`` without. ``passage`` is
+    ``test`` with the pair's passage instead of the document. None means ``task``, or ``test`` if ``template``,
+    ``system`` or a joint ``encoding`` set the form of a pair."""
     template: str | None = None
-    """Jinja template of the prompt in which a pair is trained in place of the test prompt; variables title, document,
-    question. None means the test prompt, ``prompt.template``."""
+    """Jinja template of a pair's prompt in training; variables title, document, question. None means the test prompt,
+    ``prompt.template``."""
     system: str | None = None
-    """System message of the prompt in which a pair is trained; empty means no message. None means
-    ``prompt.system``."""
+    """System message of a pair's prompt in training; empty means no message. None means ``prompt.system``."""
     encoding: Literal["separate", "joint"] = "separate"
-    """How prompt and answer of a pair become one sample. ``separate``: they are encoded apart, and the prompt is
-    truncated to leave the answer whole. ``joint``, as published: they are one text, or the turns of one conversation
-    with the chat template (whose end of turn is learned too), which is encoded and truncated as a whole."""
+    """How prompt and answer of a pair become one sample. ``separate``: they are encoded separately, and the prompt is
+    truncated so that the answer fits. ``joint``, as published: they are encoded and truncated as one text, or with the
+    chat template as the turns of one conversation, whose end of turn is learned too."""
 
     loss_on: Literal["answer", "text"] = "answer"
-    """What of a pair is learned: its answer, or all of prompt and answer."""
+    """The part of a pair that has a loss: the answer, or prompt and answer."""
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -112,13 +111,13 @@ class AuxiliarySettings(StrategySettings):
             )
         if self.method.converses and self.demonstrations:
             raise ValueError(
-                f"'strategy: {self.strategy}' has no place for 'auxiliary.demonstrations', got "
+                f"'strategy: {self.strategy}' does not use 'auxiliary.demonstrations', got "
                 f"{len(self.demonstrations)}; leave them out"
             )
         if self.answer_request is not None and (self.reply_format != "labels" or self.needs_evidence):
             raise ValueError(
-                "'auxiliary.answer_request' goes with 'reply: labels' and 'evidence: false', got "
-                f"'{self.reply_format}' and {str(self.needs_evidence).lower()}"
+                f"'auxiliary.answer_request' needs 'reply: labels' and 'evidence: false', got '{self.reply_format}' "
+                f"and {str(self.needs_evidence).lower()}"
             )
         if self.rewrite_request is not None and "passage" not in self.prompts_in_turn:
             raise ValueError(
@@ -126,9 +125,9 @@ class AuxiliarySettings(StrategySettings):
                 f"{list(self.prompts_in_turn)}"
             )
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
-            raise ValueError(f"'labels' must differ and hold a word each, got {list(self.labels)}")
+            raise ValueError(f"'labels' must be different and contain a word each, got {list(self.labels)}")
         if self.needs_evidence and self.reply_format == "labels" and len(self.labels) < 3:
-            raise ValueError(f"'evidence: true' needs a third of 'labels', got {list(self.labels)}")
+            raise ValueError(f"'evidence: true' needs a third label in 'labels', got {list(self.labels)}")
         known = self.generator.startswith(("local:", "openai:")) and self.generator.partition(":")[2]
         if self.generator != "self" and not known:
             raise ValueError(f"'generator' must be self, local:PATH or openai:MODEL, got '{self.generator}'")

@@ -159,7 +159,7 @@ def make_gradient(
             if not layout.shrink(model, samples, batches):
                 raise
             logger.info(
-                "out of memory; going on with micro-batches of at most %d tokens%s",
+                "out of memory; continuing with micro-batches of at most %d tokens%s",
                 layout.max_tokens,
                 " and gradient checkpointing" if layout.checkpointing else "",
             )

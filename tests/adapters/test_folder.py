@@ -121,17 +121,17 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, 
 BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no folder": (shutil.rmtree, "must be a folder that can be read, got"),
     "no adapters": (lambda at: [shutil.rmtree(inner) for inner in at.iterdir()], "which holds none; name another"),
-    "unlike": (lambda at: configure(at / "Ada", r=8), r"differ in 'r': (4 and 8|8 and 4); enter those that are alike"),
+    "unlike": (lambda at: configure(at / "Ada", r=8), r"differ in 'r': (4 and 8|8 and 4); put adapters with the same"),
     "damaged": (lambda at: (at / "Ada" / "adapter_config.json").write_text("{"), "that peft can read"),
     "pissa": (lambda at: configure(at / "Ada", init_lora_weights="pissa"), "has moved a part of the base"),
     "prompt": (
         lambda at: (at / "Ada" / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING"}'),
-        "PROMPT_TUNING and cannot be entered, since its virtual tokens",
+        "PROMPT_TUNING and cannot be used, since its virtual tokens",
     ),
     "other layers": (lambda at: reweigh(at / "Ada", lambda old: {f"x.{k}": v for k, v in old.items()}), "lacks tensor"),
     "other sizes": (
         lambda at: reweigh(at / "Ada", lambda old: {k: v[:, :2].contiguous() for k, v in old.items()}),
-        "does not fit the model: size mismatch for .*; enter adapters that were made for this model",
+        "does not fit the model: size mismatch for .*; use adapters that were made for this model",
     ),
     "more": (
         lambda at: reweigh(at / "Ada", lambda old: {**old, "base_model.x": torch.ones(1)}),
@@ -139,7 +139,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no tensors": (
         lambda at: (at / "Ada" / "adapter_model.safetensors").write_bytes(b"1"),
-        "cannot be read: .*; make the adapter anew",
+        "cannot be read: .*; make the adapter again",
     ),
 }  # fmt: skip
 

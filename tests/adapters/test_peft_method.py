@@ -81,7 +81,7 @@ def test_a_document_is_trained_forgotten_stored_and_found_again(method: str, tmp
 @pytest.mark.parametrize("method", VIRTUAL)
 def test_virtual_tokens_are_refused(method: str) -> None:
     with pytest.raises(
-        AdapterError, match=f"'adapter.method: {method}' cannot .* move all positions; use another"
+        AdapterError, match=f"'adapter.method: {method}' cannot .* shift all positions; use another"
     ):
         settings(method).check_settings()
 

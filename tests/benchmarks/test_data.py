@@ -44,8 +44,8 @@ def test_lines_know_where_they_stand() -> None:
         (b"null\n", r"line 1: must be a JSON object, got null"),
         (b'{"a": "cut o', r"line 1: not JSON"),
         (b'{"a":' + b"[" * 100_000 + b"\n", r"line 1: not JSON"),
-        (b"", r"rows.jsonl holds no rows"),
-        (b"\n\n", r"rows.jsonl holds no rows"),
+        (b"", r"rows.jsonl has no rows"),
+        (b"\n\n", r"rows.jsonl has no rows"),
     ],
 )
 def test_a_broken_line_is_one_clear_error(content: bytes, message: str) -> None:

@@ -217,7 +217,8 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(hub: Hub, tmp_path:
 def test_a_fetch_that_was_given_up_goes_on_when_run_again(hub: Hub, tmp_path: Path) -> None:
     hub.breaks = [20_000] + 10 * [0]
     with pytest.raises(
-        DocumentError, match=r"cannot fetch longbench from http://127.* run the same command again to go on"
+        DocumentError,
+        match=r"cannot fetch longbench from http://127.* run the same command again to continue",
     ):
         fetch(["longbench"], tmp_path, hub.endpoint)
     assert not (tmp_path / "longbench" / "data.zip").exists()

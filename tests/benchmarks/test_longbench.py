@@ -63,7 +63,7 @@ def test_a_row_that_cannot_be_used_is_one_clear_error(change: dict[str, Any], me
 
 
 def test_an_id_twice_is_refused() -> None:
-    with pytest.raises(DocumentError, match="f, line 2: _id 'a1' stands twice"):
+    with pytest.raises(DocumentError, match="f, line 2: _id 'a1' occurs twice"):
         rows(ROW, ROW)
 
 

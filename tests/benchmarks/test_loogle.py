@@ -151,7 +151,7 @@ def test_a_question_twice_under_one_id_is_refused() -> None:
 
 
 def test_one_doc_id_for_two_documents_is_refused() -> None:
-    with pytest.raises(DocumentError, match="f, line 2: doc_id 'd1' stands for two documents"):
+    with pytest.raises(DocumentError, match="f, line 2: doc_id 'd1' identifies two documents"):
         rows(NEW, {**NEW, "id": "q2", "context": "Another text."})
 
 

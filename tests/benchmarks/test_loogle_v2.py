@@ -115,7 +115,7 @@ def test_the_text_is_not_logged_with_each_question() -> None:
 def test_a_row_that_cannot_be_used_is_one_clear_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DocumentError, match=message):
         rows(loogle_v2_row("Law", **changes))
-    with pytest.raises(DocumentError, match="f, line 2: id 'Law' stands twice"):
+    with pytest.raises(DocumentError, match="f, line 2: id 'Law' occurs twice"):
         rows(loogle_v2_row("Law"), loogle_v2_row("Law"))
 
 

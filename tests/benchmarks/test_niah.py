@@ -118,7 +118,7 @@ def test_a_grid_is_built_once_and_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_grid_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(DocumentError, match="length 32 has no room beside a needle of"):
+    with pytest.raises(DocumentError, match="length 32 is too short for a needle of"):
         niah.load(prompts=PROMPTS, lengths=[200, 32], needle="word " * 60)
     assert list((tmp_path / "cache" / "niah").iterdir()) == []
 

@@ -97,7 +97,7 @@ def test_all_faults_are_told_each_on_its_line(folder: Path) -> None:
         fault.partition(": ")[0] for fault in sorted(faults, key=lambda fault: int(fault.split()[1][:-1]))
     ] == [f"line {number}" for number in (2, 3, 3, 4, 5, 6, 7, 8, 9, 10)]
     for said in (
-        "asks the same as line 1",
+        "repeats the question of line 1",
         "'question' must be a text of 1 or more characters, got ' '",
         "'answers' is missing",
         "did you mean 'question'?",
@@ -120,9 +120,9 @@ def test_all_faults_are_told_each_on_its_line(folder: Path) -> None:
             "line 1: must name the columns 'question' and 'answer' or 'answers', got q, a",
         ),
         ("q.csv", "question,answer\nWho?\n", "line 2: must have 2 cells"),
-        ("q.csv", 'question,answer\n"Who" is it?,"Ot"to\n', "is no CSV"),
-        ("q.csv", "question,answer\n", "holds no question"),
-        ("q.jsonl", "", "holds no question"),
+        ("q.csv", 'question,answer\n"Who" is it?,"Ot"to\n', "is not CSV"),
+        ("q.csv", "question,answer\n", "has no questions"),
+        ("q.jsonl", "", "has no questions"),
     ],
 )
 def test_one_fault_is_one_line(folder: Path, name: str, content: str, said: str) -> None:

@@ -78,7 +78,7 @@ def test_standard_input_is_a_document_without_a_title(monkeypatch: pytest.Monkey
         ("empty.txt", b" \n", "must hold text"),
         ("scanned.pdf", pdf(""), "text recognition"),
         ("cut.pdf", pdf("It burnt.")[:40], "cannot be read as a PDF"),
-        ("letter.docx", b"PK\x03\x04\xff\xfe", "byte 0xff at place 4"),
+        ("letter.docx", b"PK\x03\x04\xff\xfe", "byte 0xff at position 4"),
         ("latin.html", "<p>Müller</p>".encode("latin-1"), "must be text in UTF-8"),
     ],
 )

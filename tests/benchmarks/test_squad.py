@@ -130,8 +130,8 @@ def test_an_even_sample_leaves_gaps_that_differ_by_one_at_most(count: int, most:
         ({"data": [{"title": "A"}]}, r"data\[0\]: the row has no 'paragraphs'"),
         ({"data": [{**ADA, "title": None}]}, r"data\[0\]: 'title' must be text, got null"),
         ({"data": [{"title": "A", "paragraphs": [{"context": ""}]}]}, r"paragraphs\[0\]: 'context' is empty"),
-        ({"data": [ADA, ADA]}, r"data\[1\], paragraphs\[0\], qas\[0\]: id 'a' stands twice"),
-        ({"data": []}, "hold no answerable question"),
+        ({"data": [ADA, ADA]}, r"data\[1\], paragraphs\[0\], qas\[0\]: id 'a' occurs twice"),
+        ({"data": []}, "have no answerable question"),
     ],
 )
 def test_a_file_of_another_form_is_one_clear_error(tmp_path: Path, content: Any, message: str) -> None:

@@ -41,7 +41,11 @@ def test_arguments_of_workers_are_taken_out_of_the_others() -> None:
             {"workers.gpu": 1, "workers.timeout": -1},
             "unknown key 'workers.gpu' .value 1.; did you mean 'workers.gpus'.*'workers.timeout' must be",
         ),
-        (None, {"workers.gpus": 1}, "'workers.gpus' says how workers are, but not how many; add workers=N"),
+        (
+            None,
+            {"workers.gpus": 1},
+            "'workers.gpus' describes workers, but their number is missing; add workers=N",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(workers: Any, arguments: dict[str, Any], said: str) -> None:

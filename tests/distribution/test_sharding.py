@@ -99,8 +99,8 @@ def test_a_process_that_dies_ends_the_run_with_a_clear_message(runs: dict[str, A
     run = runs["dies"]
     assert run["statuses"] == [2, -9]
     [said] = run["said"][0]
-    assert "one of them has failed or was killed" in said
-    assert said.endswith("the same command goes on from there")
+    assert "another process of the run that has failed or was killed" in said
+    assert said.endswith("the same command continues from there")
     assert run["done"] == [None, None]
 
 

@@ -149,7 +149,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
             session.save(tmp_path / "out", merged=True)
         with pytest.raises(AdapterError, match="new or empty, got one with 'base'"):
             session.save(tmp_path)
-    with pytest.raises(DocumentError, match="not lifted any more"):
+    with pytest.raises(DocumentError, match="no longer lifted"):
         session.save(tmp_path / "other")
 
 

@@ -213,7 +213,7 @@ def test_an_argument_that_is_a_flag_too_is_refused_where_both_are_given(made):
             return LiftLM.create_from_arg_string("device=cpu,recipe=icl", flags)
         return LiftLM.create_from_arg_obj({"device": "cpu", "recipe": "icl"}, flags)
 
-    with pytest.raises(RecipeError, match="'device' is a flag of lm-eval's; write --device cpu"):
+    with pytest.raises(RecipeError, match="'device' is a flag of lm-eval; write --device cpu"):
         make({"device": "cuda:0"})
     with pytest.raises(RecipeError, match="unknown argument 'max_batchsize'"):
         make({"device": None, "max_batchsize": 4})

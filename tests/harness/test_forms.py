@@ -85,9 +85,9 @@ def test_pairs_of_a_task_without_a_form_are_told_and_demonstrations_refused():
     assert describe_missing([known], load_recipe("lora", pairs)) is None
     assert describe_missing([unknown], load_recipe("lora")) is None  # trains no pairs
     told = describe_missing([known, unknown], load_recipe("lora", pairs))
-    assert "own prompt: the prompts of changing hold" in str(told)
+    assert "own prompt: the prompts of changing contain" in str(told)
     shown = [{"passage": "By the sea.", "question": "Where?", "answer": "by the sea"}]
-    with pytest.raises(RecipeError, match=r"'prompt\.demonstrations' cannot be given the form of the task"):
+    with pytest.raises(RecipeError, match=r"'prompt\.demonstrations' cannot have the form of the task"):
         describe_missing([unknown], load_recipe("icl", {"prompt.demonstrations": shown}))
 
 

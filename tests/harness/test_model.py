@@ -443,7 +443,7 @@ def test_the_wrong_document_is_the_next_one_of_the_run_and_after_the_last_the_fi
     choice = [scoring(f"{text}\nBy", " Ann", {"context": text}, row=row) for row, text in enumerate(texts)]
     others = [scoring(f"{text}\nBy", " Ann") for text in (BOAT, bell, LAMP)]
     assert_close(lm.loglikelihood(choice, disable_tqdm=True), icl.loglikelihood(others, disable_tqdm=True))
-    with pytest.raises(DocumentError, match=r"task 'task', row 0: .* and there is no other"):
+    with pytest.raises(DocumentError, match=r"task 'task', row 0: .* but there is no other"):
         lm.generate_until(asked[:2], disable_tqdm=True)
 
 
@@ -451,7 +451,7 @@ def test_the_wrong_document_is_the_next_one_of_the_run_and_after_the_last_the_fi
 def test_a_document_that_its_task_changes_is_refused_where_a_part_of_it_is_to_be_chosen(checkpoint, content):
     lm = lift(checkpoint, **TRAINED, **{"prompt.document": content})
     changed = f"{LAMP.upper()}\nWho?"
-    told = f"row 0: 'prompt.document: {content}' needs a prompt that holds the whole document"
+    told = f"row 0: 'prompt.document: {content}' needs a prompt with the whole document"
     with pytest.raises(DocumentError, match=told):
         lm.generate_until([generation(changed, {"context": LAMP})], disable_tqdm=True)
     with pytest.raises(DocumentError, match=told):
@@ -489,8 +489,8 @@ def test_a_document_that_its_task_changes_is_told_once_and_not_taken_for_absent(
     assert (found.kept, found.not_located) == (0.0 if closed_book else 1.0, 0)
     assert "2 questions, the document not found in 2 prompts" in changed.summary()
     assert lm.record.as_dict()["totals"]["kept"] == found.kept
-    (told,) = [line for line in caplog.messages if "is not known" in line]
-    assert told.startswith("the prompts of 2 questions of task hold only parts of the document")
+    (told,) = [line for line in caplog.messages if "cannot be located" in line]
+    assert told.startswith("the prompts of 2 questions of task contain only parts of the document")
     assert ("these parts stay in the prompts, although prompt.document=none" in told) == closed_book
 
 
@@ -542,7 +542,7 @@ def test_document_field_names_the_document(checkpoint):
 @pytest.mark.parametrize(
     ("request_", "told"),
     [
-        (lambda: about("x", "Who?", row=7), "task 'task', row 7: document 'x' has less than two tokens"),
+        (lambda: about("x", "Who?", row=7), "task 'task', row 7: document 'x' has fewer than two tokens"),
         (
             lambda: about(LAMP, "W" * 400, row=7),
             "task 'task', row 7: the prompt without its document has 402 tokens",
@@ -620,7 +620,7 @@ def test_the_results_hold_recipe_versions_and_costs_as_plain_json(checkpoint):
 def test_lm_evals_cache_of_answers_is_refused_before_anything_is_trained(checkpoint, tmp_path):
     """It knows a request by its prompt: two documents with one closed-book question would share an answer."""
     lm = lift(checkpoint, **TRAINED)
-    with pytest.raises(StoreError, match="leave it out: the store keeps answers"):
+    with pytest.raises(StoreError, match="leave it out: the store identifies answers"):
         CachingLM(lm, str(tmp_path / "answers.db"))
     assert lm.record.documents == []
 

@@ -32,7 +32,7 @@ def encoder(recipe: str, **prompt: object) -> PromptEncoder:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lift_tiny_shortq", "lm-eval knows no task of this name; did you mean 'lift_tiny_shortqa'?"),
+        ("lift_tiny_shortq", "lm-eval has no task of this name; did you mean 'lift_tiny_shortqa'?"),
         ("lift_tiny", "it is a group of tasks; name one of them"),
     ],
 )

@@ -282,7 +282,7 @@ def test_a_server_that_is_gone_is_not_asked_for_ever(server: JudgeServer, tmp_pa
     judged = Judge("m", tmp_path, attempts=1, concurrency=2).judge(answers(60))
     assert judged.failed == 60
     assert GIVE_UP_AFTER <= len(server.chats) <= GIVE_UP_AFTER + 2
-    assert judged.causes["not asked, the server counts as gone"] >= 40
+    assert judged.causes["not asked, since the server is unavailable"] >= 40
 
 
 def test_no_more_are_asked_at_once_than_allowed(server: JudgeServer, tmp_path: Path) -> None:

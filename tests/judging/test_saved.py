@@ -175,7 +175,7 @@ def test_an_incomplete_judgement_says_so_and_is_completed_later(data_dir: Path, 
     (line,) = summary_lines(tasks)
     assert line == (
         "loogle_longqa: no score by m over 4 answers; 3 unclear replies counted as wrong; INCOMPLETE: 1 without a "
-        "verdict: HTTP 400 (1); run it again to ask for these"
+        "verdict: HTTP 400 (1); run the same command again to request these"
     )
     server.reply = lambda user: "True"
     server.chats.clear()
@@ -212,9 +212,9 @@ def test_a_folder_without_samples_says_how_to_get_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("{", "line 1 is not whole JSON"),
-        ("[]", "line 1 is no sample of lm-eval 0.4"),
-        ("{}", "line 1 is no sample of lm-eval 0.4: 'doc' is missing"),
+        ("{", "line 1 is incomplete JSON"),
+        ("[]", "line 1 is not a sample of lm-eval 0.4"),
+        ("{}", "line 1 is not a sample of lm-eval 0.4: 'doc' is missing"),
         ('{"doc": {"judged_as": "answer", "question": "q"}}', "'doc.answer' is missing"),
     ],
 )

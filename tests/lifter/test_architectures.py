@@ -92,7 +92,7 @@ def test_a_model_whose_code_fails_is_refused_with_what_it_said() -> None:
         "openai-gpt", n_embd=32, n_layer=1, n_head=4, n_positions=512
     )  # it keeps no keys and values
     with pytest.raises(
-        CheckpointError, match="OpenAIGPTLMHeadModel cannot be asked, it fails at a first short text"
+        CheckpointError, match="OpenAIGPTLMHeadModel cannot be asked, since it fails on a short test text"
     ):
         Lifter(model, tiny_tokenizer(), load_recipe("icl"))
 

@@ -180,7 +180,7 @@ def test_a_document_of_one_token_can_be_read_but_not_trained(adapter):
         assert len(answers(tool, Document("x"))) == 3
         return
     with (
-        pytest.raises(DocumentError, match="document 'x' has less than two tokens"),
+        pytest.raises(DocumentError, match="document 'x' has fewer than two tokens"),
         tool.lift(Document("x")),
     ):
         pass
@@ -226,9 +226,9 @@ def test_a_document_answers_inside_its_block_alone():
     with tool.lift(LAMP) as lamp:
         inside = lamp.answer(QUESTIONS)
     for use in (lambda: lamp.answer(QUESTIONS), lamp.train, lambda: lamp.scoring().__enter__()):
-        with pytest.raises(DocumentError, match="document 'Lamp' is not lifted any more"):
+        with pytest.raises(DocumentError, match="document 'Lamp' is no longer lifted"):
             use()
-    with tool.lift(BOAT), pytest.raises(DocumentError, match="document 'Lamp' is not lifted any more"):
+    with tool.lift(BOAT), pytest.raises(DocumentError, match="document 'Lamp' is no longer lifted"):
         lamp.answer(QUESTIONS)
     assert answers(tool, LAMP) == inside
 

@@ -93,7 +93,7 @@ def test_a_model_whose_adapter_cannot_be_stacked_trains_one_by_one_and_says_so(c
     with caplog.at_level(logging.WARNING):
         tool.train_ahead(UPCOMING)
     assert not tool.ahead
-    assert "trained one by one from here on: adapters can be trained side by side where" in caplog.text
+    assert "trained one by one from here on: adapters can be trained in one batch only if" in caplog.text
     with tool.lift(LONGER) as session:
         assert session.record.losses
 

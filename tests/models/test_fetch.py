@@ -125,7 +125,7 @@ def test_terms_are_shown_and_must_be_accepted_before_the_parts_are_fetched_and_j
     assert main(["model", "fetch", "large"]) == 2
     said = capfd.readouterr()
     assert "You shall be kind." in said.out
-    assert said.err.endswith("to accept them run the same command with --accept-terms\n")
+    assert said.err.endswith("to accept them, run the same command with --accept-terms\n")
     assert not path.exists()
     assert main(["model", "fetch", "large", "--accept-terms"]) == 0
     assert capfd.readouterr().out == f"{path}\n"

@@ -160,12 +160,12 @@ def other_architecture(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (cut(0), "is not a readable GGUF file: cannot mmap an empty file; the file may be cut off"),
-        (cut(3), "the file may be cut off or damaged: download it again"),
-        (cut(500), "the file may be cut off or damaged: download it again"),
-        (cut(20_000), "the file may be cut off or damaged: download it again"),
-        (cut(-1), "the file may be cut off or damaged: download it again"),
-        (lambda path: path.write_bytes(b"PK, and not weights at all"), "the file may be cut off or damaged"),
+        (cut(0), "is not a readable GGUF file: cannot mmap an empty file; the file may be truncated"),
+        (cut(3), "the file may be truncated or damaged: download it again"),
+        (cut(500), "the file may be truncated or damaged: download it again"),
+        (cut(20_000), "the file may be truncated or damaged: download it again"),
+        (cut(-1), "the file may be truncated or damaged: download it again"),
+        (lambda path: path.write_bytes(b"PK, and not weights at all"), "the file may be truncated or damaged"),
         (other_architecture, "architecture abacus is not supported yet.; use a GGUF file of another architecture"),
         (Path.unlink, "tiny.gguf' is not a file; give the path of a GGUF file"),
     ],

@@ -53,11 +53,11 @@ def weights_of_torch(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (cut("model.safetensors", 5000), "cut off or damaged: download it again"),
-        (cut("model.safetensors", 8), "cut off or damaged: download it again"),
-        (cut("model.safetensors", 0), "cut off or damaged: download it again"),
-        (write("model.safetensors", b"not weights at all"), "cut off or damaged: download it again"),
-        (cut_shard, "cut off or damaged: download it again"),
+        (cut("model.safetensors", 5000), "truncated or damaged: download it again"),
+        (cut("model.safetensors", 8), "truncated or damaged: download it again"),
+        (cut("model.safetensors", 0), "truncated or damaged: download it again"),
+        (write("model.safetensors", b"not weights at all"), "truncated or damaged: download it again"),
+        (cut_shard, "truncated or damaged: download it again"),
         (weights_of_torch, "weights must be in *.safetensors; convert the checkpoint"),
         (set_config(hidden_size=64), "but lm_head.weight is (264, 32) and not (264, 64)"),
         (set_config(num_hidden_layers=3), "9 are missing (such as model.layers.2.input_layernorm.weight)"),
@@ -75,7 +75,7 @@ def weights_of_torch(folder: Path) -> None:
         (write("generation_config.json", b"[]"), "cannot be loaded"),
         (
             write("generation_config.json", b'{"eos_token_id": "x"}'),
-            "it fails at a first short text: TypeError",
+            "since it fails on a short test text: TypeError",
         ),
         (cut("tokenizer.json", 500), "has no tokenizer that loads: Unterminated string"),
         (write("tokenizer.json", b"{}"), "has no tokenizer that loads: KeyError: 'added_tokens'"),

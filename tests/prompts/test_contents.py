@@ -288,7 +288,7 @@ def test_the_wrong_document_stands_in_the_prompt_truncated_as_the_right_one() ->
 def test_where_there_is_no_other_document_there_is_no_wrong_one() -> None:
     made = content("wrong", other=None)
     for refused in (made.check, made.encode):
-        with pytest.raises(DocumentError, match="and there is no other; ask about two documents or more"):
+        with pytest.raises(DocumentError, match="but there is no other; ask about two documents or more"):
             refused(rendered(made), 8)
 
 
@@ -314,7 +314,5 @@ def test_a_prompt_that_holds_the_document_changed_is_refused_where_its_place_is_
         return
     assert not made.leaves(changed, 1, 8)
     for refused in (made.check, made.encode):
-        with pytest.raises(
-            DocumentError, match=f"'prompt.document: {name}' needs a prompt that holds the whole"
-        ):
+        with pytest.raises(DocumentError, match=f"'prompt.document: {name}' needs a prompt with the whole"):
             refused(changed, 8)

@@ -82,7 +82,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_half_written_json_is_refused_by_name(tmp_path: Path) -> None:
     path = write_run(tmp_path, {"task": [1.0]}, rows(1, 1))
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(ResultsError, match=rf"{path.name}.*not whole JSON.*delete the file"):
+    with pytest.raises(ResultsError, match=rf"{path.name}.*incomplete JSON.*delete the file"):
         read_runs([tmp_path])
 
 
@@ -101,7 +101,7 @@ def test_json_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
 def test_samples_without_results_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path, {"task": [1.0]}, rows(1, 1)).unlink()
     with pytest.raises(
-        ResultsError, match=rf"samples without results; results_{DATE}.json must stand beside it"
+        ResultsError, match=rf"samples without results; results_{DATE}.json must be beside it"
     ):
         read_runs([tmp_path])
 
@@ -111,7 +111,7 @@ def test_half_written_samples_are_refused(tmp_path: Path) -> None:
     samples = path.with_name(f"samples_task_{DATE}.jsonl")
     whole = samples.read_text()
     samples.write_text(whole[:-30])
-    with pytest.raises(ResultsError, match="line 4 is not whole JSON"):
+    with pytest.raises(ResultsError, match="line 4 is incomplete JSON"):
         _ = read_run(path).tasks["task"].samples
     samples.write_text("".join(whole.splitlines(keepends=True)[:3]))
     with pytest.raises(ResultsError, match="holds 3 of 4 samples"):
@@ -130,7 +130,7 @@ def test_a_cut_off_archive_of_samples_is_refused(tmp_path: Path) -> None:
 def test_lines_that_are_no_samples_are_refused(tmp_path: Path) -> None:
     path = write_run(tmp_path, {"task": [1.0]}, rows(1, 1))
     path.with_name(f"samples_task_{DATE}.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(ResultsError, match="no sample of lm-eval"):
+    with pytest.raises(ResultsError, match="not a sample of lm-eval"):
         _ = read_run(path).tasks["task"].samples
 
 

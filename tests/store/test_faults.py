@@ -241,7 +241,7 @@ def test_a_full_disk_is_one_warning_and_leaves_nothing_behind(tmp_path, whole, c
         results = run(store)
     assert outcome(results) == whole[1]
     assert [record.getMessage() for record in caplog.records] == [
-        f"store {store.folder} cannot be written (File too large); the run goes on without it"
+        f"store {store.folder} cannot be written (File too large); the run continues without it"
     ]
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
 

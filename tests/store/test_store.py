@@ -223,4 +223,4 @@ def test_a_default_store_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch,
     monkeypatch.delenv("LIFT_EVAL_STORE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert open_store() is None
-    assert "goes on without a store" in caplog.text
+    assert "continues without a store" in caplog.text

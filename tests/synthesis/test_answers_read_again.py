@@ -136,8 +136,8 @@ def test_a_grounded_pair_is_one_that_its_passage_holds(
     ("changes", "fault"),
     [
         ({"answer_request": "{{ passage }}"}, "'auxiliary.answer_request' must be a Jinja template of"),
-        ({"reply": "json"}, "'auxiliary.answer_request' goes with 'reply: labels'"),
-        ({"evidence": True}, "'auxiliary.answer_request' goes with 'reply: labels' and 'evidence: false'"),
+        ({"reply": "json"}, "'auxiliary.answer_request' needs 'reply: labels'"),
+        ({"evidence": True}, "'auxiliary.answer_request' needs 'reply: labels' and 'evidence: false'"),
     ],
 )
 def test_what_does_not_go_with_a_request_for_answers_is_refused(changes: dict[str, Any], fault: str) -> None:

@@ -175,7 +175,7 @@ def test_the_base_model_converses_with_itself() -> None:
         ({"chunk_characters": (300, 100)}, "least and then the most"),
         ({"seeds": ()}, "at least 1"),
         ({"reply": "json"}, "'reply: text' belongs to"),
-        ({"demonstrations": [{"passage": "A", "question": "B", "answer": "C"}]}, "has no place for"),
+        ({"demonstrations": [{"passage": "A", "question": "B", "answer": "C"}]}, "does not use"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], fault: str) -> None:

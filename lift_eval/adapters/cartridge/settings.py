@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class CartridgeSettings(AdapterSettings):
-    """Keys and values of some positions in every layer, which stand in front of whatever the model reads.
+    """Keys and values of some positions in every layer, which precede everything that the model reads.
 
     The first position is frozen: many models attend to the first token of any text.
     """
 
     type: Literal["cartridge"] = "cartridge"
     tokens: PositiveInt | Annotated[float, Field(gt=0, lt=1)] = 512
-    """Positions: a number, at most the document's tokens, or a share of the document's tokens."""
+    """Number of positions: a number, at most the document's tokens, or a share of the document's tokens."""
     start: Literal["document", "sampled", "random"] = "document"
-    """What they start from: the keys and values of the document's first tokens; of chunks of 64 tokens, spread evenly
+    """Their initial values: the keys and values of the document's first tokens; of chunks of 64 tokens, spread evenly
     over the document and read as one text; or normally distributed numbers."""
 
     @property

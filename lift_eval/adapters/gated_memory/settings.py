@@ -32,7 +32,7 @@ class GatedMemorySettings(AdapterSettings):
     lm_head_rank: NonNegativeInt = 0
     """Rank of the LoRA on the output embedding; the published runs use 2."""
     lm_head_alpha: Annotated[float, Field(gt=0)] = 4.0
-    """Its update counts times ``lm_head_alpha / lm_head_rank``."""
+    """Its update is multiplied by ``lm_head_alpha / lm_head_rank``."""
 
     def peft_config(self, model: PreTrainedModel) -> PeftConfig:
         """The configuration of our method of peft; see `AdapterSettings.peft_config`."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class CacheSettings(Settings):
-    """The recipe's group ``decoding.cache``: what is kept of the keys and values of a document that has been read.
+    """The recipe's group ``decoding.cache``: which keys and values of a document are kept after it has been read.
 
     The document is read as usual, with all that stands before it in the prompt; what is dropped is dropped afterwards.
     So the peak of memory is that of reading. Keys keep their true positions, and so does what is read behind them.
@@ -50,10 +50,10 @@ class CacheSettings(Settings):
 
 
 class ScoredCache(CacheSettings):
-    """Keeps the keys and values with the highest scores, in each head its own."""
+    """Keeps the keys and values with the highest scores, separately in each head."""
 
     tokens: PositiveInt | Annotated[float, Field(gt=0, le=1)] = 0.5
-    """How many are kept: a number, or a share of those that were read."""
+    """Number of tokens to keep, or their share of those that were read."""
 
     @abstractmethod
     def scores(self, model: Any, ids: Tensor) -> tuple[DynamicCache, list[Tensor]]:  # noqa: ANN401

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ExpectedAttentionSettings(ScoredCache):
-    """The first tokens, and those that a query to come is expected to attend to most.
+    """The first tokens, and those to which a future query is expected to attend most.
 
     Queries of the text so far, before their rotary embedding, are taken for normally distributed; rotated by the mean
     of the rotations to come, they have the mean m and the covariance C. The expected weight of a key k is
@@ -26,9 +26,9 @@ class ExpectedAttentionSettings(ScoredCache):
 
     type: Literal["expected_attention"] = "expected_attention"
     sinks: NonNegativeInt = 4
-    """First tokens, which are kept in any case; they take no part in means and shares."""
+    """First tokens, which are always kept; they are not part of means and shares."""
     future: PositiveInt = 512
-    """Positions to come over which rotations are averaged."""
+    """Number of future positions over which rotations are averaged."""
 
     def kept(self, tokens: int) -> int:
         """How many of so many tokens are kept; the sinks in any case."""

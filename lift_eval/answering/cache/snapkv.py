@@ -21,7 +21,7 @@ def _odd(width: int) -> int:
 
 
 class SnapKVSettings(ScoredCache):
-    """The last tokens of the document, and those before them to which they attend most.
+    """The last tokens of the document, and the earlier tokens to which they attend most.
 
     The score of a token is the attention that it gets from all of them together, the mean over its neighbourhood, and
     over the heads of queries that share its keys.
@@ -29,9 +29,9 @@ class SnapKVSettings(ScoredCache):
 
     type: Literal["snapkv"] = "snapkv"
     observed: PositiveInt = 32
-    """How many last tokens are observed, and kept."""
+    """Number of last tokens that are observed and kept."""
     kernel: Annotated[PositiveInt, AfterValidator(_odd)] = 7
-    """Tokens of a neighbourhood; what lies beyond the ends counts as 0."""
+    """Size of a neighbourhood in tokens; positions beyond the ends count as 0."""
 
     def kept(self, tokens: int) -> int:
         """How many of so many tokens are kept; the observed ones in any case."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class StreamingSettings(CacheSettings):
-    """The first tokens, to which many models attend whatever they are, and the last ones."""
+    """The first tokens, to which many models always attend, and the last tokens."""
 
     type: Literal["streaming"] = "streaming"
     sinks: NonNegativeInt = 4

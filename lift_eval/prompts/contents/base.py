@@ -24,13 +24,13 @@ class ContentSettings(Settings):
     """
 
     document: str = "truncated"
-    """Name of the content, from `registry`; ``none`` asks closed-book."""
+    """What of the document a prompt holds; ``lift-eval recipes`` explains each value."""
 
 
 class Content:
-    """Puts of a document into the prompts of its questions what the recipe says.
+    """Decides what of a document is in the prompts of its questions.
 
-    Pairs that are trained are no questions: their prompts hold the truncated document, whatever the content.
+    It does not affect pairs in training, whose prompts contain the truncated document.
 
     Args:
         document: What the questions are about. None means that they have no document.
@@ -76,7 +76,7 @@ class Content:
 
     @classmethod
     def most_tokens(cls, settings: PromptSettings, document_tokens: int) -> int:
-        """Tokens of the document that stand in a prompt where there is room for them.
+        """The number of the document's tokens in a prompt if there is space for them.
 
         Args:
             settings: The recipe's prompt group.
@@ -119,6 +119,6 @@ class Content:
     def _check_place(self, prompt: Prompt) -> None:
         if self.needs_place and not prompt.located:
             raise DocumentError(
-                f"'prompt.document: {self.name}' needs a prompt that holds the whole document, and this one holds it "
+                f"'prompt.document: {self.name}' needs a prompt with the whole document, but this one contains it "
                 "changed or in part; use prompt.document=truncated"
             )

@@ -28,12 +28,12 @@ class CompressedSettings(ContentSettings):
     """Keys of content ``compressed``."""
 
     compressor: str | None = None
-    """Folder or Hub name of a token classifier by which words are kept with ``document: compressed`` (LLMLingua-2).
-    None means that sentences are kept, by their self-information under the base model."""
+    """Folder or Hub name of a token classifier that decides which words are kept with ``document: compressed``
+    (LLMLingua-2). None means that sentences are kept by their self-information under the base model."""
 
 
 class Compressed(Content):
-    """What says most of a document that is too long, in the document's order, within the same budget.
+    """The most informative parts of a document that is too long, in the document's order, within the same budget.
 
     By the base model (Selective Context, arXiv 2310.06201) a sentence counts by the mean self-information of its
     tokens; by a token classifier (LLMLingua-2, arXiv 2403.12968) a word counts by the mean probability that its tokens

@@ -14,12 +14,12 @@ class FullSettings(ContentSettings):
     """Keys of content ``full``."""
 
     over_length: Literal["error", "skip", "truncate"] = "error"
-    """What becomes of a question whose prompt does not fit the window with ``document: full``: the run is refused, the
+    """What happens with ``document: full`` if a question's prompt does not fit in the window: the run is refused, the
     question counts as wrong without being asked, or the prompt is truncated to the window."""
 
 
 class Full(Content):
-    """The whole document, or what ``prompt.over_length`` says; ``prompt.max_tokens`` does not count."""
+    """The whole document, without regard to ``prompt.max_tokens``; see ``prompt.over_length`` if it does not fit."""
 
     name = "full"
     fills_window = True

@@ -7,7 +7,7 @@ from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 
 
 class ClosedBook(Content):
-    """The prompt with the document taken out of it."""
+    """The prompt without the document."""
 
     name = "none"
     needs_place = False

@@ -31,10 +31,10 @@ class RetrievedSettings(ContentSettings):
     passage_tokens: PositiveInt = 512
     """Length of a passage with ``document: retrieved``."""
     passages: PositiveInt = 5
-    """Most passages in a prompt with ``document: retrieved``."""
+    """Maximum number of passages in a prompt with ``document: retrieved``."""
     embedder: str | None = None
-    """Folder or Hub name of an embedding model that ranks passages with ``document: retrieved``, by the cosine of mean
-    token states. None means BM25."""
+    """Folder or Hub name of an embedding model that ranks passages with ``document: retrieved``, by the cosine
+    similarity of mean token states. None means BM25."""
 
 
 class Retrieved(Content):

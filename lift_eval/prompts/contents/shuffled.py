@@ -12,7 +12,7 @@ from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 
 
 class Shuffled(Content):
-    """The document with its sentences shuffled, truncated as it would be in its order.
+    """The document with its sentences shuffled, truncated as in its original order.
 
     What answers lose with it, they owe to how sentences follow each other, and to where they stand.
     """

@@ -7,7 +7,7 @@ from lift_eval.prompts.prompt import EncodedPrompt, Prompt, PromptEncoder
 
 
 class Truncated(Content):
-    """What ``prompt.max_tokens`` and ``prompt.truncate`` leave of the document."""
+    """The document truncated to ``prompt.max_tokens`` as ``prompt.truncate`` says."""
 
     name = "truncated"
     needs_place = False

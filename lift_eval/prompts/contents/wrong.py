@@ -37,7 +37,7 @@ class Wrong(Content):
     def _stranger(self) -> Document:
         if self.other is None:
             raise DocumentError(
-                "'prompt.document: wrong' puts another document of the run in the prompt, and there is no other; ask "
+                "'prompt.document: wrong' puts another document of the run in the prompt, but there is no other; ask "
                 "about two documents or more in one run"
             )
         return self.other
