@@ -63,10 +63,11 @@ WHOLE_8K = {
     **FEW_ANSWERS,
 }
 CONVERSED = {
-    "auxiliary.strategy": "summaries", "auxiliary.pairs": 4, "auxiliary.chunk_characters": [4096, 4096],
+    "auxiliary.strategy": "summaries", "auxiliary.pairs": 4, "auxiliary.chunk_characters": [32768, 32768],
     "auxiliary.max_tokens": 64, "auxiliary.chat_template": False, "auxiliary.batch": 4,
 }  # fmt: skip
-"""Replies of a random model do not end, which a message must; a summary may be cut off."""
+"""Replies of a random model do not end, which a message must; a summary may be cut off. A chunk is the whole document,
+whose tokens are known: the prediction knows a shorter one by its characters, at four to a token."""
 GATED = {"adapter": {"type": "gated_memory", "lm_head_rank": 2, "lm_head_alpha": 4}}
 CASES = {
     "bundled model, tiny": Case("bundled", "tiny", 2000),
