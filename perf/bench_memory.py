@@ -65,6 +65,7 @@ WHOLE_8K = {
 CONVERSED = {
     "auxiliary.strategy": "summaries", "auxiliary.pairs": 4, "auxiliary.chunk_characters": [32768, 32768],
     "auxiliary.max_tokens": 64, "auxiliary.chat_template": False, "auxiliary.batch": 4,
+    "prompt.max_tokens": 4096,
 }  # fmt: skip
 """Replies of a random model do not end, which a message must; a summary may be cut off. A chunk is the whole document,
 whose tokens are known: the prediction knows a shorter one by its characters, at four to a token."""
@@ -87,9 +88,9 @@ CASES = {
         "auxiliary.chat_template": False, "auxiliary.pairs": 2, "auxiliary.max_tokens": 16, "auxiliary.batch": 2,
         "precision.dtype": "float32", "precision.quantization": "none", **FEW_ANSWERS}
     ),
-    "cartridge, 2k": Case("llama", "cartridge", 2048, {**CONVERSED, **FEW_ANSWERS}),
+    "cartridge, 2k": Case("llama", "cartridge", 2048, {**FEW_ANSWERS, **CONVERSED}),
     "context distillation, 2k": Case(
-        "llama", "context_distillation", 2048, {"training.joint_epochs": 2, **CONVERSED, **FEW_ANSWERS}
+        "llama", "context_distillation", 2048, {"training.joint_epochs": 2, **FEW_ANSWERS, **CONVERSED}
     ),
     "small model, 10,000 words": Case("small", "lora", 13_000, {"training.context_epochs": 1}),
     "small model, 100,000 words": Case("small", "lora", 130_000, {"training.context_epochs": 1}),
