@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Shape:
         channels: Layers times channels of the queries.
         cache: Layers times channels of keys and values, in elements per token.
         adapter: Weights of the adapter.
+        positions: Columns of a cartridge, which stand in front of every text.
     """
 
     weights: int
@@ -38,6 +39,7 @@ class Shape:
     channels: int
     cache: int
     adapter: int = 0
+    positions: int = 0
 
     @classmethod
     def of(cls, model: Any) -> Shape:
@@ -63,10 +65,14 @@ class Shape:
 
         Args:
             tokens: Tokens.
-            looks: Pairs of a token and one it attends to.
+            looks: Pairs of a token and one it attends to in its text.
             logits: Positions whose logits are computed.
         """
-        return 2 * (self.weights + self.adapter) * tokens + 4 * self.channels * looks + 2 * self.head * logits
+        weights = 2 * (self.weights + self.adapter) * tokens + 2 * self.head * logits
+        return weights + self._attention(tokens, looks)
+
+    def _attention(self, tokens: int, looks: float) -> float:
+        return 4 * self.channels * (looks + tokens * self.positions)
 
     def training(self, samples: Iterable[Sample], *, checkpointing: bool = False) -> float:
         """Operations of forward and backward pass over samples, each by itself and without padding.
@@ -104,8 +110,17 @@ class Shape:
         if frozen:
             return forward
         # Gradients of the adapter's weights, and those of attention's second factor.
-        more = 2 * self.adapter * tokens + 4 * self.channels * looks
+        more = 2 * self.adapter * tokens + self._attention(tokens, looks)
         return 2 * forward + more + (self.forward(tokens, looks, 0) if checkpointing else 0.0)
+
+    def teaching(self, samples: Iterable[Sample]) -> float:
+        """Operations of a teacher, the base alone, that reads each sample once."""
+        base, total = replace(self, adapter=0, positions=0), 0.0
+        for sample in samples:
+            context = sample.context if sample.teacher_context is None else sample.teacher_context
+            tokens = len(context) + len(sample.target)
+            total += base.forward(tokens, tokens * (tokens + 1) / 2, sample.supervised)
+        return total
 
     def prefill(self, tokens: int) -> float:
         """Operations until the first token of an answer."""

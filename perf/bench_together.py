@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from common.setting import about, console, print_table, text_of
+from common.setting import Row, about, console, print_rows, text_of
 
 from lift_eval import load_recipe
 from lift_eval.adapters.stacked import StackedLora
@@ -46,30 +46,25 @@ def main() -> None:
     lifter = Lifter.from_pretrained(options.model, recipe, device=options.device)
     lifter.compute = lifter.compute.model_copy(update={"micro_batch_tokens": MICRO_BATCH_TOKENS})
     console.print(about(options.model or "bundled", options.device, "float32", "cpu"), markup=False)
-    rows = []
+    rows: list[Row] = []
     for tokens in options.tokens:
         for count in options.documents:
-            work = [_epochs(lifter, number, tokens, options.steps) for number in range(count)]
-            rows.append([str(tokens), str(count), *_compare(lifter, work, options.pairs)])
-            console.print("  ".join(rows[-1]))  # a sign of life
-    heads = [
-        "tokens of a step",
-        "documents",
-        "one by one s",
-        "at once s",
-        "ratio",
-        "range",
-        "losses equal to",
-    ]
-    print_table("Documents at once against one after the other", heads, rows)
+            work = [epochs_of(lifter, number, tokens, options.steps) for number in range(count)]
+            sizes = {"tokens of a step": str(tokens), "documents": count}
+            rows.append({**sizes, **compare(lifter, work, options.pairs)})
+            console.print(rows[-1])  # a sign of life
+    print_rows("Documents at once against one after the other", rows)
 
 
-def _epochs(lifter: Lifter, number: int, tokens: int, steps: int) -> Epochs:
+def epochs_of(lifter: Lifter, number: int, tokens: int, steps: int) -> Epochs:
+    """Steps on the segments of an invented document of so many tokens; another number is another document."""
     ids = torch.tensor(lifter.encoder.plain_ids(text_of(tokens // 4, seed=number))[:tokens])
-    return [segment_samples(ids, SEGMENT, SEGMENT)] * steps
+    training = lifter.recipe.training
+    return [segment_samples(ids, training.segment_tokens, training.stride_tokens)] * steps
 
 
-def _compare(lifter: Lifter, work: Sequence[Epochs], pairs: int) -> list[str]:
+def compare(lifter: Lifter, work: Sequence[Epochs], pairs: int) -> Row:
+    """Train documents one after the other and at once, so often; one time more warms up."""
     spent: tuple[list[float], list[float]] = ([], [])
     worst = 0.0
     for _ in range(pairs + 1):
@@ -80,13 +75,13 @@ def _compare(lifter: Lifter, work: Sequence[Epochs], pairs: int) -> list[str]:
         ours, theirs = (torch.tensor([report.losses for report in side]) for side in (together, alone))
         worst = max(worst, float((ours / theirs - 1).abs().max()))
     ratios = [one / other for one, other in zip(*(side[1:] for side in spent), strict=True)]
-    middle = [f"{statistics.median(side[1:]):.2f}" for side in spent]
-    return [
-        *middle,
-        f"{statistics.median(ratios):.2f}",
-        f"{min(ratios):.2f} to {max(ratios):.2f}",
-        f"{worst:.0e}",
-    ]
+    return {
+        "one by one s": statistics.median(spent[0][1:]),
+        "at once s": statistics.median(spent[1][1:]),
+        "ratio": statistics.median(ratios),
+        "range": f"{min(ratios):.2f} to {max(ratios):.2f}",
+        "losses differ by": worst,
+    }
 
 
 def _timed(work: Callable[[], list[FinetuneReport]]) -> tuple[float, list[FinetuneReport]]:

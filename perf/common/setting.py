@@ -11,7 +11,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,10 +191,27 @@ def print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]])
     """Print a table."""
     table = Table(title=title, title_justify="left")
     for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left")
+        table.add_column(head, justify="right" if place else "left", no_wrap=not place)
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+Row = Mapping[str, str | float | None]
+"""A row of a table by the heads of its columns; None where nothing is known."""
+
+
+def print_rows(title: str, rows: Sequence[Row]) -> None:
+    """Print a table of rows that have the same columns."""
+    print_table(title, list(rows[0]), [[_shown(value) for value in row.values()] for row in rows])
+
+
+def _shown(value: str | float | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.3g}"
 
 
 def short_samples(tokenizer: Any, recipe: Recipe, count: int, seed: int = 0) -> list[Sample]:
