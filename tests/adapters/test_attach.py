@@ -74,7 +74,7 @@ def test_a_model_takes_one_adapter(kind: str, second: NoAdapter | PissaSettings)
     """Else a second Lifter on the same model would answer from what the first one learns."""
     model = tiny_model()
     attach(model, settings(kind), seed=0)
-    with pytest.raises(AdapterError, match="has an adapter already"):
+    with pytest.raises(AdapterError, match="already has an adapter"):
         attach(model, second, seed=0)
 
 

@@ -218,4 +218,4 @@ def test_a_pair_may_stand_behind_its_own_passage_and_closed_book_in_turn_and_be_
 )
 def test_a_whole_text_is_learned_of_the_next_token_alone(changes: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match=r"loss_on: text' needs 'training.objective: next_token'"):
-        load_recipe("prag", changes)
+        load_recipe("prag", {"auxiliary.rewrite_request": None, **changes})
