@@ -129,6 +129,7 @@ def write_trials(experiment: Experiment, trials: Trials) -> Path:
                 "task": [_place(experiment, task, folder) for task in column.task],
             }
             for column in experiment.columns
+            if column.label == experiment.tune.column
         ],
     }
     if experiment.include_path:
