@@ -55,8 +55,12 @@ class Group:
 
     @property
     def task_forms(self) -> tuple[TaskForm, ...]:
-        """The known prompts of its tasks, each once."""
-        return tuple(dict.fromkeys(self.forms.values()))
+        """The known prompts of its tasks, each once.
+
+        Where some name the document, the others are left out: they ask something else, and no pair is trained in them.
+        """
+        forms = tuple(dict.fromkeys(self.forms.values()))
+        return tuple(form for form in forms if form.names_document) or forms
 
     def per_question(self, kept: Sequence[float | None]) -> list[float | None]:
         """What the prompts of each question keep of the document.

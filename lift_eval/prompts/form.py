@@ -38,6 +38,11 @@ class TaskForm:
         text = prompt.with_document(DOCUMENT_SLOT).text.replace(question, _QUESTION_SLOT)
         return cls(_with_title_slots(text, document.title))
 
+    @property
+    def names_document(self) -> bool:
+        """Whether it holds the document or its title."""
+        return DOCUMENT_SLOT in self.text or _TITLE_SLOT in self.text
+
     def fill(self, title: str, document: str, question: str) -> str:
         """The prompt of another question, perhaps about another document."""
         values = {_TITLE_SLOT: title, DOCUMENT_SLOT: document, _QUESTION_SLOT: question}

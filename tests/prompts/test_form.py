@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lift_eval.distribution.groups import Group
 from lift_eval.document import Document, find_question
 from lift_eval.prompts.form import TaskForm, demonstrated, put_in_form
 from lift_eval.prompts.prompt import Prompt, PromptEncoder
@@ -45,6 +46,20 @@ def test_closed_book_the_document_is_taken_out_and_nothing_else():
     assert form is not None
     closed = put_in_form(form, DOCUMENT, ROW["question"], encoder(), closed_book=True)
     assert closed == Prompt.around(text, DOCUMENT).without_document()
+
+
+def test_pairs_are_not_put_as_questions_about_something_else():
+    about, closed, unrelated = (
+        form_of(text)
+        for text in (
+            asked("Lights", DOCUMENT.text, ROW["question"]),
+            f"This is about Lights.\n\nQuestion: {ROW['question']}\nAnswer:",
+            f"Question: {ROW['question']}\nAnswer:",
+        )
+    )
+    forms = {"own": about, "closed_book": closed, "forgetting": unrelated}
+    assert Group(DOCUMENT, (), (), forms=forms).task_forms == (about, closed)
+    assert Group(DOCUMENT, (), (), forms={"forgetting": unrelated}).task_forms == (unrelated,)
 
 
 def test_a_prompt_that_does_not_show_its_question_has_no_form():
