@@ -89,13 +89,14 @@ def run_lm_eval(arguments: Sequence[str]) -> int:
 
 def _run_experiment(parsed: argparse.Namespace) -> int:
     """Run what is missing and render."""
-    from lift_eval.reporting.experiment import load_experiment, tuned_file
+    from lift_eval.reporting.experiment import load_experiment
 
     experiment = load_experiment(parsed.experiment)
-    if experiment.tune is not None and not tuned_file(experiment.path).is_file():
+    if experiment.tuned is not None and not experiment.tuned.is_file():
+        tuned_as = experiment.tuned.parent.with_suffix(".yaml")
         raise ResultsError(
-            f"'{experiment.path}' has 'tune', but its methods are not tuned yet; run lift-eval tune {experiment.path} "
-            "first, or remove 'tune'"
+            f"'{tuned_as}' has 'tune', but its methods are not tuned yet; run lift-eval tune {tuned_as} first, or "
+            "remove 'tune'"
         )
     if parsed.workers and not parsed.ray:
         raise ResultsError("--workers needs --ray ADDRESS; name the cluster of the workers")

@@ -10,9 +10,10 @@
       - {label: ShortQA, task: loogle_shortqa, metric: judge_accuracy}
     published: {file: published.yaml, table: loogle, columns: {ShortQA: shortqa}}
 
-A task may also be a task file of one's own, ``task: mine.yaml``, or lie in the folder ``include_path: my_tasks``. A run
-belongs to a row if model class and arguments agree, wherever in the results folder it lies; or it lies in the
-row's own ``results``.
+Another file may take its rows and what else it lacks from this one, ``extends: FILE``, so that the same methods run on
+other columns. A task may also be a task file of one's own, ``task: mine.yaml``, or lie in the folder ``include_path:
+my_tasks``. A run belongs to a row if model class and arguments agree, wherever in the results folder it lies; or it
+lies in the row's own ``results``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from lift_eval.errors import RecipeError, ResultsError, nearest, sentences_of
 from lift_eval.files import read_yaml
 
+_OF_ONE_FILE = ("title", "description", "results", "tune")
 _TASK_KEYS = re.compile(r"""^(task|include): *["']?([^\s"'#\[]+)""", re.MULTILINE)
 
 Scalar: TypeAlias = bool | int | float | str
@@ -98,7 +100,7 @@ class Tuning(ExperimentPart):
     column: str
     options: RunOptions
     rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 0.3, 3.0)
-    epochs: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 2.0)
+    epochs: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 0.5)
 
 
 class Column(ExperimentPart):
@@ -158,7 +160,11 @@ class Experiment(ExperimentPart):
         baseline: Name of the row that the others are compared with.
         published: Published figures to show beside.
         tune: How its methods are tuned. None means that they are run as they stand.
+        extends: The experiment file in the same folder whose keys it takes where it has none of its own; its
+            results and how it is tuned stay with that file.
         path: The experiment file; set when it is read.
+        tuned: Where ``lift-eval tune`` writes what it selects for the rows; set when it is read. None means that the
+            rows are not tuned.
         task_files: The task files of one's own, by the names of their tasks; set when it is read.
     """
 
@@ -174,7 +180,9 @@ class Experiment(ExperimentPart):
     baseline: str
     published: tuple[Published, ...] = ()
     tune: Tuning | None = None
+    extends: str | None = None
     path: Path = Path("experiment.yaml")
+    tuned: Path | None = None
     task_files: dict[str, Path] = {}
 
     @model_validator(mode="after")
@@ -277,25 +285,30 @@ def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     """
     path = Path(path)
     data = read_mapping(path)
+    tuned_as = path if data.get("tune") else None
+    if "extends" in data:
+        base_path = path.with_name(str(data["extends"]))
+        base = read_mapping(base_path)
+        if "extends" in base:
+            raise ResultsError(
+                f"{path}: 'extends' must name a file that extends none, got '{base_path.name}'"
+            )
+        tuned_as = tuned_as or (base_path if base.get("tune") else None)
+        data = {key: value for key, value in base.items() if key not in _OF_ONE_FILE} | data
+    found = {"path": path, "tuned": tuned_as and tuned_as.with_suffix("") / "tuned.yaml"}
     try:
-        experiment = Experiment.model_validate({**data, "path": path})
+        experiment = Experiment.model_validate(data | found)
     except ValidationError as error:
         raise ResultsError(f"{path}: {'; '.join(sentences_of(error, Experiment))}") from None
     experiment = _with_task_names(experiment)
-    return _tuned(experiment) if tuned else experiment
+    return _with_selected(experiment) if tuned else experiment
 
 
-def tuned_file(path: Path) -> Path:
-    """Where ``lift-eval tune`` writes what it has chosen for an experiment, by row."""
-    return path.with_suffix("") / "tuned.yaml"
-
-
-def _tuned(experiment: Experiment) -> Experiment:
+def _with_selected(experiment: Experiment) -> Experiment:
     """The experiment with the values that were chosen for its rows, where it is tuned and that is done."""
-    file = tuned_file(experiment.path)
-    if experiment.tune is None or not file.is_file():
+    if experiment.tuned is None or not experiment.tuned.is_file():
         return experiment
-    chosen = read_mapping(file)
+    chosen = read_mapping(experiment.tuned)
     rows = [
         row.model_copy(update={"model_args": {**row.model_args, **(chosen.get(row.name) or {})}})
         for row in experiment.rows

@@ -4,8 +4,9 @@
       column: Token F1                              # the score that decides
       options: {metadata: {split: development}}     # the documents to try on
       rates: [1, 0.3, 3]                            # factors on each recipe's learning rate
-      epochs: [1, 2]                                # factors on its epochs
+      epochs: [1, 0.5]                              # factors on its epochs
 
+All rates are tried with the first of the epochs, and all epochs with the first of the rates.
 Rows that train alike, such as a method and its closed-book form, are tried once, as the first of them, and share what
 is chosen. The trials are an experiment of their own, ``NAME/tuning.yaml`` beside ``NAME.yaml``; its report is the log.
 What was chosen stands in ``NAME/tuned.yaml``, which belongs to the experiment from then on.
@@ -16,7 +17,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lift_eval.errors import RecipeError, ResultsError
 from lift_eval.files import write_whole
 from lift_eval.recipe import Recipe, TrainingSettings, default_recipe, load_recipe
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.experiment import Experiment, Scalar, Tuning, tuned_file
+from lift_eval.reporting.experiment import Experiment, Scalar, Tuning
 
 Trials = dict[str, dict[str, dict[str, Scalar]]]
 """By row, the keys of each trial by the trial's name."""
@@ -78,7 +78,14 @@ def _grid(training: TrainingSettings, tune: Tuning) -> list[dict[str, Scalar]]:
                 if (count := getattr(training, stage))
             },
         }
-        for factor, rate in product(tune.epochs, tune.rates)
+        for rate, factor in _factors(tune)
+    ]
+
+
+def _factors(tune: Tuning) -> list[tuple[float, float]]:
+    """The factors on the rate and on the epochs of each trial: one of them at a time leaves its first value."""
+    return [(rate, tune.epochs[0]) for rate in tune.rates] + [
+        (tune.rates[0], factor) for factor in tune.epochs[1:]
     ]
 
 
@@ -98,16 +105,25 @@ def write_trials(experiment: Experiment, trials: Trials) -> Path:
         The file.
     """
     assert experiment.tune is not None
+    assert experiment.tuned is not None
     by_name = {row.name: row for row in experiment.rows}
-    rows = [by_name[experiment.baseline].model_copy(update={"baseline": None})]
-    rows += [
+    (column,) = (column for column in experiment.columns if column.label == experiment.tune.column)
+    tried = {experiment.baseline: {experiment.baseline: dict[str, Scalar]()}, **trials}
+    rows = [
         by_name[row].model_copy(
-            update={"name": name, "model_args": {**by_name[row].model_args, **values}, "baseline": None}
+            update={
+                "name": name,
+                "model_args": {**by_name[row].model_args, **values},
+                "task_args": {
+                    task: given for task, given in by_name[row].task_args.items() if task in column.task
+                },
+                "baseline": None,
+            }
         )
-        for row, some in trials.items()
+        for row, some in tried.items()
         for name, values in some.items()
     ]
-    folder = tuned_file(experiment.path).parent
+    folder = experiment.tuned.parent
     options = experiment.options.model_copy(
         update=experiment.tune.options.model_dump(include=experiment.tune.options.model_fields_set)
     )
@@ -128,8 +144,6 @@ def write_trials(experiment: Experiment, trials: Trials) -> Path:
                 **column.model_dump(exclude_defaults=True),
                 "task": [_place(experiment, task, folder) for task in column.task],
             }
-            for column in experiment.columns
-            if column.label == experiment.tune.column
         ],
     }
     if experiment.include_path:
@@ -177,10 +191,10 @@ def write_chosen(experiment: Experiment, chosen: Mapping[str, Mapping[str, Scala
     Returns:
         The file.
     """
-    path = tuned_file(experiment.path)
+    assert experiment.tuned is not None
     text = "# Written by lift-eval tune; the trials are in tuning/.\n"
     text += yaml.safe_dump(
         {row: dict(keys) for row, keys in chosen.items()}, sort_keys=False, allow_unicode=True
     )
-    write_whole(path, text.encode())
-    return path
+    write_whole(experiment.tuned, text.encode())
+    return experiment.tuned
