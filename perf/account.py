@@ -9,12 +9,15 @@ backward pass costs them one product, not two; an adapter's weights cost two.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from common.setting import Setting, print_table, setting
+from torch import nn
 
 from lift_eval.models.loading import base_of
 from lift_eval.training.batching import MicroBatch
@@ -137,6 +140,26 @@ def matrix_peak(where: Setting) -> float:
     size = 8192 if device.startswith("cuda") else 2048
     left, right = (torch.randn(size, size, device=device, dtype=where.torch_dtype) for _ in range(2))
     return 2 * size**3 / _best(lambda: left @ right, where)
+
+
+def products_peak(where: Setting, model: Any, rows: int) -> float:
+    """Operations per second of the products of a model's own linear layers on so many rows, each the best of several.
+
+    Args:
+        where: Device, number format and clock.
+        model: With its adapter, whose products are among them.
+        rows: Tokens that go through a layer at once.
+    """
+    shapes = Counter(tuple(layer.weight.shape) for layer in model.modules() if isinstance(layer, nn.Linear))
+    operations = spent = 0.0
+    for (outputs, inputs), count in shapes.items():
+        left, right = (
+            torch.randn(*shape, device=where.device, dtype=where.torch_dtype)
+            for shape in ((rows, inputs), (outputs, inputs))
+        )
+        operations += count * 2 * rows * inputs * outputs
+        spent += count * _best(partial(nn.functional.linear, left, right), where)
+    return operations / spent
 
 
 def copy_peak(where: Setting) -> float:

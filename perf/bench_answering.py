@@ -1,13 +1,28 @@
 """Answering: 18 questions about one document in prompts of 7,800 tokens, ours and one `generate` for each, in turn."""
 
+# ruff: noqa: ANN401 - models and tokenizers of transformers have no types
+
 from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from account import Shape, copy_peak, matrix_peak
-from common.setting import Paired, Setting, console, document_of, print_pairs, print_table, setting, text_of
+from account import Shape, copy_peak, matrix_peak, products_peak
+from common.setting import (
+    Paired,
+    Row,
+    Setting,
+    console,
+    document_of,
+    print_pairs,
+    print_rows,
+    print_table,
+    setting,
+    text_of,
+)
 from peers import trainer
 
 from lift_eval import load_recipe
@@ -70,7 +85,11 @@ def main() -> None:
         print_pairs(f"Answering, {NEW_TOKENS} new tokens each", rows)
         print_table("The prompts", ["", "tokens", "shared by all", "rows side by side"], kinds)
         _print_prefill(where, model, max(prompts_of(where, "document"), key=len))
-        _print_decoding(where, model, tokenizer)
+        cut = ("document", "prompt")
+        cases = {
+            f"{QUESTIONS} answers, truncate: {truncate}": prompts_of(where, truncate) for truncate in cut
+        }
+        print_decoding(where, model, tokenizer, cases)
 
 
 def _print_prefill(where: Setting, model: object, prompt: list[int]) -> None:
@@ -91,34 +110,41 @@ def _print_prefill(where: Setting, model: object, prompt: list[int]) -> None:
     )
 
 
-def _print_decoding(where: Setting, model: object, tokenizer: object) -> None:
-    """Achieved rate of further tokens: what a step must read, by the difference between long and short answers."""
-    shape, peak = Shape.of(model), copy_peak(where)
-    rows = []
-    for truncate in ("document", "prompt"):
-        prompts = prompts_of(where, truncate)
+def print_decoding(
+    where: Setting, model: Any, tokenizer: Any, cases: Mapping[str, list[list[int]]], *, tries: int = 3
+) -> None:
+    """Achieved rate of further tokens, by the difference between long and short answers, beside the account.
+
+    Args:
+        where: Device, number format and clock.
+        model: What answers.
+        tokenizer: Its tokenizer.
+        cases: Prompts by the name of the row.
+        tries: How often the difference is measured; the median counts.
+    """
+    shape, copies = Shape.of(model), copy_peak(where)
+    rows: list[Row] = []
+    for name, prompts in cases.items():
 
         def work(tokens: int, prompts: list[list[int]] = prompts) -> float:
             decoding = Decoding(tokens)
-            return where.seconds(lambda: answer(model, tokenizer, prompts, decoding, batch=QUESTIONS))[0]
+            return where.seconds(lambda: answer(model, tokenizer, prompts, decoding, batch=len(prompts)))[0]
 
-        step = statistics.median(work(NEW_TOKENS + 1) - work(1) for _ in range(3)) / NEW_TOKENS
-        side_by_side = len(group_rows(prompts))
+        step = statistics.median(work(NEW_TOKENS + 1) - work(1) for _ in range(tries)) / NEW_TOKENS
+        side_by_side, count = len(group_rows(prompts)), len(prompts)
         needed = shape.decoding_bytes(side_by_side, len(prompts[0]), where.torch_dtype.itemsize)
+        operations = shape.forward(count, sum(map(len, prompts)), count)
         rows.append(
-            [
-                f"{QUESTIONS} answers in {side_by_side} rows",
-                f"{step * 1e3:.1f}",
-                f"{needed / 2**20:.1f}",
-                f"{needed / step / 1e9:.2f}",
-                f"{needed / step / peak:.0%}",
-            ]
+            {
+                "": f"{name} in {side_by_side} rows",
+                "ms per step": step * 1e3,
+                "MiB to read": needed / 2**20,
+                "of copy peak": f"{needed / step / copies:.0%}",
+                "G operations per second": operations / step / 1e9,
+                "of its own products' peak": f"{operations / step / products_peak(where, model, count):.0%}",
+            }
         )
-    print_table(
-        "Decoding against the account",
-        ["", "ms per step", "MiB to read", "GB read per second", "of copy peak"],
-        rows,
-    )
+    print_rows("Decoding against the account", rows)
 
 
 if __name__ == "__main__":

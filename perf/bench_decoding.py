@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.setting import Paired, Setting, bundled, console, print_pairs, print_table, setting
+from common.setting import Paired, Row, Setting, bundled, console, print_pairs, print_rows, setting
 
 from lift_eval import Document, Recipe, benchmarks, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
@@ -85,8 +85,8 @@ def by_generate(model: Any, tokenizer: Any, case: Case) -> list[str]:
     return [texts[number] for number in range(len(order))]
 
 
-def compare(where: Setting, model: Any, tokenizer: Any, case: Case) -> tuple[list[str], list[list[str]]]:
-    """Decode on both sides in turn; a row of the table of times, and rows of that of rates."""
+def compare(where: Setting, model: Any, tokenizer: Any, case: Case) -> tuple[list[list[str]], Row]:
+    """Decode on both sides in turn; rows of the table of times, and a row of that of rates."""
     ours, theirs, own = [], [], []
     plain = replace(case.decoding, stop=(), form=None)
 
@@ -107,9 +107,13 @@ def compare(where: Setting, model: Any, tokenizer: Any, case: Case) -> tuple[lis
     if own:
         rows.append(Paired(own, theirs).row("  without an end of the form", ""))
     used, written = (sum(len(tokenizer(text)["input_ids"]) for text in side) for side in (cut, texts))
-    rates = [
-        [case.name, str(used), f"{used / min(ours):.0f}", f"{used / min(theirs):.0f}", str(written)],
-    ]
+    rates: Row = {
+        "": case.name,
+        "tokens used": used,
+        "ours a second": used / min(ours),
+        "peer a second": used / min(theirs),
+        "tokens that the peer wrote": written,
+    }
     console.print("  ".join(rows[0]))  # a sign of life
     return rows, rates
 
@@ -150,10 +154,9 @@ def main() -> None:
         for case in cases:
             spent, written = compare(where, model, tokenizer, case)
             times += spent
-            rates += written
+            rates.append(written)
         print_pairs("Decoding", times)
-        heads = ["", "tokens used", "ours a second", "peer a second", "tokens that the peer wrote"]
-        print_table("Rates", heads, rates)
+        print_rows("Rates", rates)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 from account import Shape, matrix_peak
+from common.operators import BETWEEN, PRODUCTS, profiled
 from common.setting import Paired, Setting, console, print_pairs, print_table, setting
-from torch.profiler import ProfilerActivity, profile
 
 from lift_eval import Document, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
@@ -194,14 +194,9 @@ def _use_synthesis(lifter: Lifter, synthesis: Synthesis) -> Iterator[None]:
 
 def _print_operators(train: Callable[[], Any]) -> None:
     """Print the shares of kinds of operators in training; by wall clock, as the profiler counts."""
-    with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        began = time.perf_counter()
-        train()
-        spent_in_all = time.perf_counter() - began
     shares: dict[str, float] = defaultdict(float)
-    for event in profiler.key_averages():
-        shares[_kind(event.key)] += event.self_cpu_time_total / 1e6
-    shares["python between operators"] = max(spent_in_all - sum(shares.values()), 0.0)
+    for name, operator in profiled(train).items():
+        shares[_kind(name)] += operator.seconds
     total = sum(shares.values())
     rows = [
         [kind, f"{spent / total:.0%}"] for kind, spent in sorted(shares.items(), key=lambda kind: -kind[1])
@@ -210,7 +205,9 @@ def _print_operators(train: Callable[[], Any]) -> None:
 
 
 def _kind(key: str) -> str:
-    if key in ("aten::mm", "aten::bmm", "aten::addmm"):
+    if key == BETWEEN:
+        return key
+    if key in PRODUCTS:
         return "matrix products"
     if "scaled_dot_product" in key:
         return "attention"

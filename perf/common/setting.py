@@ -24,6 +24,7 @@ from rich.table import Table
 
 from lift_eval import Document, Recipe
 from lift_eval.lifter.lifter import Lifter
+from lift_eval.models import gguf
 from lift_eval.models.loading import BUNDLED, load_model, load_tokenizer
 from lift_eval.recipe import PrecisionSettings
 from lift_eval.synthesis.replies import Pair
@@ -95,26 +96,46 @@ def setting(
     """
     parser = parser or argparse.ArgumentParser()
     parser.description = description
-    parser.add_argument("--model", type=Path, help="folder of a checkpoint; default: a small one, made here")
+    parser.add_argument(
+        "--model",
+        help="folder or GGUF file of a checkpoint, or the name of a fetched one; default: a small one, made here",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default=parser.get_default("dtype") or "float32")
     parser.add_argument("--pairs", type=int, default=pairs, help="how often both sides run")
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, on a machine in use"
     )
     arguments = parser.parse_args()
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    be_quiet()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.model or Path(scratch)
-        if arguments.model is None:
-            write_checkpoint(folder, [text_of(4000)], window=8192)
-        console.print(about(folder, arguments.device, arguments.dtype, arguments.clock), markup=False)
+        folder = _checkpoint(arguments.model, arguments.dtype, Path(scratch))
+        name = str(arguments.model or "small random Llama")
+        console.print(about(name, arguments.device, arguments.dtype, arguments.clock), markup=False)
         yield Setting(folder, arguments.device, arguments.dtype, arguments.pairs, arguments.clock)
 
 
-def about(checkpoint: Path | str, device: str, dtype: str, clock: str = "wall") -> str:
+def be_quiet() -> None:
+    """Let transformers show neither progress nor what a user cannot change, in this process."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def _checkpoint(model: Path | str | None, dtype: str, scratch: Path) -> Path:
+    """The folder of a checkpoint; what a GGUF file holds is written to one, so that any loader reads it as it is."""
+    if model is None:
+        write_checkpoint(scratch, [text_of(4000)], window=8192)
+        return scratch
+    located = gguf.locate(str(model), None)
+    if not gguf.is_gguf(located):
+        return Path(located)
+    load_model(located, PrecisionSettings(dtype=dtype), device=torch.device("cpu")).save_pretrained(scratch)
+    load_tokenizer(located).save_pretrained(scratch)
+    return scratch
+
+
+def about(model: str, device: str, dtype: str, clock: str = "wall") -> str:
     """One line: the machine, its load and the versions."""
     name = (
         torch.cuda.get_device_name()
@@ -122,7 +143,6 @@ def about(checkpoint: Path | str, device: str, dtype: str, clock: str = "wall") 
         else f"cpu, {torch.get_num_threads()} threads"
     )
     load = f"load {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores"
-    model = "small random Llama" if "/tmp" in str(checkpoint) else str(checkpoint)
     return f"[{name}, {load}, torch {torch.__version__}, {dtype}, {model}, {clock} clock]"
 
 

@@ -124,7 +124,7 @@ def _trainer(
             lr_scheduler_type="constant",
             gradient_checkpointing=checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
-            bf16=model.device.type == "cuda" and model.dtype == torch.bfloat16,
+            bf16=model.dtype == torch.bfloat16,
             use_cpu=model.device.type == "cpu",
             logging_steps=1,
             save_strategy="no",
