@@ -123,14 +123,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number of things in words: ``1 document``, ``3 documents``, ``2 replies``.
+    """A number of things in words: ``1 document``, ``1,200 documents``, ``2 replies``.
 
     Args:
         number: How many.
         noun: What one of them is called.
         plural: What several are called; by default the noun and an s.
     """
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 # ---------------------------------------------------------------------------------- what pydantic finds, as sentences

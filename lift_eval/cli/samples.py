@@ -113,7 +113,7 @@ def _samples(parsed: argparse.Namespace) -> int:
     if not parsed.json:
         tokens = len(document_ids(document, recipe, encoder))
         say(
-            f"document {parsed.document} of {parsed.task}: {document.name}, {tokens} tokens; recipe {recipe.name}\n"
+            f"document {parsed.document} of {parsed.task}: {document.name}, {tokens:,} tokens; recipe {recipe.name}\n"
         )
     forms = {question.form for question in questions if question.prompt.places}
     common = [form for form in forms if form is not None] if len(forms) == 1 else []
@@ -241,10 +241,10 @@ def _as_text(tokenizer: Any, what: Mapping[str, Any], read: list[int], learned: 
     """A heading, and the text below it."""
     ranges = ("segment", "front", "back", "teacher")
     facts = [f"{name} {what[name][0]}-{what[name][1]}" for name in ranges if name in what]
-    facts.append(f"{len(read) + len(learned or [])} tokens")
+    facts.append(f"{len(read) + len(learned or []):,} tokens")
     text = _abbreviate(tokenizer.decode(read))
     if learned is not None:
-        facts.append(f"{len(learned)} supervised")
+        facts.append(f"{len(learned):,} supervised")
         text += f"⟦{_abbreviate(tokenizer.decode(learned))}⟧"
     return f"{what['kind']} {what['index']}: {', '.join(facts)}\n{indent(text, '    ')}\n"
 
@@ -254,4 +254,4 @@ def _abbreviate(text: str) -> str:
     if len(text) <= SHOWN_CHARACTERS:
         return text
     half = SHOWN_CHARACTERS // 2
-    return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+    return f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"

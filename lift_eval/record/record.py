@@ -170,7 +170,9 @@ class DocumentRecord(Recorded):
             self.pairs.get(name, 0) for name in ("asked", "kept", "cut", "unparsed")
         )
         replies = counted(cut, "reply", "replies")
-        return f"pairs: {counted(asked, 'passage')} asked about, {kept} kept, {replies} cut off, {unparsed} unparsed"
+        return (
+            f"pairs: {kept:,} kept from {counted(asked, 'passage')}, {replies} cut off, {unparsed:,} unparsed"
+        )
 
     @property
     def few_pairs(self) -> bool:
@@ -186,9 +188,9 @@ class DocumentRecord(Recorded):
         """How much of the document the prompts held, in words that follow the number of questions."""
         kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
         unlike = {
-            ", the document not found in {}": self.not_located,
-            ", {} skipped, since the document does not fit": self.skipped,
-            ", {} truncated, since the document does not fit": self.truncated,
+            ", document not found in {}": self.not_located,
+            ", {} skipped because the document does not fit": self.skipped,
+            ", {} truncated because the document does not fit": self.truncated,
         }
         return kept + "".join(
             words.format(counted(number, "prompt")) for words, number in unlike.items() if number
@@ -209,7 +211,9 @@ class DocumentRecord(Recorded):
             parts.append(f"{counted(self.thinking_tokens, 'token')} of thinking")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
         reused = [f"{' and '.join(self.reused)} from the store"] if self.reused else []
-        retried = ["trained at a tenth of the learning rate, since it diverged"] if self.retried else []
+        retried = (
+            ["retrained at a tenth of the learning rate because training diverged"] if self.retried else []
+        )
         failed = [f"GIVEN UP: {self.failure}"] if self.failure else []
         return "; ".join([*parts, *spent, *reused, *retried, *failed])
 

@@ -1,4 +1,4 @@
-"""The one object that all tables and figures are drawn from: rows against columns, with what the numbers rest on."""
+"""The one object behind all tables and figures: rows against columns, with the data behind the numbers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Cell:
         seeds: The seeds that are pooled.
         seed_deviation: Standard deviation of the score between seeds.
         best: Whether no method has a better score on the same questions.
-        notes: What a reader must know before comparing it with its neighbours.
+        notes: What a reader must know before comparing the cell with others.
     """
 
     row: str
@@ -260,19 +260,19 @@ def _cell_without_samples(row: Row, column: Column, sources: Sources, notes: lis
         value=(column.scale or 1.0) * float(np.mean([np.mean(values) for values in by_task.values()])),
         questions=sum({source.task.name: source.task.questions for source in sources}.values()),
         seeds=tuple(sorted({source.run.seed for source in sources})),
-        notes=(*notes, "no samples were kept (--log_samples): no interval, no test"),
+        notes=(*notes, "no samples logged (--log_samples), so no interval and no test"),
     )
 
 
 def _against_baseline(cell: Cell, own: Scores, base: Scores, scale: float) -> Cell:
     shared = own.frame.index.intersection(base.frame.index)
     if shared.empty:
-        return replace(cell, notes=(*cell.notes, "no question in common with the baseline: not compared"))
+        return replace(cell, notes=(*cell.notes, "no question in common with the baseline, so not compared"))
     notes = list(cell.notes)
     if len(shared) < max(len(own.frame), len(base.frame)):
         notes.append(
-            f"{counted(len(own.frame), 'question')}, the baseline {len(base.frame)}: compared on the {len(shared)} "
-            "that both have"
+            f"{counted(len(own.frame), 'question')} (baseline: {len(base.frame):,}), compared on the {len(shared):,} "
+            "in common"
         )
     _, method, denominators = own.sums(shared)
     _, baseline, _ = base.sums(shared)

@@ -1,4 +1,4 @@
-"""Under which conditions a score came about, so that two scores are not compared as if they were alike.
+"""The conditions under which a score was measured, so that different ones are not compared as if they were equal.
 
 Every key of a recipe, every flag of ``lm_eval run`` and every model argument is one of three: it decides a condition
 (`CONDITIONS`), it is what a report compares (`COMPARED`), or it changes no answer and no score (`NEUTRAL`). A test
@@ -72,11 +72,11 @@ def describe_differences(own: Conditions, other: Conditions, whose: str) -> list
 
 
 def describe_forms(run: Run) -> list[str]:
-    """Say whether a run trained its pairs in another form than its questions were put in."""
+    """Say whether a run trained its pairs in another form than that of its questions."""
     pairs, questions = _trained_form(run), _asked_form(run)
     if pairs is None or pairs == questions:
         return []
-    return [f"pairs were trained {pairs}, questions were put {questions}"]
+    return [f"form of the trained pairs: {pairs} (questions: {questions})"]
 
 
 # ------------------------------------------------------------------------------------------------------ their values
@@ -134,31 +134,41 @@ def _revision(source: Source) -> str | None:
     return _known(config.get("model_sha") or config.get("model_revision"))
 
 
-def _most_prompt_tokens(source: Source) -> str | None:
-    """The smaller of the recipe's limit and the model's window, which the whole document may fill."""
+def _prompt_budget(source: Source) -> str | None:
+    """The smaller of the recipe's limit and the model's window; a whole document may fill the window."""
     prompt = _prompt(source)
     limits = (
         None if prompt.get("document") == "full" else prompt.get("max_tokens"),
         source.run.lift.get("window") or source.run.facts.get("max_length"),
     )
     known = [limit for limit in limits if isinstance(limit, int)]
-    counted = " with the answer" if prompt.get("max_tokens_with_answer") else ""
-    return f"{min(known)}{counted}" if known else None
+    counted = ", including the answer" if prompt.get("max_tokens_with_answer") else ""
+    return f"{min(known):,} tokens{counted}" if known else None
+
+
+def _passages(source: Source) -> str | None:
+    prompt = _prompt(source)
+    return f"{prompt.get('passages')} of {prompt.get('passage_tokens')} tokens" if prompt else None
+
+
+def _demonstrations(source: Source) -> str:
+    shown = _prompt(source).get("demonstrations")
+    return f"{len(shown)} (hash {_hash(json.dumps(shown))})" if isinstance(shown, list) and shown else "none"
 
 
 def _truncation(source: Source) -> str | None:
     prompt = _prompt(source)
     if "truncate" not in prompt:
         return None
-    words = f"in the middle of the {prompt['truncate']}, {_short(prompt.get('ellipsis'))!r} in its place"
+    words = f"middle of the {prompt['truncate']} replaced by {_short(prompt.get('ellipsis'))!r}"
     if prompt["truncate"] == "document":
-        words += f", {prompt.get('question_tokens')} tokens kept for the question"
+        words += f", {prompt.get('question_tokens')} tokens reserved for the question"
     return words
 
 
 def _bos(source: Source) -> str:
     asked = _prompt(source).get("bos") if source.run.recipe else source.run.model_args.get("add_bos_token")
-    return "as the tokenizer has it" if asked is None else str(asked)
+    return "tokenizer's default" if asked is None else str(asked)
 
 
 def _chat_template(source: Source) -> str:
@@ -186,8 +196,8 @@ def _system_message(source: Source) -> str:
 
 
 def _form(template: object, system: object) -> str:
-    words = "through the chat template" if template else "as plain text"
-    return f"{words} with the system message {_short(str(system))!r}" if system else words
+    words = "chat template" if template else "plain text"
+    return f"{words} with system message {_short(str(system))!r}" if system else words
 
 
 def _asked_form(run: Run) -> str:
@@ -206,9 +216,14 @@ def _trained_form(run: Run) -> str | None:
 
 
 def _wording(source: Source) -> str | None:
-    """What stands around question and answer of a trained pair."""
+    """The wording around question and answer of a trained pair."""
     words = [_prompt(source).get(key.removeprefix("prompt.")) for key in WORDING]
     return _hash(json.dumps(words)) if _trained_form(source.run) else None
+
+
+def _limit(source: Source) -> str:
+    limit = source.run.config.get("limit")
+    return f"{limit:g}" if isinstance(limit, (int, float)) else _known(limit) or "none"
 
 
 def _with_examples(value: Callable[[Source], str | None]) -> Callable[[Source], str | None]:
@@ -221,7 +236,7 @@ def _decoding(source: Source) -> str:
     who = (source.run.recipe.get("decoding") or {}).get("source", "recipe")
     if who != "recipe":  # the task only says where an answer ends
         settings = {name: settings[name] for name in ("until", "max_gen_toks") if name in settings}
-        words.append(f"as the {who} says")
+        words.append(f"settings of the {who}")
     for name, value in sorted(settings.items()):
         if name == "until":
             words.append(f"until {json.dumps(value)}")
@@ -265,7 +280,7 @@ def _task_settings(task: TaskResult) -> Iterator[tuple[str, str]]:
         if isinstance(value, Mapping):
             value = {key: part for key, part in value.items() if key not in PLACES}
         if value not in (None, "", {}, []):
-            yield f"{name} of the task", _short(value)
+            yield f"task setting {name}", _short(value)
     for name, value in task.metadata.items():
         if name not in (*PLACES, "prompt_style", "judge"):
             yield f"metadata {name}", _short(value)
@@ -286,18 +301,18 @@ CONDITIONS = (
     Condition("document in the prompt", _of_prompt("document"), ("prompt.document",)),
     Condition(
         "retrieved passages",
-        lambda source: " of ".join(str(_prompt(source).get(key)) for key in ("passages", "passage_tokens")),
+        _passages,
         ("prompt.passages", "prompt.passage_tokens"),
     ),
-    Condition("documents too long for the prompt", _of_prompt("over_length"), ("prompt.over_length",)),
+    Condition("over-length documents", _of_prompt("over_length"), ("prompt.over_length",)),
     Condition(
         "demonstrations",
-        lambda source: _short(_prompt(source).get("demonstrations") or "none"),
+        _demonstrations,
         ("prompt.demonstrations",),
     ),
     Condition(
-        "most prompt tokens",
-        _most_prompt_tokens,
+        "prompt budget",
+        _prompt_budget,
         ("prompt.max_tokens", "prompt.max_tokens_with_answer", "max_length="),
     ),
     Condition("truncation", _truncation, ("prompt.truncate", "prompt.ellipsis", "prompt.question_tokens")),
@@ -305,11 +320,11 @@ CONDITIONS = (
     Condition("prefix token", _of_arguments("prefix_token_id"), ("prefix_token_id=",)),
     Condition("chat template of the questions", _chat_template, ("--apply_chat_template",)),
     Condition(
-        "chat template's arguments",
+        "chat template arguments",
         _thinking,
         ("chat_template_args=", "enable_thinking=", "prompt.chat_template_args", "prompt.enable_thinking"),
     ),
-    Condition("mark behind the thinking", _think_end, ("think_end_token=", "prompt.think_end")),
+    Condition("end-of-thinking marker", _think_end, ("think_end_token=", "prompt.think_end")),
     Condition("system message of the questions", _system_message, ("--system_instruction",)),
     Condition(
         "form of the trained pairs",
@@ -319,20 +334,20 @@ CONDITIONS = (
     Condition("wording of the trained pairs", _wording, WORDING),
     Condition("few-shot examples", lambda source: str(source.task.shots), ("--num_fewshot",)),
     Condition(
-        "examples as turns",
+        "few-shot examples as turns",
         _with_examples(lambda source: str(bool(source.run.facts.get("fewshot_as_multiturn")))),
         ("--fewshot_as_multiturn",),
     ),
     Condition(
-        "seed of the examples",
+        "few-shot seed",
         _with_examples(lambda source: _known(source.run.config.get("fewshot_seed"))),
         ("--seed",),
     ),
     Condition("decoding", _decoding, ("--gen_kwargs", "decoding.source")),
     Condition("precision", _precision, ("precision.dtype", "precision.quantization")),
-    Condition("precision of the scores", _of_arguments("softmax_dtype"), ("softmax_dtype=",)),
+    Condition("softmax precision", _of_arguments("softmax_dtype"), ("softmax_dtype=",)),
     Condition("judge", _of_samples("judge"), ("judge=",)),
-    Condition("limit", lambda source: _known(source.run.config.get("limit")) or "none", ("--limit",)),
+    Condition("limit", _limit, ("--limit",)),
     Condition("task version", lambda source: source.task.version, ("--include_path",)),
     Condition("lift-eval", lambda source: _known(source.run.lift.get("versions", {}).get("lift-eval")), ()),
     Condition("lm-eval", lambda source: _known(source.run.facts.get("lm_eval_version")), ()),

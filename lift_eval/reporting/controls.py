@@ -1,4 +1,4 @@
-"""Tables that keep a comparison honest: what is learned and what is recalled, and how near pairs come to questions."""
+"""Tables that check a comparison: training loss beside the scores, and how similar training pairs and questions are."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def nearness_table(comparison: Comparison) -> Table:
     """Whether test questions stand among the pairs, and the nearest of them."""
     return Table(
         name="nearness",
-        title="Test questions and pairs",
+        title="Test questions and training pairs",
         caption=(
-            "Whether a question that is asked about a document is among the pairs that were made from it, and how near "
-            "the nearest pair comes: the words that both have in common, F1. Pairs know nothing of the questions; two "
-            "that ask for the same may well be alike."
+            "How many test questions are among the pairs generated from their document, and the most similar question "
+            "and pair by word-overlap F1. The generator does not see the test questions, but both may ask about the "
+            "same fact."
         ),
-        header=("Method", "Questions", "Among the pairs", "Nearest", "Question", "Pair"),
+        header=("Method", "Questions", "Among the pairs", "Highest similarity", "Question", "Pair"),
         rows=tuple(
             (
                 TableCell(one.row, order=one.row),
@@ -119,10 +119,10 @@ def recall_table(comparison: Comparison) -> Table:
         )
     return Table(
         name="recall",
-        title="What is learned and what is recalled",
+        title="Training loss and scores",
         caption=(
-            "Loss per supervised token of the first and the last step, mean over documents, beside the scores. Losses "
-            "of methods that learn different things, such as segments and pairs, cannot be compared."
+            "Loss per supervised token at the first and the last step, mean over documents, beside the scores. Losses "
+            "of methods with different training data, such as segments and pairs, are not comparable."
         ),
         header=("Method", "First loss", "Last loss", *(column.label for column in columns)),
         rows=tuple(rows),

@@ -1,4 +1,4 @@
-"""What methods cost: preparing a document, keeping it, answering; and from how many questions on one is the cheaper."""
+"""What methods cost: to prepare a document, to store it, to answer; and the number of questions to break even."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from lift_eval.errors import counted
 from lift_eval.record.record import STAGES
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.table import NOTHING, Table, TableCell, scaled, seconds
+from lift_eval.reporting.table import NOTHING, Table, TableCell, count, scaled, seconds
 
 PREPARATION, ANSWERING = STAGES[:-1], STAGES[-1]
 Unit: TypeAlias = Literal["seconds", "operations"]
@@ -122,21 +122,20 @@ def costs_table(comparison: Comparison) -> Table:
     """Mean cost of preparing, asking and keeping a document."""
     return Table(
         name="costs",
-        title="Cost of a document",
+        title="Cost per document",
         caption=(
-            "Means over documents, wall-clock time; what came from the store counts with the time it took when it was "
-            "made. Operations are those of matrix products before the first answer, pairs and teachers included. "
-            "Stored: what was learned, and the text where prompts hold some of it. Memory is the run's peak, of the "
-            "GPU where one was used."
+            "Means over documents, in wall-clock time; parts reused from the store count with their original time. "
+            "Operations: matrix products before the first answer, including those for pairs and teachers. Stored: the "
+            "adapter, and the text if prompts contain any of it. Peak memory: of the run, on the GPU if one was used."
         ),
         header=(
             "Method",
             "Tokens",
             "Trained tokens",
-            "Synthesis",
+            "Pair generation",
             "Training",
             "Answering",
-            "Together",
+            "Total",
             "Operations",
             "Stored",
             "Peak memory",
@@ -164,12 +163,12 @@ def answer_costs_table(comparison: Comparison) -> Table:
     costs = [cost for cost in method_costs(comparison).values() if not math.isnan(cost.answer_operations)]
     return Table(
         name="answer-costs",
-        title="Cost of an answer",
+        title="Cost per answer",
         caption=(
-            "Means over questions. What the questions about a document share is read once for all of them, so that "
-            "seconds and operations are fewer than the tokens of a single prompt would take."
+            "Means over questions. A prefix that several prompts share is processed once, so seconds and operations "
+            "are lower than for separate prompts."
         ),
-        header=("Method", "Tokens read", "Tokens written", "Seconds", "Operations"),
+        header=("Method", "Prompt tokens", "Answer tokens", "Seconds", "Operations"),
         rows=tuple(
             (
                 TableCell(cost.row, order=cost.row),
@@ -304,7 +303,7 @@ def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]
 
 
 def break_even_table(comparison: Comparison) -> Table:
-    """From how many questions per document on a method costs less than its rivals."""
+    """The number of questions per document from which a method costs less than its alternatives."""
     by_time, by_operations = (
         {(found.row, found.baseline): found for found in all_break_evens(comparison, unit)}
         for unit in ("seconds", "operations")
@@ -313,7 +312,7 @@ def break_even_table(comparison: Comparison) -> Table:
         (
             TableCell(found.row, order=found.row),
             TableCell(found.baseline, order=found.baseline),
-            TableCell(str(found.documents), order=found.documents),
+            count(found.documents),
             TableCell(seconds(found.fixed), order=found.fixed),
             TableCell(seconds(found.per_question), order=found.per_question),
             TableCell(seconds(found.baseline_per_question), order=found.baseline_per_question),
@@ -326,19 +325,19 @@ def break_even_table(comparison: Comparison) -> Table:
         name="break-even",
         title="Break-even",
         caption=(
-            "How many questions about one document it takes until a method has cost less than its baseline, than "
-            "reading the whole document for each question, and than retrieval: its cost before the first answer over "
-            "what each answer saves, in time and in operations. Documents that both have; means."
+            "The number of questions per document from which a method costs less than an alternative: its baseline, "
+            "the whole document in each prompt, or retrieval. It is the extra preparation cost divided by the saving "
+            "per answer. Means over the documents of both."
         ),
         header=(
             "Method",
-            "Against",
+            "Alternative",
             "Documents",
-            "Before the first answer",
-            "Per answer",
-            "Per answer, the other",
-            "Break-even in time",
-            "Break-even in operations",
+            "Preparation",
+            "Time per answer",
+            "Alternative's time per answer",
+            "Break-even (time)",
+            "Break-even (operations)",
         ),
         rows=tuple(rows),
     )

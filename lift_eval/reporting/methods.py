@@ -1,4 +1,4 @@
-"""What each method is: its class, its recipe, and in what it differs from the method above it."""
+"""What each method is: its class, its recipe, and how it differs from the method above it."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def descriptions(comparison: Comparison) -> dict[str, tuple[str, ...]]:
         recipe = recipe_of(comparison, row.name)
         if not recipe:
             continue
-        lines = [f"recipe {recipe.get('name', 'without a name')}"]
+        lines = [f"recipe {recipe.get('name', 'unnamed')}"]
         if above:
             both = {above: recipe_of(comparison, above), row.name: recipe}
             changes = recipe_differences(both)
-            lines.append(f"differs from {above} in" if changes else f"the same recipe as {above}")
+            lines.append(f"changes from {above}:" if changes else f"same recipe as {above}")
             lines += [f"{key}: {values[above]} → {values[row.name]}" for key, values in changes.items()]
         found[row.name] = tuple(lines)
         above = row.name

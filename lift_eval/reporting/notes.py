@@ -1,4 +1,4 @@
-"""The notes of a cell: how it was made otherwise than the cell that it is compared with, and what went wrong."""
+"""The notes of a cell: how its conditions differ from the baseline's, and what went wrong."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from lift_eval.reporting.scores import Sources
 from lift_eval.results.reading import Run
 
 JUDGED = "judge_"
-"""How the names of scores begin that a judge gives."""
+"""Prefix of the scores that a judge gives."""
 UNCLEAR = "judge_unclear"
 TROUBLES = {
     "failed_documents": ("failed document", ", whose questions count as wrong"),
-    "lost_questions": ("question", " lost with failed documents"),
-    "retried_documents": ("document", " trained anew at a tenth of the learning rate"),
+    "lost_questions": ("question", " of failed documents"),
+    "retried_documents": ("document", " retrained at a tenth of the learning rate"),
     "documents_with_few_pairs": ("document", " with few auxiliary pairs to train on"),
-    "questions_not_located": (
+    "questions_not_located": ("question", " with an altered or incomplete document in the prompt"),
+    "skipped_questions": (
         "question",
-        " whose prompt holds the document changed or in part, so that it was not found",
+        " skipped and counted as wrong because the whole document does not fit",
     ),
-    "skipped_questions": ("question", " skipped and counted as wrong, since the whole document does not fit"),
-    "truncated_questions": ("question", " with a truncated prompt, since the whole document does not fit"),
+    "truncated_questions": ("question", " with a truncated prompt because the whole document does not fit"),
     "questions_without_document": ("question", " without a document, answered by the base model"),
 }
-"""What a run counts of things that went otherwise than planned: the noun, and what is said of it."""
+"""Totals of a run that count deviations from the plan: the noun, and the words after it."""
 
 
 def notes_of_cell(
     experiment: Experiment, row: Row, column: Column, sources: Mapping[tuple[str, str], Sources]
 ) -> list[str]:
-    """How a cell was made otherwise than the baseline's cell, and what went wrong in its runs.
+    """How a cell's conditions differ from the baseline's, and what went wrong in its runs.
 
     Args:
         experiment: The experiment.
@@ -60,7 +60,7 @@ def notes_of_cell(
         unclear = sum(s.task.aggregates.get((UNCLEAR, s.filter), (0.0, None))[0] for s in own)
         if unclear:
             notes.append(
-                f"{counted(int(unclear), 'unclear reply', 'unclear replies')} of the judge, counted as wrong"
+                f"{counted(int(unclear), 'unclear judge reply', 'unclear judge replies')}, counted as wrong"
             )
     return list(dict.fromkeys(notes))
 

@@ -1,4 +1,4 @@
-"""Scores by where in the document the answer stands: in its beginning, middle or end, or in several places."""
+"""Scores by the position of the answer in the document: beginning, middle, end, or several places."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACES = (*THIRDS, SEVERAL)
 
 @dataclass(frozen=True)
 class PlaceScore:
-    """The score of a method on the questions whose evidence stands in one place.
+    """The score of a method on the questions whose evidence is in one place.
 
     Attributes:
         row: The method.
@@ -65,7 +65,7 @@ def place_scores(comparison: Comparison, columns: Sequence[Column]) -> list[Plac
 
 
 def places_table(comparison: Comparison) -> Table:
-    """Methods by where the answer stands, for every score over all questions of its tasks."""
+    """Methods by the position of the answer, for every score over all questions of its tasks."""
     found = {
         (one.column, one.row, one.place): one.score
         for one in place_scores(comparison, whole_columns(comparison))
@@ -81,10 +81,10 @@ def places_table(comparison: Comparison) -> Table:
     ]
     return Table(
         name="places",
-        title="Where the answer stands",
+        title="Position of the answer",
         caption=(
             "Score, 95 % interval and number of questions, by the third of the document in which the evidence begins. "
-            "Questions whose evidence stands in several places are counted apart."
+            "Questions with evidence in several places are counted separately."
         ),
         header=("Method", "Score", *(place.capitalize() for place in shown)),
         rows=tuple(rows),

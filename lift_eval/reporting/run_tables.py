@@ -1,4 +1,4 @@
-"""The tables of what runs recorded: what was asked, trained and lost."""
+"""The tables of what runs recorded: questions, documents, pairs and failures."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def runs_table(comparison: Comparison) -> Table:
         )
     return Table(
         name="runs",
-        title="What the scores rest on",
+        title="Coverage and failures",
         caption=(
-            "Questions and documents of all columns together; what follows is over all seeds. Kept: mean share of the "
-            "document that the prompt held. Truncated: documents of which the prompt held less than all. Incomplete: "
-            "answers cut off at the most tokens allowed. Retried: documents trained anew at a tenth of the learning "
-            "rate, since the training had diverged. Failed: documents given up; their lost questions count as wrong."
+            "Questions and documents are over all columns, the other counts over all seeds. Kept: mean share of the "
+            "document in the prompt. Truncated: documents not entirely in the prompt. Cut off: answers that reached "
+            "the token limit. Retrained: documents trained again at a tenth of the learning rate after training "
+            "diverged. Failed: documents that could not be trained or answered; their lost questions count as wrong."
         ),
         header=(
             "Method",
@@ -54,8 +54,8 @@ def runs_table(comparison: Comparison) -> Table:
             "Seeds",
             "Kept",
             "Truncated documents",
-            "Incomplete answers",
-            "Retried documents",
+            "Answers cut off",
+            "Retrained documents",
             "Failed documents",
             "Lost questions",
         ),
@@ -64,7 +64,7 @@ def runs_table(comparison: Comparison) -> Table:
 
 
 def _kept(recorded: pd.DataFrame) -> TableCell:
-    """Mean share over the questions of which it is known."""
+    """Mean share over the questions for which it is known."""
     known = recorded[recorded.kept.notna()]
     questions = known.questions - known.not_located.fillna(0)
     if not questions.sum():
@@ -80,11 +80,11 @@ PAIRS = {
     "Pairs kept": ("kept",),
     "Cut off": ("cut",),
     "Unparsed": ("unparsed",),
-    "Refused": ("empty", "evidence", "ungrounded", "duplicate", "surplus"),
+    "Rejected": ("empty", "evidence", "ungrounded", "duplicate", "surplus"),
     "Without a pair": ("given_up", "too_long"),
     "Not trained": ("untrainable",),
 }
-"""Columns, and the counts of a record that each adds up."""
+"""Columns, with the counts of a record that each adds up."""
 
 
 def pairs_table(comparison: Comparison) -> Table:
@@ -100,11 +100,10 @@ def pairs_table(comparison: Comparison) -> Table:
         name="pairs",
         title="Auxiliary pairs",
         caption=(
-            "Passages or sentences that pairs were asked about, and the pairs kept, over all documents and seeds. "
-            "Cut off: replies that ended at the most tokens allowed. Unparsed: replies, or pairs in them, that could "
-            "not be read. Refused: pairs without an answer or evidence, asked before, or more than asked for. "
-            "Without a pair: passages that gave none, though there was something to ask. Not trained: pairs that fit "
-            "no prompt."
+            "Passages or sentences for which pairs were requested, and the pairs kept, over all documents and seeds. "
+            "Cut off: replies that reached the token limit. Unparsed: replies, or pairs in them, in the wrong format. "
+            "Rejected: pairs without answer or evidence, duplicates and surplus pairs. Without a pair: passages that "
+            "should have yielded a pair. Not trained: pairs that do not fit in the prompt."
         ),
         header=("Method", "Documents", *PAIRS),
         rows=tuple(rows),

@@ -1,4 +1,4 @@
-"""The scores that a cell of a comparison rests on: found in the runs, and pooled over seeds."""
+"""The scores behind a cell of a comparison: found in the runs, and pooled over seeds."""
 
 from __future__ import annotations
 
@@ -147,9 +147,11 @@ def pool(column: Column, sources: Sources) -> Scores | None:
             shared = shared.intersection(other.index, sort=False)
         largest = max(map(len, seeds))
         if len(shared) < largest:
-            notes.append(f"seeds pooled on the {len(shared)} of {largest} questions of {name} that all have")
+            notes.append(
+                f"seeds pooled on the {len(shared):,} of {largest:,} questions of {name} that all seeds have"
+            )
         if shared.empty:
-            notes.append(f"{name} has no such question: the mean is over the other tasks")
+            notes.append(f"{name} has no matching question; the mean is over the other tasks")
         numerators = np.mean([frame.loc[shared, "numerator"] for frame in seeds], axis=0)
         pooled.append(seeds[0].loc[shared].assign(numerator=numerators))
     frame = pd.concat(pooled) if len(pooled) > 1 else pooled[0]

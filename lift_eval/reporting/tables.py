@@ -13,7 +13,7 @@ from lift_eval.reporting.methods import descriptions, method_class
 from lift_eval.reporting.places import places_table
 from lift_eval.reporting.published import PublishedRow
 from lift_eval.reporting.run_tables import pairs_table, runs_table
-from lift_eval.reporting.table import NOTHING, Table, TableCell, number, p_value, signed, span
+from lift_eval.reporting.table import NOTHING, Table, TableCell, count, number, p_value, signed, span
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -55,7 +55,7 @@ class _Marks:
 
 
 def scores_table(comparison: Comparison) -> Table:
-    """Methods against scores: value, difference to the baseline, 95 % interval."""
+    """Methods against scores: value, difference from the baseline, 95 % interval."""
     experiment, marks = comparison.experiment, _Marks()
     rows = [
         (
@@ -73,9 +73,9 @@ def scores_table(comparison: Comparison) -> Table:
         name="scores",
         title="Scores",
         caption=(
-            "Value, difference to the baseline, and 95 % interval by bootstrap over documents. The best value of a "
-            "column is bold. An asterisk marks a difference with p < 0.05 (sign-flip permutation test over "
-            "documents, Holm's correction over all methods and columns)."
+            "Value, difference from the baseline, and 95 % bootstrap interval over documents. The best value in each "
+            "column is bold. An asterisk marks a difference with p < 0.05 (sign-flip permutation test over documents, "
+            "Holm's correction over all methods and columns)."
         ),
         header=("Method", *(_heading(column) for column in experiment.columns)),
         rows=tuple(rows),
@@ -113,13 +113,13 @@ def _score_remarks(comparison: Comparison) -> Iterable[str]:
             yield f"{row.name} is compared with {row.baseline}."
     counts = {cell.documents for cell in comparison.cells if not math.isnan(cell.low)}
     if counts and (least := min(counts)) < FEW_DOCUMENTS:
-        yield f"With {least} documents the intervals are too narrow: a bootstrap needs {FEW_DOCUMENTS} or more."
+        yield f"With {least} documents the intervals are too narrow; a bootstrap needs at least {FEW_DOCUMENTS}."
     if 1 in {cell.documents for cell in comparison.cells}:
-        yield "Scores of 1 document have no interval and no test: nothing says what another document would give."
+        yield "Scores from 1 document have no interval and no test, and say nothing about other documents."
     pooled = sorted({cell.seeds for cell in comparison.cells if len(cell.seeds) > 1})
     for seeds in pooled:
         yield (
-            f"Seeds {', '.join(map(str, seeds))} are pooled: a question counts once, with its mean score over the "
+            f"Seeds {', '.join(map(str, seeds))} are pooled: each question counts once, with its mean score over the "
             "seeds."
         )
 
@@ -146,7 +146,7 @@ def published_table(comparison: Comparison) -> Table:
     return Table(
         name="published",
         title="Published figures",
-        caption=f"Not measured here; copied as printed: {'; '.join(metrics)}.",
+        caption=f"Copied from the publications, not measured here: {'; '.join(metrics)}.",
         header=("Method", *(column.label for column in columns), "Source"),
         rows=tuple(rows),
         remarks=tuple(dict.fromkeys(caution for row in comparison.published for caution in row.cautions)),
@@ -172,8 +172,8 @@ def tests_table(comparison: Comparison) -> Table:
             (
                 TableCell(cell.row, order=cell.row),
                 TableCell(cell.column, order=cell.column),
-                TableCell(str(cell.paired_questions), order=cell.paired_questions),
-                TableCell(str(cell.documents), order=cell.documents),
+                count(cell.paired_questions),
+                count(cell.documents),
                 TableCell(
                     signed(cell.difference, digits),
                     (span(cell.difference_low, cell.difference_high, digits),),
@@ -188,10 +188,10 @@ def tests_table(comparison: Comparison) -> Table:
         )
     return Table(
         name="tests",
-        title="Differences to the baseline",
+        title="Differences from the baseline",
         caption=(
-            "Paired on the questions that both methods answered. Bootstrap and permutation take whole documents; "
-            "McNemar's test takes questions as independent, which those about one document are not."
+            "Paired on the questions that both methods answered. Bootstrap and permutation tests treat a document as "
+            "one unit; McNemar's test assumes independent questions, which questions about one document are not."
         ),
         header=(
             "Method",

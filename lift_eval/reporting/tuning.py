@@ -9,7 +9,7 @@
 All rates are tried with the first of the epochs, and all epochs with the first of the rates.
 Rows that train alike, such as a method and its closed-book form, are tried once, as the first of them, and share what
 is chosen. The trials are an experiment of their own, ``NAME/tuning.yaml`` beside ``NAME.yaml``; its report is the log.
-What was chosen stands in ``NAME/tuned.yaml``, which belongs to the experiment from then on.
+The choice is in ``NAME/tuned.yaml``, which the experiment uses from then on.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def write_trials(experiment: Experiment, trials: Trials) -> Path:
     made: dict[str, Any] = {
         "title": f"Tuning: {experiment.title}",
         "description": (
-            f"Every method with the same grid on development documents; {experiment.tune.column} decides, and of equal "
-            "trials the first."
+            f"Every method is tried with the same grid on development documents. The best {experiment.tune.column} "
+            "wins, and the first of equal trials."
         ),
         "results": "tuning/results",
         "baseline": rows[0].name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lift_eval.errors import counted
 from lift_eval.reporting import statistics
 from lift_eval.reporting.comparison import Cell, Comparison
 from lift_eval.reporting.costs import break_evens
@@ -36,8 +37,8 @@ def verdicts(comparison: Comparison, column: str) -> list[str]:
 def costs(comparison: Comparison) -> list[str]:
     """A sentence on the time that each method takes beside its baseline."""
     return [
-        f"cost of {found.row}: {seconds(found.fixed)} for a document before the first answer "
-        f"({found.baseline}: {seconds(found.baseline_fixed)}), then {seconds(found.per_question)} for an answer "
+        f"cost of {found.row}: {seconds(found.fixed)} to prepare a document "
+        f"({found.baseline}: {seconds(found.baseline_fixed)}), then {seconds(found.per_question)} per answer "
         f"({found.baseline}: {seconds(found.baseline_per_question)})"
         for found in break_evens(comparison)
     ]
@@ -47,7 +48,7 @@ def _verdict(comparison: Comparison, column: str, row: str, baseline: str) -> st
     own, base = comparison.cell(row, column), comparison.cell(baseline, column)
     for cell in (own, base):
         if not cell.measured:
-            return f"no verdict on {row} against {baseline}: {cell.row} is {cell.status}"
+            return f"no verdict on {row} against {baseline} ({cell.row}: {cell.status})"
     if not own.paired_questions:
         return f"no verdict on {row} against {baseline}: they have no question in common"
     found = _difference(comparison, own, base)
@@ -55,19 +56,19 @@ def _verdict(comparison: Comparison, column: str, row: str, baseline: str) -> st
     scores = f"{column} {number(own.value, decimals)} against {number(base.value, decimals)}"
     shown = f"difference {signed(found.value, decimals)}"
     if math.isnan(found.low):
-        return f"one question cannot tell {row} from {baseline}: {scores}"
+        return f"one question is too few to compare {row} with {baseline}: {scores}"
     sure = f"95 % interval {span(found.low, found.high, decimals)} over {found.over}"
     better = comparison.column(column).higher_is_better is not False
     if found.low > 0 or found.high < 0:
         verb = "better" if (found.low > 0) == better else "worse"
         return f"{row} answers {verb} than {baseline}: {scores}, {shown}, {sure}"
-    return f"{row} and {baseline} cannot be told apart: {scores}, {shown}, {sure}"
+    return f"no clear difference between {row} and {baseline}: {scores}, {shown}, {sure}"
 
 
 def _difference(comparison: Comparison, own: Cell, base: Cell) -> _Difference:
     """With its interval over documents; over the questions of one document where there is no other."""
     if own.documents > 1:
-        documents = f"{own.documents} documents"
+        documents = counted(own.documents, "document")
         return _Difference(own.difference, own.difference_low, own.difference_high, documents)
     scale = comparison.column(own.column).scale or 1.0
     frames = [
@@ -79,7 +80,7 @@ def _difference(comparison: Comparison, own: Cell, base: Cell) -> _Difference:
         both[name].to_numpy(dtype=float)[None, :] for name in ("numerator", "numerator_base", "denominator")
     )
     result = statistics.compare_paired(method, baseline, denominators)
-    questions = f"the {len(both)} questions of this document, which says nothing about others"
+    questions = f"the {len(both):,} questions about this document; it says nothing about other documents"
     return _Difference(
         scale * result.difference, scale * result.interval.low, scale * result.interval.high, questions
     )

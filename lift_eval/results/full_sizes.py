@@ -1,4 +1,4 @@
-"""How many documents and questions the full benchmarks hold, so that a report can say when a run had fewer.
+"""How many documents and questions the full benchmarks have, so that a report can say when a run had fewer.
 
 Data alone: importing it costs nothing.
 """
@@ -68,16 +68,16 @@ def shortfall(
         own_questions: Questions in the files that the user named. None means that the files are the benchmark's.
 
     Returns:
-        A sentence such as ``"39 of 1951 questions, 3 of 105 documents"``, or None if the counts are the full ones
-        or the full ones are not known. Other files than the benchmark's are measured against themselves.
+        A sentence such as ``"39 of 1,951 questions, 3 of 105 documents"``, or None if the counts are the full ones
+        or the full ones are not known. Custom files are measured against their own size.
     """
     full = FULL_SIZES.get(task)
     if full is None or full.questions is None:
         return None
     if own_questions not in (None, full.questions):
-        share = "" if questions == own_questions else f"{questions} of "
-        return f"{share}{counted(own_questions, 'question')} from files of one's own"
-    parts = [] if questions == full.questions else [f"{questions} of {full.questions} questions"]
+        share = "" if questions == own_questions else f"{questions:,} of "
+        return f"{share}{counted(own_questions, 'question')} from custom files"
+    parts = [] if questions == full.questions else [f"{questions:,} of {full.questions:,} questions"]
     if documents is not None and full.documents is not None and documents != full.documents:
-        parts.append(f"{documents} of {full.documents} documents")
+        parts.append(f"{documents:,} of {full.documents:,} documents")
     return ", ".join(parts) or None

@@ -40,7 +40,7 @@ def test_a_comparison_ends_in_a_verdict_and_is_not_run_again(
     *_, verdict, cost, report = capsys.readouterr().out.splitlines()
     assert verdict == (
         "verdict: lifted answers better than alone: contained answer 100.0 against 0.0, difference +100.0, 95 % "
-        "interval [100.0, 100.0] over the 3 questions of this document, which says nothing about others"
+        "interval [100.0, 100.0] over the 3 questions about this document; it says nothing about other documents"
     )
     assert cost.startswith("cost of lifted: ")
     assert report == "report: comparison/report/report.html"

@@ -389,7 +389,7 @@ def test_a_question_whose_document_does_not_fit_is_skipped_and_counted(checkpoin
     skipped, asked = lm.record.documents
     assert (skipped.questions, skipped.skipped, asked.skipped) == (2, 2, 0)
     assert (
-        "2 questions, 0% of the document in the prompt, 2 prompts skipped, since the document does not fit"
+        "2 questions, 0% of the document in the prompt, 2 prompts skipped because the document does not fit"
         in skipped.summary()
     )
     assert lm.record.totals.skipped_questions == 2
@@ -409,7 +409,7 @@ def test_a_document_that_does_not_fit_is_truncated_to_the_window_and_counted(che
     requests = [about(LAMP * 2, "Who?"), about(BOAT, "Who?", row=1)]
     assert lm.generate_until(requests) == truncated.generate_until(requests)
     assert [record.truncated for record in lm.record.documents] == [1, 0]
-    assert "1 prompt truncated, since the document does not fit" in lm.record.documents[0].summary()
+    assert "1 prompt truncated because the document does not fit" in lm.record.documents[0].summary()
 
 
 RETRIEVED = {"prompt.document": "retrieved", "prompt.passage_tokens": len(LAMP), "prompt.passages": 1}
@@ -487,7 +487,7 @@ def test_a_document_that_its_task_changes_is_told_once_and_not_taken_for_absent(
     changed, found = lm.record.documents
     assert (changed.kept, changed.not_located) == (None, 2)
     assert (found.kept, found.not_located) == (0.0 if closed_book else 1.0, 0)
-    assert "2 questions, the document not found in 2 prompts" in changed.summary()
+    assert "2 questions, document not found in 2 prompts" in changed.summary()
     assert lm.record.as_dict()["totals"]["kept"] == found.kept
     (told,) = [line for line in caplog.messages if "cannot be located" in line]
     assert told.startswith("the prompts of 2 questions of task contain only parts of the document")
@@ -576,7 +576,7 @@ def test_a_document_on_which_nothing_was_trained_is_given_up(checkpoint):
     (record,) = lm.record.documents
     assert (record.losses, record.questions, record.lost_questions) == ([], 0, 2)
     assert record.failure.startswith(
-        "GeneratorError: nothing was trained, no pair could be used (pairs: 8 passages asked about, 0 kept, 16 replies "
+        "GeneratorError: nothing was trained, no pair could be used (pairs: 0 kept from 8 passages, 16 replies "
         "cut off, 0 unparsed); use a higher auxiliary.max_tokens"
     )
     assert record.pairs["given_up"] == 8
@@ -589,7 +589,7 @@ def test_a_document_trained_on_few_pairs_is_told(checkpoint, caplog):
     (record,) = lm.record.documents
     assert (len(record.losses), record.failure) == (2, "")
     (told,) = [line for line in caplog.messages if "few pairs" in line]
-    assert "few pairs to train on (pairs: 8 passages asked about, 0 kept, 16 replies cut off" in told
+    assert "few pairs to train on (pairs: 0 kept from 8 passages, 16 replies cut off" in told
     assert lm.record.as_dict()["totals"]["documents_with_few_pairs"] == 1
 
 

@@ -19,7 +19,7 @@ def record(**pairs: int) -> DocumentRecord:
 def test_the_line_of_a_document_tells_what_became_of_its_pairs() -> None:
     made = record(asked=19, requests=30, kept=7, cut=12, unparsed=4)
     assert made.summary() == (
-        "Lamp: 90 tokens; 2 steps, loss 2.000 -> 1.000; pairs: 19 passages asked about, 7 kept, 12 replies cut off, "
+        "Lamp: 90 tokens; 2 steps, loss 2.000 -> 1.000; pairs: 7 kept from 19 passages, 12 replies cut off, "
         "4 unparsed; 2 questions, 50% of the document in the prompt"
     )
     assert "pairs" not in record().summary()

@@ -241,8 +241,8 @@ def test_a_sample_shows_its_prompt_its_metrics_and_how_its_document_was_trained(
     question, metrics, prompt, training, nothing = probe(visit(page), script)
     assert metrics in ("exact match 0 · token f1 0", "exact match 1 · token f1 1")
     assert prompt == f"[the document] {question}"
-    assert "doc0: 3000 tokens; 5 steps, loss" in training
-    assert "Pairs made from it, 50 of 60:" in training
+    assert "doc0: 3,000 tokens; 5 steps, loss" in training
+    assert "Pairs generated from it (50 of 60):" in training
     assert "Who met number 0? → Nobody." in training
     assert not nothing
 
@@ -440,7 +440,7 @@ def test_ten_thousand_samples(visit: Open, tmp_path: Path) -> None:
 def test_runs_without_samples_leave_a_page_that_works(visit: Open, tmp_path: Path) -> None:
     write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), samples=False)
     tab = visit(render_results([tmp_path / "results"], tmp_path / "out", figures=False).page)
-    assert "No run kept its samples" in tab.locator("#count").inner_text()
+    assert "No run logged its samples" in tab.locator("#count").inner_text()
     assert tab.locator("#filters").is_hidden()
 
 

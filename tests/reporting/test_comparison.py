@@ -136,7 +136,7 @@ def test_unequal_sets_are_compared_on_what_both_have(tmp_path: Path) -> None:
     comparison = compare(experiment(tmp_path))
     lift = cell(comparison)
     assert (lift.value, lift.difference, lift.paired_questions) == (100, 0, 10)
-    assert "10 questions, the baseline 20: compared on the 10 that both have" in lift.notes
+    assert "10 questions (baseline: 20), compared on the 10 in common" in lift.notes
     assert not lift.best, "a score on half of the questions is not the best"
 
 
@@ -145,7 +145,7 @@ def test_disjoint_sets_are_not_compared(tmp_path: Path) -> None:
     write(tmp_path, "lift", [1, 0], rows(2, 1, prefix="other"), model_args=LIFT)
     lift = cell(compare(experiment(tmp_path)))
     assert math.isnan(lift.difference)
-    assert "no question in common with the baseline: not compared" in lift.notes
+    assert "no question in common with the baseline, so not compared" in lift.notes
 
 
 # ----------------------------------------------------------------------------------------------------------- flags
@@ -160,7 +160,7 @@ def test_disjoint_sets_are_not_compared(tmp_path: Path) -> None:
         ),
         (
             {"recipe": {"prompt": {"document": "truncated", "max_tokens": 900}}},
-            "most prompt tokens: 900 (ICL: 7800)",
+            "prompt budget: 900 tokens (ICL: 7,800 tokens)",
         ),
         (
             {"recipe": {"precision": {"quantization": "nf4"}}},
@@ -172,7 +172,7 @@ def test_disjoint_sets_are_not_compared(tmp_path: Path) -> None:
         ),
         (
             {"recipe": {"decoding": {"source": "checkpoint"}}},
-            "decoding: as the checkpoint says, max_gen_toks 24 (ICL: greedy, max_gen_toks 24)",
+            "decoding: settings of the checkpoint, max_gen_toks 24 (ICL: greedy, max_gen_toks 24)",
         ),
         ({"versions": {"task": 2.0}}, "task version: 2.0 (ICL: 1.0)"),
         ({"lm_eval_version": "0.5.0"}, "lm-eval: 0.5.0 (ICL: 0.4.13)"),
@@ -218,7 +218,7 @@ def test_runs_without_samples_have_a_score_and_no_more(tmp_path: Path) -> None:
     assert (lift.value, lift.questions) == (75, 4)
     assert math.isnan(lift.low)
     assert math.isnan(lift.difference)
-    assert any("no samples were kept" in note for note in lift.notes)
+    assert any("no samples logged" in note for note in lift.notes)
 
 
 # ---------------------------------------------------------------------------------------------------------- columns
@@ -240,7 +240,7 @@ def test_a_task_without_questions_of_a_type_does_not_count(tmp_path: Path) -> No
     column = {**COLUMN, "task": ["task", "other"], "type": "8k+"}
     own = cell(compare(experiment(tmp_path, columns=[column], seeds=[0, 1])), "ICL")
     assert (own.value, own.questions, own.seed_deviation) == (100, 3, 0)
-    assert own.notes == ("other has no such question: the mean is over the other tasks",)
+    assert own.notes == ("other has no matching question; the mean is over the other tasks",)
 
 
 def test_a_group_is_the_mean_of_its_tasks_not_of_their_questions(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_fewer_questions_than_the_benchmark_has_are_told(tmp_path: Path) -> None
     data = rows(3, 13)
     write(tmp_path, "icl", {"loogle_shortqa": [1] * 39}, data, model_args=ICL)
     comparison = compare(experiment(tmp_path, columns=[{**COLUMN, "task": "loogle_shortqa"}]))
-    assert comparison.shortfalls == ("loogle_shortqa: 39 of 1951 questions, 3 of 105 documents",)
+    assert comparison.shortfalls == ("loogle_shortqa: 39 of 1,951 questions, 3 of 105 documents",)
 
 
 def test_files_of_ones_own_are_not_measured_against_the_benchmark(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_files_of_ones_own_are_not_measured_against_the_benchmark(tmp_path: Path
         **{"n-samples": counts},
     )
     comparison = compare(experiment(tmp_path, columns=[{**COLUMN, "task": "loogle_shortqa"}]))
-    assert comparison.shortfalls == ("loogle_shortqa: 8 of 20 questions from files of one's own",)
+    assert comparison.shortfalls == ("loogle_shortqa: 8 of 20 questions from custom files",)
 
 
 # ----------------------------------------------------------------------------------------------------------- judges
@@ -354,7 +354,7 @@ def test_unclear_replies_of_the_judge_are_counted_aloud(tmp_path: Path) -> None:
     results = {"task": {"judge_accuracy,none": 0.5, "judge_unclear,none": 3}}
     write(tmp_path, "icl", [1, 0], rows(2, 1), model_args=ICL, metric="judge_accuracy", results=results)
     notes = cell(compare(experiment(tmp_path, columns=[JUDGED])), "ICL").notes
-    assert notes == ("3 unclear replies of the judge, counted as wrong",)
+    assert notes == ("3 unclear judge replies, counted as wrong",)
 
 
 # -------------------------------------------------------------------------------------------------------- baselines

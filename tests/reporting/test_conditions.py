@@ -167,8 +167,8 @@ def test_another_value_of_a_condition_is_noted(tmp_path: Path, name: str, settin
 @pytest.mark.parametrize(
     ("shared", "change", "note"),
     [
-        (task(), task(description="Be brief."), "description of the task: Be brief. (A: not set)"),
-        (task(doc_to_text="Q: {{q}}"), task(doc_to_text="{{q}}?"), "doc_to_text of the task: {{q}}? (A: Q: {{q}})"),
+        (task(), task(description="Be brief."), "task setting description: Be brief. (A: not set)"),
+        (task(doc_to_text="Q: {{q}}"), task(doc_to_text="{{q}}?"), "task setting doc_to_text: {{q}}? (A: Q: {{q}})"),
         (task(), task(metadata={"documents": 3}), "metadata documents: 3 (A: not set)"),
     ],
 )  # fmt: skip
@@ -226,7 +226,7 @@ def test_pairs_of_another_form_than_the_questions_are_noted(tmp_path: Path) -> N
     """Both runs trained with the template; the second was asked without it."""
     found = notes(tmp_path, with_chat(pairs=True, questions=False) | CHAT, {"chat_template": None})
     assert any(note.startswith("chat template of the questions: off (A: on") for note in found)
-    assert "pairs were trained through the chat template, questions were put as plain text" in found
+    assert "form of the trained pairs: chat template (questions: plain text)" in found
 
 
 def test_where_no_pair_is_trained_the_form_of_pairs_says_nothing(tmp_path: Path) -> None:

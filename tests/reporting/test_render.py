@@ -197,7 +197,7 @@ def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: P
     report = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False)
     first = (report.folder / "report.md").read_text().splitlines()[2]
     assert first.startswith("**Not the full benchmark: ")
-    assert r"loogle\_shortqa: 72 of 1951 questions, 12 of 105 documents" in first
+    assert r"loogle\_shortqa: 72 of 1,951 questions, 12 of 105 documents" in first
     assert report.summary().splitlines()[0].startswith("Not the full benchmark")
 
 
@@ -221,7 +221,7 @@ def test_one_document_has_no_interval_and_the_report_says_so(tmp_path: Path) -> 
             recipe=recipe,
         )
     text = render_results([tmp_path / "results"], tmp_path / "out", figures=False).summary()
-    assert "Scores of 1 document have no interval and no test" in text
+    assert "Scores from 1 document have no interval and no test" in text
     assert "1 documents" not in text
     assert "too narrow" not in text
 
@@ -237,11 +237,9 @@ def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
         render_results([tmp_path / "results"], tmp_path / "out", figures=False).folder / "report.md"
     ).read_text()
     assert "1 failed document, whose questions count as wrong" in text
-    assert "5 questions lost with failed documents" in text
-    assert "1 document trained anew at a tenth of the learning rate" in text
-    header, _, counts = re.findall(r"^\|.*\|$", text.partition("What the scores rest on")[2], re.MULTILINE)[
-        :3
-    ]
+    assert "5 questions of failed documents" in text
+    assert "1 document retrained at a tenth of the learning rate" in text
+    header, _, counts = re.findall(r"^\|.*\|$", text.partition("Coverage and failures")[2], re.MULTILINE)[:3]
     names, values = ([part.strip() for part in line.strip("|").split("|")] for line in (header, counts))
     assert dict(zip(names, values, strict=True)) == {
         "Method": "icl",
@@ -250,8 +248,8 @@ def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
         "Seeds": "0",
         "Kept": "70 %",
         "Truncated documents": "2",
-        "Incomplete answers": "3",
-        "Retried documents": "1",
+        "Answers cut off": "3",
+        "Retrained documents": "1",
         "Failed documents": "1",
         "Lost questions": "5",
     }
@@ -267,7 +265,7 @@ def test_what_is_not_known_of_a_documents_share_in_the_prompt_is_no_nought(tmp_p
     (table,) = (table for table in all_tables(report.comparison) if table.name == "runs")
     shown = dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True))
     assert (shown["Kept"], shown["Truncated documents"]) == ("50 %", "1")
-    assert "8 questions whose prompt holds the document changed or in part" in report.page.read_text()
+    assert "8 questions with an altered or incomplete document in the prompt" in report.page.read_text()
 
 
 def test_reports_tell_what_became_of_the_pairs(tmp_path: Path) -> None:
@@ -286,7 +284,7 @@ def test_reports_tell_what_became_of_the_pairs(tmp_path: Path) -> None:
         "Pairs kept": "14",
         "Cut off": "18",
         "Unparsed": "14",
-        "Refused": "6",
+        "Rejected": "6",
         "Without a pair": "6",
         "Not trained": "1",
     }

@@ -38,18 +38,18 @@ def test_one_document_is_judged_by_its_questions_and_says_so(tmp_path: Path) -> 
     assert said.startswith(
         "LIFT answers better than ICL: A 80.0 against 10.0, difference +70.0, 95 % interval ["
     )
-    assert said.endswith("over the 20 questions of this document, which says nothing about others")
+    assert said.endswith("over the 20 questions about this document; it says nothing about other documents")
 
 
 def test_a_difference_within_its_interval_is_none(tmp_path: Path) -> None:
     said = verdict(tmp_path, [0, 1, 0, 1], [1, 0, 0, 1], rows(1, 4))
-    assert said.startswith("LIFT and ICL cannot be told apart: A 50.0 against 50.0, difference +0.0, ")
+    assert said.startswith("no clear difference between LIFT and ICL: A 50.0 against 50.0, difference +0.0, ")
 
 
 @pytest.mark.parametrize(
     ("lift", "data", "said"),
     [
-        ([1.0], rows(1, 1), "one question cannot tell LIFT from ICL: A 100.0 against 0.0"),
+        ([1.0], rows(1, 1), "one question is too few to compare LIFT with ICL: A 100.0 against 0.0"),
     ],
 )
 def test_nothing_is_said_of_one_question(tmp_path: Path, lift: list[float], data: Any, said: str) -> None:
@@ -58,7 +58,7 @@ def test_nothing_is_said_of_one_question(tmp_path: Path, lift: list[float], data
 
 def test_what_was_not_run_has_no_verdict(tmp_path: Path) -> None:
     write_run(tmp_path / "results" / "icl", {"task": [1, 0]}, rows(1, 2), model_args=ICL)
-    assert verdicts(compare(experiment(tmp_path)), "A") == ["no verdict on LIFT against ICL: LIFT is not run"]
+    assert verdicts(compare(experiment(tmp_path)), "A") == ["no verdict on LIFT against ICL (LIFT: not run)"]
 
 
 def test_the_cost_is_that_of_lifting_and_of_an_answer(tmp_path: Path) -> None:
@@ -72,5 +72,5 @@ def test_the_cost_is_that_of_lifting_and_of_an_answer(tmp_path: Path) -> None:
             tmp_path / "results" / name, {"task": [1] * 5}, data, model_args=arguments, documents=[record]
         )
     assert costs(compare(experiment(tmp_path))) == [
-        "cost of LIFT: 60.0 s for a document before the first answer (ICL: 0 ms), then 1.0 s for an answer (ICL: 2.0 s)"
+        "cost of LIFT: 60.0 s to prepare a document (ICL: 0 ms), then 1.0 s per answer (ICL: 2.0 s)"
     ]

@@ -13,15 +13,15 @@ def test_longqa_is_the_sum_of_its_types() -> None:
 
 
 def test_a_run_on_less_than_everything_is_told() -> None:
-    assert shortfall("loogle_shortqa", 39, 3) == "39 of 1951 questions, 3 of 105 documents"
+    assert shortfall("loogle_shortqa", 39, 3) == "39 of 1,951 questions, 3 of 105 documents"
     assert shortfall("loogle_shortqa", 1951, 105) is None
     assert shortfall("lift_longbench_musique", 10) == "10 of 200 questions"
     assert shortfall("somebody_elses_task", 1) is None
 
 
-def test_files_of_ones_own_are_measured_against_themselves() -> None:
-    assert shortfall("loogle_shortqa", 39, 3, own_questions=39) == "39 questions from files of one's own"
-    assert shortfall("loogle_shortqa", 1, 1, own_questions=39) == "1 of 39 questions from files of one's own"
+def test_custom_files_are_measured_against_themselves() -> None:
+    assert shortfall("loogle_shortqa", 39, 3, own_questions=39) == "39 questions from custom files"
+    assert shortfall("loogle_shortqa", 1, 1, own_questions=39) == "1 of 39 questions from custom files"
     assert shortfall("loogle_shortqa", 1951, 105, own_questions=1951) is None, "a copy of the benchmark"
 
 

@@ -29,15 +29,15 @@ from lift_eval.reporting.places import SEVERAL, THIRDS, place_scores, whole_colu
 from lift_eval.reporting.scores import BinnedScore, binned_scores
 
 STAGE_LOOKS: dict[str, Look] = {
-    "synthesis": ("#cc79a7", TRIANGLE),
+    "pair generation": ("#cc79a7", TRIANGLE),
     "training": ("#d55e00", SQUARE),
     "answering": ("#0072b2", CIRCLE),
 }
 STAGE_NAMES = dict(zip(STAGES, STAGE_LOOKS, strict=True))
 PLACE_MIDDLES = {**{third: (2 * i + 1) / 6 for i, third in enumerate(THIRDS)}, SEVERAL: 7 / 6}
-"""Where each place is drawn: the document goes from 0 to 1, and behind it stands what needs several places."""
+"""Where each place is drawn: the document goes from 0 to 1, and evidence in several places is to its right."""
 PLACE_SPREAD = 0.25
-"""What all methods of a place take of the axis together."""
+"""Width on the axis that all methods of a place share."""
 LENGTH_BINS = 5
 
 
@@ -111,7 +111,7 @@ def _places(comparison: Comparison) -> Shown | None:
 
 
 def _cut(comparison: Comparison) -> dict[str, Marks]:
-    """What the baseline's prompts leave out of a document's middle, where they do."""
+    """The part of a document's middle that the baseline's prompts omit, if any."""
     baseline = comparison.experiment.baseline
     recorded = comparison.documents[comparison.documents.row == baseline]
     truncated = all(
@@ -262,69 +262,68 @@ def _break_even(comparison: Comparison) -> Shown | None:
 FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     "scores": (
         "Scores",
-        "Score of each method by column, with 95 % intervals by bootstrap over documents.",
+        "Score of each method by column, with 95 % bootstrap intervals over documents.",
         _scores,
     ),
     "places": (
-        "Where the answer stands",
-        "Score by the third of the document that holds the evidence; questions that need several places stand apart. "
-        "The shaded part is what the baseline's prompt leaves out on average.",
+        "Position of the answer",
+        "Score by the third of the document in which the evidence begins, and for evidence in several places. The "
+        "baseline's prompt omits the shaded part on average.",
         _places,
     ),
     "length": (
-        "How long the document is",
-        "Score by length of the document, in five groups with equally many documents.",
+        "Document length",
+        "Score by document length, in five groups with equal numbers of documents.",
         _length,
     ),
     "needle": (
         "Needle in a haystack",
-        "Share of the needle's key words found, x 100, by length of the text and depth of the needle.",
+        "Percentage of the needle's key words found, by text length and needle depth.",
         needle_map,
     ),
     "losses": (
-        "Fine-tuning",
-        "Loss per supervised token by optimizer step: mean over documents, and the range from the lowest to the "
-        "highest.",
+        "Training loss",
+        "Loss per supervised token by optimizer step: mean and range over documents.",
         _losses,
     ),
     "costs": (
-        "Cost of a document",
-        "Seconds of each stage by length of the document, one mark per document.",
+        "Time per document",
+        "Seconds of each stage by document length, one marker per document.",
         _costs,
     ),
     "document-memory": (
-        "Memory of a document",
-        "The most memory that was in use during each stage, by length of the document, one mark per document: of the "
-        "GPU, or else of the whole process.",
+        "Memory per document",
+        "Peak memory of each stage by document length, one marker per document: of the GPU if one was used, otherwise "
+        "of the process.",
         _document_memory,
     ),
     "memory": (
-        "Memory of a run",
-        "The most memory that a run of each method took, of the GPU where one was used.",
+        "Memory per run",
+        "Peak memory of a run of each method, of the GPU if one was used.",
         _memory,
     ),
     "break-even": (
         "Break-even",
-        "Seconds for one document by number of questions: what comes before the first answer, and then each answer. "
-        "Where a line crosses the baseline's, fine-tuning has paid off.",
+        "Seconds per document by number of questions: preparation, then each answer. A method pays off where its line "
+        "falls below the baseline's.",
         _break_even,
     ),
     "score-preparation": (
-        "Score against preparation",
-        "Score by operations before the first answer, on a logarithmic axis, with 95 % intervals. The line joins the "
-        "methods that no other beats in both. Methods without preparation stand at the left.",
+        "Score against preparation cost",
+        "Score by operations before the first answer (logarithmic), with 95 % intervals. The dashed line is the Pareto "
+        "front. Methods without preparation are at the left edge.",
         lambda comparison: score_against(comparison, lambda cost: cost.preparation_operations),
     ),
     "score-stored": (
-        "Score against what is stored",
-        "Score by bytes to keep of a document, on a logarithmic axis, with 95 % intervals. The line joins the methods "
-        "that no other beats in both. Methods that keep nothing stand at the left.",
+        "Score against storage",
+        "Score by bytes stored per document (logarithmic), with 95 % intervals. The dashed line is the Pareto front. "
+        "Methods that store nothing are at the left edge.",
         lambda comparison: score_against(comparison, lambda cost: cost.stored_bytes),
     ),
     "gates": (
         "Gates",
-        "Mean gate by layer while answering, over documents: 0 is attention alone, 1 is memory alone. The band goes "
-        "from the lowest document to the highest.",
+        "Mean gate by layer while answering: 0 is attention only, 1 is memory only. The line is the mean and the band "
+        "the range over documents.",
         _gates,
     ),
 }

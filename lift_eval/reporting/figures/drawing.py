@@ -242,7 +242,7 @@ def _places(figure: Figure) -> Plot:
             breaks=list(ticks.values()), labels=list(ticks), limits=[0, len(ticks) / 3], expand=[0, 0]
         )
         + theme(panel_grid_major_x=element_blank())
-        + labs(x="where the answer stands in the document", y="score")
+        + labs(x="position of the answer in the document", y="score")
     )
 
 
@@ -252,7 +252,7 @@ def _length(figure: Figure) -> Plot:
         + _intervals(ymin="low", ymax="high")
         + _curves(figure)
         + _thousands()
-        + labs(x="tokens of the document", y="score")
+        + labs(x="document length in tokens", y="score")
     )
 
 
@@ -271,7 +271,7 @@ def _needle(figure: Figure) -> Plot:
         + scale_x_discrete(limits=figure.more["lengths"], expand=[0, 0])
         + scale_y_discrete(limits=figure.more["depths"], expand=[0, 0])
         + theme(panel_grid=element_blank())
-        + labs(x="tokens of the text", y="depth of the needle")
+        + labs(x="text length in tokens", y="needle depth")
         + ggsize(WIDTH, TITLES_HEIGHT + PANEL_HEIGHT * math.ceil(count / columns))
     )
 
@@ -291,11 +291,11 @@ def _losses(figure: Figure) -> Plot:
 
 
 def _seconds(figure: Figure) -> Plot:
-    return _by_stage(figure) + labs(x="tokens of the document", y="seconds")
+    return _by_stage(figure) + labs(x="document length in tokens", y="seconds")
 
 
 def _document_memory(figure: Figure) -> Plot:
-    return _by_stage(figure) + labs(x="tokens of the document", y="GiB")
+    return _by_stage(figure) + labs(x="document length in tokens", y="GiB")
 
 
 def _by_stage(figure: Figure) -> PlotSpec:
@@ -327,7 +327,7 @@ def _break_even(figure: Figure) -> Plot:
         plot
         + expand_limits(y=0)
         + scale_x_continuous(limits=[0, figure.more["last"]])
-        + labs(x="questions about one document", y="seconds")
+        + labs(x="questions per document", y="seconds")
     )
 
 
@@ -336,7 +336,7 @@ def _score_preparation(figure: Figure) -> Plot:
 
 
 def _score_stored(figure: Figure) -> Plot:
-    return _front(figure) + labs(x="bytes kept of a document", y="score")
+    return _front(figure) + labs(x="bytes stored per document", y="score")
 
 
 def _front(figure: Figure) -> PlotSpec:

@@ -1,4 +1,4 @@
-"""Score against cost: what each method reaches for what it takes, and the methods that no other beats in both."""
+"""Score against cost, with the Pareto front: the methods that no other beats in both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lift_eval.reporting.figures.shared import Point, Shown, by_field, looks, me
 from lift_eval.reporting.places import whole_columns
 
 FREE = 0.1
-"""Methods without the cost stand at this share of the lowest cost: a logarithmic axis has no zero."""
+"""Methods without the cost are drawn at this share of the lowest cost: a logarithmic axis has no zero."""
 MOST_PANELS = 6
 
 
 def front(points: list[Point], *, higher_is_better: bool) -> list[Point]:
-    """The points that no other beats in score and cost, from the cheapest on.
+    """The Pareto front of score and cost, from the cheapest point on.
 
     Args:
         points: With cost ``x`` and score ``y``.

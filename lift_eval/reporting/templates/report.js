@@ -57,14 +57,14 @@
   const controls = Object.fromEntries(
     ["q", "task", "document", "type", "left", "right", "who", "order"].map((name) => [name, by(`filter-${name}`)]));
   const OUTCOMES = {
-    "": "anyone", left: "only the left", right: "only the right", both: "both", neither: "neither", differ: "scores differ",
+    "": "any", left: "left only", right: "right only", both: "both", neither: "neither", differ: "scores differ",
   };
   const ORDERS = {
-    "": ["as asked", () => 0],
+    "": ["original", () => 0],
     gain: ["right minus left, highest first", (item) => -difference(item)],
     loss: ["right minus left, lowest first", (item) => difference(item)],
-    place: ["place of the answer", (item) => item[DEPTH] ?? NaN],
-    length: ["length of the document", (item) => data.documents[item[DOCUMENT]].tokens ?? NaN],
+    place: ["position of the answer", (item) => item[DEPTH] ?? NaN],
+    length: ["document length", (item) => data.documents[item[DOCUMENT]].tokens ?? NaN],
   };
   let page = 0, hits = [], defaults = {};
 
@@ -160,7 +160,7 @@
       const list = element("ul");
       list.append(...data.pairs[pairs].map(([question, answer]) => element("li", `${question} → ${answer}`)));
       const shown = data.pairs[pairs].length;
-      return [...made, element("p", `Pairs made from it${shown < count ? `, ${shown} of ${count}` : ""}:`), list];
+      return [...made, element("p", `Pairs generated from it${shown < count ? ` (${shown} of ${count})` : ""}:`), list];
     });
   }
 
@@ -270,7 +270,7 @@
   // ------------------------------------------------------------------------------------------------ begin
 
   if (data.items.length === 0) {
-    by("count").textContent = "No run kept its samples (--log_samples).";
+    by("count").textContent = "No run logged its samples (--log_samples).";
     return;
   }
   fill(controls.task, [["", "all"], ...data.tasks.map((task) => [task, task])]);

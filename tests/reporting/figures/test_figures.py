@@ -54,12 +54,14 @@ def test_figures_say_what_they_show(drawings: dict[str, str]) -> None:
     assert {"ShortQA", "LongQA", "beginning", "middle", "end"} <= texts(drawings["places"])
     assert "several places" not in texts(drawings["places"]), "every question has its evidence in one place"
     assert "Computation" not in texts(drawings["places"]), "questions of one type are among those of LongQA"
-    assert {"ShortQA", "tokens of the document"} <= texts(drawings["length"])
+    assert {"ShortQA", "document length in tokens"} <= texts(drawings["length"])
     assert {"1k", "4k", "16k", "0 %", "50 %", "100 %", "ICL", "LIFT"} <= texts(drawings["needle"])
     assert "Gated Memory, closed book" in texts(drawings["gates"])
-    assert {"synthesis", "training", "answering", "Gated Memory, closed book"} <= texts(drawings["costs"])
+    assert {"pair generation", "training", "answering", "Gated Memory, closed book"} <= texts(
+        drawings["costs"]
+    )
     assert {"GiB", "ICL", "LIFT"} <= texts(drawings["memory"])
-    assert {"answering", "ICL", "tokens of the document", "GiB"} <= texts(drawings["document-memory"])
+    assert {"answering", "ICL", "document length in tokens", "GiB"} <= texts(drawings["document-memory"])
 
 
 def test_the_needle_map_shows_the_share_found_in_each_cell(everything: Comparison) -> None:
@@ -86,7 +88,7 @@ def test_a_front_holds_what_no_other_method_beats_in_score_and_cost() -> None:
 def test_scores_are_drawn_against_what_preparation_and_keeping_take(drawings: dict[str, str]) -> None:
     for name, axis in {
         "score-preparation": "operations before the first answer",
-        "score-stored": "bytes kept of a document",
+        "score-stored": "bytes stored per document",
     }.items():
         assert {axis, "ShortQA", "ICL", "LIFT"} <= texts(drawings[name])
 
