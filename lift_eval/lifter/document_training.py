@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from lift_eval.record.peak_memory import watch
 from lift_eval.record.progress import QUIET, OnProgress, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Training
+from lift_eval.synthesis.replies import Pair
 from lift_eval.synthesis.synthesizer import NO_PAIRS, Synthesis
 from lift_eval.training.finetune import FinetuneReport, finetune
 from lift_eval.training.pair_samples import PairSamples
@@ -147,7 +148,7 @@ class DocumentTraining:
             adapted.synthesizer.prefetch(following, document_seed(recipe.seed, following))
         pairs = PairSamples(
             self._document,
-            synthesis.pairs,
+            self._arriving(synthesis),
             adapted.encoder,
             recipe.auxiliary,
             self._forms,
@@ -168,6 +169,11 @@ class DocumentTraining:
         if synthesis.reused:
             record.reuse("pairs", {"synthesis": synthesis.result().seconds})
         return synthesis
+
+    def _arriving(self, synthesis: Synthesis) -> Iterator[Pair]:
+        """The document's pairs; shows how far a server is, from the first pair that is waited for to the last."""
+        with self._progress.stage("making pairs") as show:
+            yield from synthesis.pairs(show)
 
     def conclude(self, report: FinetuneReport, prepared: Prepared) -> None:
         """Put the training on the record, and the adapter that the model has now into the store.

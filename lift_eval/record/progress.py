@@ -28,11 +28,10 @@ class StageProgress:
 
     def __init__(self, *, delay: float = 0.0, quiet: bool = False) -> None:
         self.delay, self.quiet = delay, quiet
-        self._line: tqdm[NoReturn] | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnProgress]:
-        """Show a stage inside.
+        """Show a stage inside; one within another has a line of its own.
 
         Args:
             name: Of the stage.
@@ -41,12 +40,14 @@ class StageProgress:
             What to call after each part of the stage.
         """
         began = time.monotonic()
+        line: tqdm[NoReturn] | None = None
 
         def show(done: int, total: int, note: str = "") -> None:
+            nonlocal line
             if self.quiet or time.monotonic() - began < self.delay:
                 return
-            if self._line is None:
-                self._line = tqdm(
+            if line is None:
+                line = tqdm(
                     total=total,
                     initial=done,
                     desc=name,
@@ -55,16 +56,15 @@ class StageProgress:
                     leave=False,
                     dynamic_ncols=True,
                 )
-            self._line.total = total
-            self._line.set_postfix_str(note, refresh=False)
-            self._line.update(done - self._line.n)
+            line.total = total
+            line.set_postfix_str(note, refresh=False)
+            line.update(done - line.n)
 
         try:
             yield show
         finally:
-            if self._line is not None:
-                self._line.close()
-                self._line = None
+            if line is not None:
+                line.close()
 
 
 QUIET = StageProgress(quiet=True)

@@ -37,7 +37,7 @@ class PairGenerator(Protocol):
     """Answers requests for pairs.
 
     Attributes:
-        on_answered: Called as requests are answered, by a generator that runs here.
+        on_answered: Called as requests are answered.
     """
 
     on_answered: OnProgress

@@ -70,9 +70,13 @@ class ServerGenerator:
             self._client.submit(self._reply(request, temperature, (seed + number) % 2**31))
             for number, request in enumerate(requests)
         ]
+        told = self.on_answered
+        told(0, len(futures), "")
         try:
-            for future in futures:
-                yield future.result()
+            for number, future in enumerate(futures, start=1):
+                reply = future.result()
+                told(number, len(futures), "")
+                yield reply
         finally:
             for future in futures:
                 future.cancel()

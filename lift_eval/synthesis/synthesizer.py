@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,10 +31,14 @@ class Synthesis:
     source: PairYield | PairStream
     reused: bool = False
 
-    @property
-    def pairs(self) -> Iterable[Pair]:
-        """The pairs in order, each as soon as it is there."""
-        return self.source.pairs if isinstance(self.source, PairYield) else self.source
+    def pairs(self, on_progress: OnProgress = ignore) -> Iterator[Pair]:
+        """The pairs in order, each as soon as it is there.
+
+        Args:
+            on_progress: Called while a reader waits for them.
+        """
+        source = self.source
+        return iter(source.pairs) if isinstance(source, PairYield) else source.read(on_progress)
 
     @property
     def waited(self) -> float:
@@ -104,7 +108,10 @@ class Synthesizer:
             self._ahead[document.digest] = self._latest
 
     def _stream(self, document: Document, seed: int, after: PairStream | None = None) -> PairStream:
-        make = partial(stream_pairs, document, self.settings, self.generator, seed)
+        def make(counts: dict[str, int], on_progress: OnProgress) -> Iterator[Pair]:
+            self.generator.on_answered = on_progress
+            return stream_pairs(document, self.settings, self.generator, seed, counts)
+
         return PairStream(make, partial(self._keep, document, seed), after)
 
     def find(self, document: Document, seed: int) -> PairYield | None:

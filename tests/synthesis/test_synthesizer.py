@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from lift_eval.document import Document
 from lift_eval.errors import GeneratorError
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import load_recipe
+from lift_eval.record.progress import OnProgress, StageProgress
 from lift_eval.record.record import DocumentRecord
 from lift_eval.store import Store
 from tests.synthesis.server import Log, Reply, chat_server, wait_until
@@ -255,6 +258,41 @@ def test_a_server_that_fails_midway_leaves_the_model_as_it_was(monkeypatch: pyte
             session.train(on_step=lambda step, *_: steps.append(step))
     assert steps
     assert all(torch.equal(tensor, before[name]) for name, tensor in made.model.state_dict().items())
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_a_document_that_waits_for_a_server_shows_its_progress(
+    schedule: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the training already under way, and before it."""
+    seen = threading.Event()
+
+    class Watched(StageProgress):
+        @contextmanager
+        def stage(self, name: str) -> Iterator[OnProgress]:
+            with super().stage(name) as show:
+
+                def watched(done: int, total: int, note: str = "") -> None:
+                    show(done, total, note)
+                    if name == "making pairs":
+                        seen.set()
+
+                yield watched
+
+    def hold_last(request: dict[str, Any], _: int) -> str:
+        sentence = request["messages"][0]["content"]
+        if sentence.startswith("Mill 5"):
+            assert seen.wait(20)
+        return pair_about(sentence)
+
+    with chat_server(hold_last) as log:
+        connect(log, monkeypatch)
+        made = lifter({**SERVER, "training.schedule": schedule})
+        with made.session(FIRST, progress=Watched()) as session:
+            session.train()
+    shown = capsys.readouterr().err
+    assert re.search(r"making pairs \d/6 \[", shown)
+    assert "training 6/6 [" in shown
 
 
 def test_a_schedule_that_must_know_its_length_waits_for_all_pairs(server: Log) -> None:
