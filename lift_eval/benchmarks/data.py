@@ -43,9 +43,9 @@ class Options(BaseModel):
 
     Attributes:
         data_dir: Folder with the benchmark's files; None reads the Hub. The environment variable
-            ``LIFT_EVAL_DATA_DIR`` stands in where it is not given.
+            The default is ``LIFT_EVAL_DATA_DIR``.
         prompt_style: Name of one of the task's prompts. None means the one that the run's recipe names, else the first.
-        judge: Name of the judging model; None means no judge. ``LIFT_EVAL_JUDGE`` stands in where it is not given.
+        judge: Name of the judging model; None means no judge. The default is ``LIFT_EVAL_JUDGE``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -137,7 +137,7 @@ def find_file(folder: Path, benchmark: str, names: Sequence[str], subfolders: Se
         subfolders: Looked through after the folder itself.
 
     Raises:
-        DocumentError: Where there is none; it says what is there.
+        DocumentError: If there is none; it lists what is there.
     """
     if not folder.is_dir():
         raise DocumentError(f"data_dir '{folder}' is not a folder; name the folder that holds {names[0]}")
@@ -155,7 +155,7 @@ def find_file(folder: Path, benchmark: str, names: Sequence[str], subfolders: Se
 
 
 def hub_file(repository: str, name: str, revision: str | None = None) -> Path:
-    """Get a file of a dataset repository on the Hugging Face Hub, from the Hub's local cache where it is there.
+    """Get a file of a dataset repository on the Hugging Face Hub, from the Hub's local cache if it is there.
 
     Raises:
         DocumentError: Where the Hub cannot be reached or does not have it.
@@ -342,7 +342,7 @@ def read_zipped_jsonl(path: Path, member: str) -> Iterator[Line]:
     """Read a file of JSON lines inside a zip file; see `parse_jsonl`.
 
     Raises:
-        DocumentError: Also for a file that is no zip, is cut short, or lacks the member.
+        DocumentError: Also for a file that is not a zip, is truncated, or lacks the member.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Downloads the benchmarks' data once, so that every task then runs from the folder without a network."""
+"""Downloads the benchmarks' data to a folder, from which every task then runs without a network."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SOURCES: Mapping[str, Repository] = {
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """One file as it was downloaded and checked.
+    """One downloaded and checked file.
 
     Attributes:
         benchmark: Key of `SOURCES`.
@@ -140,7 +140,7 @@ def _download(url: str, path: Path, known: RepoFile) -> str:
 
 
 def _checked(path: Path, known: RepoFile) -> str:
-    """SHA-256 of a file that is what the Hub holds, by size and hash; empty where it is not.
+    """SHA-256 of a file whose size and hash match the Hub's; empty if they do not.
 
     The Hub gives the SHA-256 of a large file and git's hash of a small one.
     """

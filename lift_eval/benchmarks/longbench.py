@@ -108,7 +108,7 @@ _SIZES = Counter(subtask.category for subtask in SUBTASKS.values())
 WEIGHTS: Mapping[str, float] = {
     name: len(SUBTASKS) / (len(_SIZES) * _SIZES[subtask.category]) for name, subtask in SUBTASKS.items()
 }
-"""What a subtask's score is multiplied by, so that the mean over all of them is the official average: the mean over the
+"""Factor on a subtask's score that makes the mean over all subtasks the official average: the mean over the
 six categories of the means over their subtasks."""
 
 

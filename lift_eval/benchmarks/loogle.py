@@ -228,7 +228,7 @@ def _type_name(value: object) -> str:
 
 
 def _evidence(line: Line, value: object, context: str) -> dict[str, Any]:
-    """The evidence as a list, and the depth of the first piece that stands in the document."""
+    """The evidence as a list, and the depth of the first piece found in the document."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = _parse_literal(value) or value
     pieces = [value] if isinstance(value, str) else value or []
@@ -243,7 +243,7 @@ def _read_depth(pair: Line) -> dict[str, float]:
 
 
 def evidence_depth(context: str, evidence: Sequence[str]) -> float | None:
-    """Where the first piece of evidence that stands in the document begins, as a share of its length.
+    """Where the first piece of evidence found in the document begins, as a share of its length.
 
     White space may differ; everything else must agree.
 

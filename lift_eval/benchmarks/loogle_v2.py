@@ -43,7 +43,7 @@ COLUMNS = ("id", "source", "task", "type", "instruction", "context", "question",
 FEATURES = datasets.Features(
     dict.fromkeys((*COLUMNS, "prompt_style", "prompt_template"), datasets.Value("string"))
 )
-"""Columns of a row; a set of names stands in ``answer`` as JSON."""
+"""Columns of a row; a set of names is JSON in ``answer``."""
 
 _AFTER = r"[Tt]he correct answer is"
 _NUMBER = r"\d{1,6}(?:,\d{3})*(?:\.\d+)?[M%]?"
@@ -54,7 +54,7 @@ def load(*, prompts: Mapping[str, str], source: str, **metadata: object) -> dict
 
     Args:
         prompts: Names of the ways to ask, the default first, with what they put in the document's place.
-        source: What the rows' ``source`` says, in any case; the official evaluation reports each apart.
+        source: The rows' ``source``, case-insensitive; the official evaluation reports each separately.
         **metadata: lm-eval's metadata and model arguments; see `Options`.
 
     Raises:
@@ -87,7 +87,7 @@ def _lines_of_hub() -> Iterator[Line]:
 
 
 def _lines_of(folder: Path) -> Iterator[Line]:
-    """The rows of all JSON lines in the folder that is the benchmark's own, else in the one that the user names."""
+    """The rows of all JSON lines in the benchmark's own folder, or else in the one that the user names."""
     if not folder.is_dir():
         raise DocumentError(
             f"data_dir '{folder}' is not a folder; name the folder that holds LooGLE v2's .jsonl files"

@@ -179,7 +179,7 @@ def _read_text(path: Path) -> str:
 def build_grid(options: NiahOptions, haystack: str, tokens: TokenCounter) -> Iterator[dict[str, Any]]:
     """Hide the needle at every depth of every length.
 
-    A haystack that is too short is repeated. Each sample starts at a sentence of its own; which one depends on the
+    A haystack that is too short is repeated. Each sample starts at a different sentence; which one depends on the
     cell and the sample alone. The needle stands between two sentences: at its depth, moved back to the last end of a
     sentence.
 
@@ -213,7 +213,7 @@ def build_grid(options: NiahOptions, haystack: str, tokens: TokenCounter) -> Ite
 
 
 def _stretch(text: str, ends: Sequence[int], start: int, count: int) -> str:
-    """About ``count`` tokens of a text that begins anew at its end, from the first sentence after token ``start``."""
+    """About ``count`` tokens of a text repeated end to end, from the first sentence after token ``start``."""
     opening = re.compile(r"(?<=[.!?])\s+(?=\S)").search(text, ends[start])
     offset = opening.end() if opening else 0
     first = next((i for i, end in enumerate(ends) if end > offset), 0)

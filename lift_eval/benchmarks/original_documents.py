@@ -1,4 +1,4 @@
-"""Originals: documents written for this project, so that no pretrained model has seen a fact of them."""
+"""Originals: documents written for this project, so no pretrained model has seen their facts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class WrittenQuestion(BaseModel):
     Attributes:
         question: What is asked.
         answers: Accepted answers, the fullest first.
-        evidence: The sentences that prove it, verbatim: one, or two that stand apart.
+        evidence: The sentences that prove it, verbatim: one, or two in different places.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""The task ``lift_own``: one's own documents and questions, asked in the words of the run's recipe."""
+"""The task ``lift_own``: your own documents and questions, in the prompt of the run's recipe."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def load(**metadata: object) -> dict[str, datasets.Dataset]:
 
 
 def _templates(metadata: Mapping[str, object]) -> dict[str, str]:
-    """The prompts of the run's recipe, so that questions have the form of the pairs that it trains."""
+    """The prompts of the run's recipe, so that questions have the same form as the trained pairs."""
     model, named = metadata.get("pretrained"), metadata.get("recipe")
     changes = {key: value for key, value in metadata.items() if key.partition(".")[0] == "prompt"}
     own = load_recipe(str(named or default_recipe(str(model or ""))), changes).prompt

@@ -71,7 +71,7 @@ def _decode(raw: bytes, name: str) -> str:
 
 
 class _PageText(HTMLParser):
-    """Collects the text of an HTML page as a browser shows it: blocks apart, white space squeezed."""
+    """Collects the text of an HTML page as a browser shows it: separate blocks, collapsed white space."""
 
     HIDDEN = frozenset({"script", "style", "template", "title"})
     BLOCKS = frozenset(

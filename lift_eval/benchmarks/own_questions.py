@@ -44,7 +44,7 @@ SHORT_ANSWER_WORDS = 5
 
 
 def _as_text(value: object) -> object:
-    """Numbers are taken for text, as people write years without quotes."""
+    """Numbers are read as text, because users write years without quotes."""
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
@@ -64,7 +64,7 @@ class OwnQuestion(BaseModel):
     Attributes:
         question: What is asked.
         answers: Accepted answers, the fullest first; ``answer`` is one.
-        document: Name of the document's file, with or without its ending; needed where there are several.
+        document: Name of the document's file, with or without its extension; required if there are several.
         evidence: Sentences that prove the answer, verbatim; for reports.
         type: Kind of the question; for reports.
     """
@@ -134,8 +134,8 @@ def own_digest(rows: Sequence[OwnRow]) -> str:
 def suited_metric(rows: Sequence[OwnRow]) -> str:
     """The score that suits the answers.
 
-    Both leave alone whether an answer is short or a whole sentence, so that they favour neither method: for answers of
-    a few words whether they are contained, else the recall of ROUGE-L.
+    Neither score penalizes long answers, so neither favours a method: whether the answer is contained if answers have a
+    few words, or else the recall of ROUGE-L.
     """
     words = median(len(row.asked.answers[0].split()) for row in rows)
     return "contained" if words <= SHORT_ANSWER_WORDS else "rouge_l_recall"
@@ -179,7 +179,7 @@ def _document(name: str | None, files: Mapping[str, Document]) -> Document:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Line | DocumentError]]:
-    """Each line's place, and what it holds or its fault."""
+    """Each line's place, with its content or its fault."""
     if path.suffix.lower() in CSV_SUFFIXES:
         yield from _csv_lines(path)
         return

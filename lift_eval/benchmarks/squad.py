@@ -88,10 +88,10 @@ def read_articles(folder: Path | None) -> Iterator[Line]:
     """The articles in SQuAD's JSON form, from a folder or from the Hub.
 
     Args:
-        folder: Its JSON files are read, or those of its subfolder ``squad``, else the Hub's table in either.
+        folder: Its JSON files are read, or those of its subfolder ``squad``, or else the Hub's table in either.
 
     Raises:
-        DocumentError: Where there is no such file, or one of another form.
+        DocumentError: If there is no such file, or one in another format.
     """
     files = [] if folder is None else _json_files(folder)
     for path in files:

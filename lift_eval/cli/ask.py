@@ -1,4 +1,4 @@
-"""``lift-eval ask``: questions about a document of one's own."""
+"""``lift-eval ask``: questions about your own document."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _ask(parsed: argparse.Namespace) -> int:
 
 
 def _typed_questions() -> Iterator[list[str]]:
-    """The questions that a person types, until the end of input; a prompt is shown on a terminal alone."""
+    """The questions that a user types, until the end of input; the prompt is shown only on a terminal."""
     prompt = "question (Ctrl-D ends): " if sys.stdin.isatty() else ""
     while True:
         try:
@@ -93,5 +93,5 @@ def _show(questions: Iterable[str], answers: dict[str, list[str]]) -> None:
 
 
 def _note(line: str) -> None:
-    """Something beside the answers: on standard error, so that they can be piped."""
+    """Write a remark to standard error, so that the answers can be piped."""
     sys.stderr.write(f"{line}\n")

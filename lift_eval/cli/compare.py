@@ -1,4 +1,4 @@
-"""``lift-eval compare``: is LIFT better than the model alone, on documents and questions of one's own?"""
+"""``lift-eval compare``: is LIFT better than the model alone, on your own documents and questions?"""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _compare(parsed: argparse.Namespace) -> int:
 def _write_experiment(
     parsed: argparse.Namespace, recipes: dict[str, Recipe], rows: Sequence[OwnRow]
 ) -> Experiment:
-    """Write an experiment file, so that ``lift-eval run`` and ``report`` know the comparison too."""
+    """Write an experiment file, which ``lift-eval run`` and ``lift-eval report`` also accept."""
     import yaml
 
     from lift_eval.benchmarks.own import TASK
@@ -120,7 +120,7 @@ def _row(name: str, recipe: Recipe, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _place(path: Path) -> str:
-    """A path that holds in any folder; a name on the Hub stays as it is."""
+    """A path as absolute, a name on the Hub unchanged."""
     return str(path.absolute()) if path.exists() else str(path)
 
 

@@ -43,10 +43,10 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination.
+    """One line of the report on this machine.
 
     Attributes:
-        good: Whether nothing needs to be done.
+        good: Whether all is well.
         subject: What was looked at.
         state: What was found.
         advice: What to do, where something is missing.
@@ -96,7 +96,7 @@ def examine() -> Iterator[Finding]:
 
 
 def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[Finding]:
-    """Predict the most memory of a run and compare it with what is free; no weights are loaded.
+    """Predict a run's peak memory and compare it with free memory, without loading weights.
 
     Args:
         name: Folder or Hub name of the checkpoint.
@@ -136,7 +136,7 @@ def _gib(count: int) -> str:
 
 
 def _advice(prediction: Prediction, recipe: Recipe) -> str:
-    """Keys of the recipe that save memory where most of it goes, the one that costs least first."""
+    """Recipe keys that save memory in the largest phase, the cheapest first."""
     compute, keys = prediction.compute, []
     if prediction.largest_phase == "training":
         if int(compute.micro_batch_tokens) > recipe.training.segment_tokens:
@@ -179,7 +179,7 @@ def _hardware() -> Iterator[Finding]:
 
 
 def _trial() -> Finding:
-    """Lift a document of some sentences with the bundled model, as a run does: pairs, training and an answer."""
+    """Lift a short document with the bundled model as a run does: pairs, training and an answer."""
     began = time.perf_counter()
     with Lifter.from_pretrained().lift(Document(TRIAL_TEXT, "Notes from Kirmoor")) as session:
         reply = session.answer([TRIAL_QUESTION])[0]

@@ -22,7 +22,7 @@ QUIET = {"LMEVAL_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 def run_command(command: Sequence[str], processes: int = 1) -> int:
-    """Run a command to its end, and leave signals to it.
+    """Run a command to its end; it handles signals itself.
 
     A terminal sends Ctrl-C to every process, so this one waits for the command to react, as shells do. TERM is sent to
     one process only, so it is passed on.
@@ -70,7 +70,7 @@ def _shell_status(status: int) -> int:
 
 
 def _environments(processes: int) -> Iterator[dict[str, str]]:
-    """What the environment of each process says of its place among them, by the names that torch gives it."""
+    """The environment variables that give each process its rank, under torch's names."""
     with closing(socket.socket()) as free:
         free.bind((LOOPBACK, 0))
         port = str(free.getsockname()[1])

@@ -20,7 +20,7 @@ READING = "Read the document without fine-tuning (baselines)"
 PUBLISHED = "Published runs"
 PURPOSES = (FINE_TUNING, READING, PUBLISHED)
 MIN_COLUMNS = 50
-"""A narrower terminal breaks lines itself."""
+"""In a narrower terminal, lines wrap by themselves."""
 
 
 def add(commands: Commands) -> None:
@@ -65,7 +65,7 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _parts() -> dict[str, dict[str, str]]:
-    """The parts of which recipes are made, by the key that chooses one: what each is."""
+    """Descriptions of the values of the keys that choose a recipe's parts, by key."""
     from lift_eval.adapters.registry import Adapter
     from lift_eval.answering.cache.registry import CacheMethod
     from lift_eval.answering.settings import ADAPTER_IS_ON

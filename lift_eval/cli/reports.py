@@ -67,10 +67,10 @@ def _report(parsed: argparse.Namespace) -> int:
 
 @contextmanager
 def _pandas_alone() -> Iterator[None]:
-    """Let pandas be imported without pyarrow, which it takes where it finds it, and reports have no use for.
+    """Let pandas be imported without pyarrow, which it uses if installed and reports do not need.
 
-    It comes with `datasets` and would take a fifth of a report's time: its import, and strings that are slower to
-    handle in tables as small as these.
+    It comes with `datasets` and would cost a fifth of a report's time: its import, and strings that are slower in small
+    tables.
     """
     absent = "pyarrow" not in sys.modules
     if absent:

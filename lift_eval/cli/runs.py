@@ -69,7 +69,7 @@ def add(commands: Commands) -> None:
 
 
 def names_experiment(arguments: Sequence[str]) -> bool:
-    """Whether the arguments of ``run`` are ours to read: an experiment file, or a call for help."""
+    """Whether ``run`` is given an experiment file or asked for help, not called for lm-eval."""
     first = arguments[0] if arguments else "--help"
     return first in ("-h", "--help") or (not first.startswith("-") and first.endswith((".yaml", ".yml")))
 
@@ -88,7 +88,7 @@ def run_lm_eval(arguments: Sequence[str]) -> int:
 
 
 def _run_experiment(parsed: argparse.Namespace) -> int:
-    """Run what is missing and render."""
+    """Execute the missing runs and render the report."""
     from lift_eval.reporting.experiment import load_experiment
 
     experiment = load_experiment(parsed.experiment)
@@ -113,7 +113,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
 
 
 def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Report]:
-    """Run what an experiment lacks, each run in a process of its own, and render its file.
+    """Execute an experiment's missing runs, each in its own process, and render its report.
 
     Args:
         experiment: The experiment.
@@ -154,7 +154,7 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
 
 
 def _check_names(done: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> None:
-    """Refuse tasks whose results carry other names: they would be run again and again."""
+    """Refuse tasks whose results have other names: they would be run at every call."""
     from lift_eval.results.reading import read_runs, results_files
 
     for run in missing:

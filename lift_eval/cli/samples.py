@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 CLOSED_BOOK = "closed_book"
 """Name of the prompt that leaves the document out, in the tasks that have one."""
 NOT_SUPERVISED = -100
-"""Label of a token that the loss does not count, as torch has it."""
+"""Label of a token without a loss, as in torch."""
 SHOWN_CHARACTERS = 400
-"""Of a text that is read or learned; the middle of a longer one is left out."""
+"""Of a text as shown; the middle of a longer one is left out."""
 
 logger = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ def _as_text(tokenizer: Any, what: Mapping[str, Any], read: list[int], learned: 
 
 
 def _abbreviate(text: str) -> str:
-    """A text, without its middle where it is long."""
+    """A text without its middle if it is long."""
     if len(text) <= SHOWN_CHARACTERS:
         return text
     half = SHOWN_CHARACTERS // 2

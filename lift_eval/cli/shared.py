@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def say(line: object = "") -> None:
-    """Print a line for a person."""
+    """Print a line to standard output."""
     sys.stdout.write(f"{line}\n")
 
 
@@ -33,13 +33,13 @@ def yellow(text: str) -> str:
 
 
 def _styled(text: str, style: str) -> str:
-    """As it is where nobody watches, or NO_COLOR asks for no colour (https://no-color.org)."""
+    """Styled, unless the output is not a terminal or NO_COLOR is set (https://no-color.org)."""
     plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain else f"\x1b[{style}m{text}\x1b[0m"
 
 
 def size(count: int) -> str:
-    """A number of bytes for a person, e.g. ``1.5 GB``."""
+    """A readable number of bytes, e.g. ``1.5 GB``."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -59,7 +59,7 @@ def add_model(parser: argparse.ArgumentParser, what: str = "") -> None:
 
 
 def named_model(parsed: argparse.Namespace) -> str | None:
-    """The base model by the name that it is loaded by. None means the bundled one."""
+    """The name by which the base model is loaded. None means the bundled one."""
     from lift_eval.models.gguf import locate
 
     return locate(parsed.model, parsed.gguf_file) if parsed.model else None

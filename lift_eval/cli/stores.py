@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lift_eval.store import Store
 
 NAMED = ("document", "recipe", "model")
-"""What the list of entries shows of what each says of itself."""
+"""Facts about an entry that the list shows."""
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -106,7 +106,7 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _plain(name: object) -> str:
-    """A name that an entry gives, on one line and without what would steer a terminal."""
+    """A name from an entry on one line, without terminal control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(name))
 
 
@@ -147,7 +147,7 @@ def read_size(text: str) -> int:
     """Read a size like ``20GB``.
 
     Raises:
-        StoreError: If it is none.
+        StoreError: If it is not a size.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B|)", text.strip(), flags=re.IGNORECASE)
     if match is None:

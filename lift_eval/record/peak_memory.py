@@ -1,4 +1,4 @@
-"""How much memory has been used at most: of the GPU where one is used, else of the process."""
+"""Peak memory: of the GPU if one is used, otherwise of the process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import psutil
 import torch
 
 LOOK_SECONDS = 0.02
-"""Between two looks at the process; no step of training on a CPU is shorter."""
+"""Seconds between two measurements of the process; no training step on a CPU is shorter."""
 _before_resets = {"cuda": 0}
-"""What torch counted before it was told to count anew."""
+"""Peaks that torch counted before its counter was reset."""
 
 
 def peak_memory_bytes() -> int:
-    """Most memory so far."""
+    """Peak memory so far."""
     if _on_gpu():
         return max(_before_resets["cuda"], torch.cuda.max_memory_allocated())
     return _process_peak()
@@ -28,14 +28,13 @@ def peak_memory_bytes() -> int:
 
 @contextmanager
 def watch(memory: dict[str, int], stage: str) -> Iterator[None]:
-    """Note the most memory that is used meanwhile, unless the stage took more before.
+    """Note the peak memory of the code inside, unless the stage took more before.
 
-    A GPU's is counted by torch. A process is looked at now and then, since its own count can't be begun anew without
-    spoiling it for others.
+    Torch counts a GPU's. A process is sampled, since resetting its own peak would spoil the count for others.
 
     Args:
         memory: Bytes by stage.
-        stage: Where to note it.
+        stage: The stage to note it for.
     """
     counted = _on_gpu()
     if counted:
@@ -62,7 +61,7 @@ def watch(memory: dict[str, int], stage: str) -> Iterator[None]:
 
 
 def _process_peak() -> int:
-    # Linux' getrusage begins with what the process had that started this one.
+    # On Linux, getrusage starts at the parent process's peak.
     if sys.platform == "linux":
         found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(errors="replace"))
         if found is not None:

@@ -1,4 +1,4 @@
-"""What a person sees of the work on one document while it goes on: the stage, how far it is, and the time left."""
+"""The progress of the work on one document: the stage, how far it is, and the time left."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OnProgress: TypeAlias = Callable[[int, int, str], None]
 """Takes how much is done, how much there is, and a note."""
 
 LINE = "{desc} {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-"""A line without a bar, which fits into 50 columns."""
+"""A line without a bar, which fits in 50 columns."""
 PATIENCE_SECONDS = 2.0
-"""How long people wait before they wonder."""
+"""How long a stage may take before its progress is shown."""
 
 
 class StageProgress:
-    """A line on standard error, which goes when its stage ends.
+    """A line on standard error, which is removed when its stage ends.
 
     Args:
-        delay: Seconds of a stage in which nothing is shown.
+        delay: Seconds of a stage before anything is shown.
         quiet: Whether to show nothing at all.
     """
 
@@ -31,13 +31,13 @@ class StageProgress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[OnProgress]:
-        """Show a stage inside; one within another has a line of its own.
+        """Show a stage; a nested one has a separate line.
 
         Args:
-            name: Of the stage.
+            name: Name of the stage.
 
         Yields:
-            What to call after each part of the stage.
+            A function to call after each part of the stage.
         """
         began = time.monotonic()
         line: tqdm[NoReturn] | None = None
@@ -72,4 +72,4 @@ QUIET = StageProgress(quiet=True)
 
 
 def ignore(done: int, total: int, note: str) -> None:
-    """Tell nobody."""
+    """Show nothing."""

@@ -1,6 +1,6 @@
-"""What a run records of itself: costs, losses and what became of each document.
+"""A run's record: costs, losses and the outcome of each document.
 
-It travels in ``config`` of lm-eval's results file (key ``lift``), where the reports read it.
+It is in ``config`` of lm-eval's results file (key ``lift``), where the reports read it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Count: TypeAlias = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class Recorded(BaseModel):
-    """Base of what is recorded: read with care, since anyone may have written it; unknown fields are passed over."""
+    """Base of all records: validated strictly, since anyone may have written them; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
@@ -36,7 +36,7 @@ class DocumentRecord(Recorded):
     Attributes:
         digest: Its hash.
         title: Its title.
-        tokens: Tokens of what is fine-tuned.
+        tokens: Tokens of the text that is fine-tuned.
         questions: Questions asked about it.
         kept: Mean share of its characters that the prompts kept, 0 to 1. None means that it is unknown for all prompts.
         not_located: Questions whose prompts contain its text changed or in part; ``kept`` does not cover them.
@@ -55,7 +55,7 @@ class DocumentRecord(Recorded):
         stored_bytes: What must be kept of the document for later questions: what was learned, and the text where
             prompts hold some of it.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
-        pairs: Auxiliary pairs: passages asked about, pairs kept, and refused by reason; empty without such a task.
+        pairs: Counts of auxiliary pairs: passages asked, pairs kept, and rejected by reason; empty without pairs.
         made_pairs: Question and answer of each pair that was kept.
         retried: Why it was trained again at a tenth of the learning rate; empty if it was not.
         gates: Mean gate of each layer over the answers (Gated Memory), else empty.
@@ -95,7 +95,7 @@ class DocumentRecord(Recorded):
     reused_seconds: dict[str, Number] = {}
 
     def add_training(self, other: DocumentRecord) -> None:
-        """Take over how the document was trained, which another record has noted, and what that cost."""
+        """Add another record's training of the document and its cost."""
         for stage, spent in other.seconds.items():
             self.seconds[stage] += spent
         for stage, most in other.memory.items():
@@ -108,11 +108,11 @@ class DocumentRecord(Recorded):
         self.supervised_tokens += other.supervised_tokens
 
     def give_up(self, error: Exception, questions: int) -> None:
-        """Note that the document could not be trained or asked.
+        """Note that the document could not be trained or answered.
 
         Args:
-            error: Why.
-            questions: How many questions are lost.
+            error: The reason.
+            questions: Number of lost questions.
         """
         lines = str(error).splitlines() or [""]
         self.failure = f"{type(error).__name__}: {lines[0]}"
@@ -120,7 +120,7 @@ class DocumentRecord(Recorded):
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time that passes inside to a stage."""
+        """Add the time spent inside to a stage."""
         began = time.perf_counter()
         try:
             yield
@@ -132,7 +132,7 @@ class DocumentRecord(Recorded):
 
         Args:
             what: E.g. ``adapter``.
-            seconds: What it took when it was made, by stage.
+            seconds: Its original time, by stage.
         """
         if what not in self.reused:
             self.reused.append(what)
@@ -163,7 +163,7 @@ class DocumentRecord(Recorded):
 
     @property
     def pairs_made(self) -> str:
-        """What became of the requests for auxiliary pairs, in words; empty where none were asked for."""
+        """The outcome of the requests for auxiliary pairs in words; empty without requests."""
         if not self.pairs:
             return ""
         asked, kept, cut, unparsed = (
@@ -176,7 +176,7 @@ class DocumentRecord(Recorded):
 
     @property
     def few_pairs(self) -> bool:
-        """Whether most passages gave no pair though there was something to ask, or most pairs could not be trained."""
+        """Whether most passages that should have yielded a pair did not, or most pairs could not be trained."""
         if not self.pairs:
             return False
         names = ("asked", "kept", "untrainable", "given_up", "too_long")
@@ -185,7 +185,7 @@ class DocumentRecord(Recorded):
 
     @property
     def _in_the_prompt(self) -> str:
-        """How much of the document the prompts held, in words that follow the number of questions."""
+        """The share of the document in the prompts, in words that follow the number of questions."""
         kept = "" if self.kept is None else f", {self.kept:.0%} of the document in the prompt"
         unlike = {
             ", document not found in {}": self.not_located,
@@ -197,7 +197,7 @@ class DocumentRecord(Recorded):
         )
 
     def summary(self) -> str:
-        """One line for a person."""
+        """The record in one line."""
         name = self.title or self.digest[:12]
         parts = [f"{name}: {counted(self.tokens, 'token')}"]
         if self.losses:
@@ -219,7 +219,7 @@ class DocumentRecord(Recorded):
 
 
 class RunTotals(Recorded):
-    """What the documents of a run add up to, by the names of `DocumentRecord` and `RunRecord`.
+    """The sums over a run's documents, by the names of `DocumentRecord` and `RunRecord`.
 
     ``seconds`` has the stage ``load`` too. None for ``peak_memory_bytes`` means that it was not recorded.
     """
@@ -248,16 +248,16 @@ class RunTotals(Recorded):
 
 @dataclass
 class RunRecord:
-    """All documents of a run, and what they cost together.
+    """All documents of a run, and their total cost.
 
     Attributes:
         documents: In the order in which they were worked on.
         load_seconds: Time to load the base model.
-        questions_without_document: Those that the base model answered, since they have no document.
+        questions_without_document: Questions without a document, which the base model answered.
         processes: Processes or workers that shared the documents.
         wall_seconds: Time from the first request to the last answer; ``seconds`` of the documents add up those of all
             processes.
-        peak_memory_bytes: The most memory that any process used.
+        peak_memory_bytes: Peak memory of any process.
     """
 
     documents: list[DocumentRecord] = field(default_factory=list)
@@ -269,7 +269,7 @@ class RunRecord:
 
     @property
     def totals(self) -> RunTotals:
-        """What the documents add up to."""
+        """The sums over the documents."""
         documents = self.documents
         return RunTotals(
             documents=len(documents),
@@ -318,7 +318,7 @@ def _weighted_mean(values: Sequence[tuple[float, int]]) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results; those not installed are left out."""
+    """Versions of Python and of the installed packages that affect results."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):

@@ -58,7 +58,7 @@ def describe_differences(own: Conditions, other: Conditions, whose: str) -> list
 
     Args:
         own: Of the score that is looked at.
-        other: Of the score it stands beside.
+        other: Of the score that it is compared with.
         whose: Name of the other.
     """
     values = (
@@ -92,7 +92,7 @@ def _known(value: object) -> str | None:
 
 
 def _short(value: object) -> str:
-    """A value on one line; a long one by its beginning and its hash."""
+    """A value on one line; a long one as its beginning and its hash."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
     text = " ".join(re.sub(r" at 0x[0-9a-f]+", "", text).split())  # where in memory lm-eval had a function
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE // 2]}… (hash {_hash(text)})"
@@ -266,13 +266,13 @@ ROWS_OF_TASK = (
     "task", "task_alias", "tag", "dataset_path", "dataset_name", "custom_dataset", "training_split",
     "validation_split", "test_split", "process_docs", "unsafe_code",
 )  # fmt: skip
-"""Settings of a task that name it or say which rows it has: scores are paired by what the rows hold."""
+"""Settings of a task that name it or say which rows it has: scores are paired by the rows' content."""
 ELSEWHERE = ("metadata", "num_fewshot", "generation_kwargs")
-"""Settings of a task that conditions of their own are about."""
+"""Settings of a task that have their own conditions."""
 
 
 def _task_settings(task: TaskResult) -> Iterator[tuple[str, str]]:
-    """All that a task's file, or another one in its place, and ``--metadata`` may change."""
+    """Every setting that a task's file, or a file in its place, and ``--metadata`` may change."""
     for name, value in task.config.items():
         of_examples = name.startswith("fewshot")
         if name in (*ROWS_OF_TASK, *ELSEWHERE) or (of_examples and not task.shots):
@@ -352,7 +352,7 @@ CONDITIONS = (
     Condition("lift-eval", lambda source: _known(source.run.lift.get("versions", {}).get("lift-eval")), ()),
     Condition("lm-eval", lambda source: _known(source.run.facts.get("lm_eval_version")), ()),
 )  # fmt: skip
-"""What two scores must share, apart from what their task's own settings say (`_task_settings`)."""
+"""What two scores must share, besides their task's own settings (`_task_settings`)."""
 
 COMPARED = (
     "adapter", "training", "auxiliary", "recipe=", "--model",  # rows
@@ -375,4 +375,4 @@ NEUTRAL = (
     "--output_path", "--log_samples", "--predict_only", "--write_out", "--show_config", "--verbosity",
     "--wandb_args", "--wandb_config_args", "--trackio_args", "--hf_hub_log_args",
 )  # fmt: skip
-"""What changes no answer and no score but for rounding. A group stands for its keys."""
+"""What changes no answer and no score except by rounding. A group stands for its keys."""

@@ -20,23 +20,23 @@ Unit: TypeAlias = Literal["seconds", "operations"]
 
 @dataclass(frozen=True)
 class Cost:
-    """Mean costs of a method, over its documents and seeds. NaN stands for what its runs did not record.
+    """Mean costs of a method, over its documents and seeds. NaN means that its runs did not record it.
 
     Attributes:
         row: The method.
-        documents: Documents that it prepared, each seed's.
+        documents: Documents that it prepared, over all seeds.
         tokens: Tokens of a document.
-        trained_tokens: Tokens that went through training for one.
+        trained_tokens: Tokens trained for a document.
         synthesis: Seconds to make a document's auxiliary pairs.
         training: Seconds to train on it.
         answering: Seconds to answer all its questions.
         preparation_operations: Operations before the first answer, generation included.
-        stored_bytes: Bytes to keep of a document.
-        prompt_tokens: Tokens that are read for an answer.
-        answer_tokens: Tokens that are written for it.
-        answer_seconds: Seconds that it takes.
-        answer_operations: Operations that it takes.
-        peak_memory_bytes: The most memory that any of its runs took.
+        stored_bytes: Bytes stored for a document.
+        prompt_tokens: Prompt tokens of an answer.
+        answer_tokens: Tokens of an answer.
+        answer_seconds: Seconds for an answer.
+        answer_operations: Operations for an answer.
+        peak_memory_bytes: Peak memory of any of its runs.
     """
 
     row: str
@@ -70,7 +70,7 @@ def method_costs(comparison: Comparison) -> dict[str, Cost]:
         asked = recorded.questions.sum() or math.nan
         operations = _operations(recorded)
         if any(_asks_server(run.recipe) for run in comparison.runs[row.name]):
-            operations["preparation"] = math.nan  # nobody knows those of the server
+            operations["preparation"] = math.nan  # a server's are unknown
         known = bool(operations.answering.notna().all())
         found[row.name] = Cost(
             row.name,
@@ -110,7 +110,7 @@ def _asks_server(recipe: Mapping[str, object]) -> bool:
 
 
 def peak_memory(comparison: Comparison, row: str) -> float | None:
-    """Most memory that any run of a row took, in bytes."""
+    """Peak memory of any run of a row, in bytes."""
     peaks = [run.totals.peak_memory_bytes for run in comparison.runs[row] if run.lift]
     return max((float(peak) for peak in peaks if peak), default=None)
 
@@ -207,7 +207,7 @@ def _known(value: float, text: str) -> TableCell:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """From how many questions about a document on a method is cheaper than another.
+    """The number of questions about a document from which a method is cheaper than another.
 
     Attributes:
         row: The method.
@@ -249,7 +249,7 @@ def break_evens(comparison: Comparison, unit: Unit = "seconds") -> list[BreakEve
 
 
 def reading_rows(comparison: Comparison) -> dict[str, str]:
-    """The rows that only read, by what their prompts hold: the ``full`` document, or ``retrieved`` passages."""
+    """The rows without an adapter, by what their prompts hold: the ``full`` document, or ``retrieved`` passages."""
     found: dict[str, str] = {}
     for row in comparison.experiment.rows:
         for run in comparison.runs[row.name][:1]:

@@ -11,7 +11,7 @@
     published: {file: published.yaml, table: loogle, columns: {ShortQA: shortqa}}
 
 Another file may take its rows and what else it lacks from this one, ``extends: FILE``, so that the same methods run on
-other columns. A task may also be a task file of one's own, ``task: mine.yaml``, or lie in the folder ``include_path:
+other columns. A task may also be your own task file, ``task: mine.yaml``, or be in the folder ``include_path:
 my_tasks``. A run belongs to a row if model class and arguments agree, wherever in the results folder it lies; or it
 lies in the row's own ``results``.
 """
@@ -70,7 +70,7 @@ class Row(ExperimentPart):
         name: What the tables call it.
         model: lm-eval's model class.
         model_args: Its arguments; those of the experiment come first.
-        task_args: Arguments that differ for a task, e.g. where each has a recipe of its own.
+        task_args: Arguments that differ for a task, e.g. where each has its own recipe.
         options: Options of lm-eval that differ from the experiment's.
         seeds: Seeds that differ from the experiment's.
         baseline: The row that it is compared with, where that is not the experiment's baseline.
@@ -109,7 +109,7 @@ class Column(ExperimentPart):
     Attributes:
         label: What the tables call it.
         task: A task, or several of which the mean is taken (a group). A path that ends in ``.yaml`` is a task file of
-            one's own, relative to the experiment file; once read it is the name that the file gives the task.
+            your own, relative to the experiment file; once read it is the name that the file gives the task.
         metric: lm-eval's name of the score.
         filter: lm-eval's name of the answer filter; needed where a task has several.
         type: Only questions of this type.
@@ -129,7 +129,7 @@ class Column(ExperimentPart):
 
 
 class Published(ExperimentPart):
-    """Published figures to set beside one's own.
+    """Published figures, shown beside your own.
 
     Attributes:
         file: File of figures, relative to the experiment file; see reports/published.yaml.
@@ -151,7 +151,7 @@ class Experiment(ExperimentPart):
         title: Heading of the report.
         description: A paragraph below it.
         results: Folder of the runs, relative to the experiment file.
-        include_path: Folder of one's own tasks, relative to the experiment file.
+        include_path: Folder of your own tasks, relative to the experiment file.
         model_args: Arguments of every row.
         options: Options of lm-eval for every row.
         seeds: Every row is run once for each.
@@ -165,7 +165,7 @@ class Experiment(ExperimentPart):
         path: The experiment file; set when it is read.
         tuned: Where ``lift-eval tune`` writes what it selects for the rows; set when it is read. None means that the
             rows are not tuned.
-        task_files: The task files of one's own, by the names of their tasks; set when it is read.
+        task_files: Your own task files, by the names of their tasks; set when it is read.
     """
 
     title: str

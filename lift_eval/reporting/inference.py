@@ -1,4 +1,4 @@
-"""An experiment made from whatever runs there are, where nobody wrote one."""
+"""An experiment inferred from the runs that exist, without an experiment file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ PREFERRED_METRICS = (
     "cloze_exact",
 )
 WORDS_TO_MATCH = 4
-"""Answers of more words, in the median, are sentences: nobody writes those word for word, so they are not matched."""
+"""Answers with more words, in the median, are sentences, which exact match does not suit."""
 
 
 def infer_experiment(runs: Sequence[Run], title: str, path: Path, metric: str | None = None) -> Experiment:
-    """Make a sensible experiment of whatever runs there are.
+    """Infer a sensible experiment from the runs that exist.
 
     Rows are the different methods, named by what tells them apart; columns are the tasks by their usual score, which
     is not exact match where the right answers are sentences. The baseline is a run without adapter that reads the

@@ -1,4 +1,4 @@
-"""Which runs belong to which row of an experiment, and which are still to be made."""
+"""Which runs belong to which row of an experiment, and which are missing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lift_eval.reporting.experiment import Argument, Experiment, Row
 from lift_eval.results.reading import Run, TaskResult, read_runs, results_files
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
-"""Model arguments that say where and how often a row is run, not what it is; so do the groups in the next one."""
+"""Model arguments that say where and how often a row is run, not what it is, as do the groups below."""
 NOT_IDENTITY_GROUPS = ("compute.", "workers.")
 PLACES = ("data_dir", "data_files")
-"""Settings of a task that say where its rows lie, not what they are."""
+"""Settings of a task that say where its rows are, not what they are."""
 
 
 def identity(model: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -67,7 +67,7 @@ def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> d
 
 
 def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
-    """Whether a run is that of a row on a task: by model class, arguments, and the options that tell rows apart."""
+    """Whether a run belongs to a row on a task: by model class, arguments, and the options that tell rows apart."""
     if row.results:
         return True
     if identity(run.model, run.model_args) != identity(row.model, experiment.arguments(row, task)):
@@ -131,14 +131,14 @@ class PlannedRun:
 
     @property
     def command(self) -> str:
-        """The command for a person to copy."""
+        """The command as a user would copy it."""
         return shlex.join(("python", *self.argv[1:]))
 
 
 def missing_runs(experiment: Experiment) -> list[PlannedRun]:
     """What has to be run before every cell of an experiment has a value.
 
-    Rows with ``results`` of their own are left out: nobody knows how those were made.
+    Rows with their own ``results`` are left out: how they were made is unknown.
 
     Returns:
         One run for each row, seed and set of arguments that lacks tasks, in the order of the rows.
@@ -208,7 +208,7 @@ def _argv(
 
 
 def key_values(values: Mapping[str, object]) -> str:
-    """Arguments as lm-eval reads them: ``a=1,b=2``, or JSON where a value would be torn apart at a comma."""
+    """Arguments as lm-eval reads them: ``a=1,b=2``, or JSON where a value would be split at a comma."""
     if any(set(",={}[]") & set(str(value)) for value in values.values()):
         return json.dumps(values)
     return ",".join(f"{key}={value}" for key, value in values.items())

@@ -88,7 +88,7 @@ def _recipes(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
             for run in runs
             if run.recipe and run.lift.get("recipe_digest")
         }
-        # The digest holds the seed too, which is no difference between methods.
+        # The digest includes the seed, which does not distinguish methods.
         named = {str(recipe.get("name")): recipe for recipe in own.values()}
         for name, recipe in named.items():
             recipes[row if len(named) == 1 else f"{row}: {name}"] = recipe

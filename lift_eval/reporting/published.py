@@ -1,4 +1,4 @@
-"""Published figures to set beside one's own; see reports/published.yaml."""
+"""Published figures, shown beside your own; see reports/published.yaml."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def render_results(
     metric: str | None = None,
     figures: bool = True,
 ) -> Report:
-    """Render whatever runs there are, without an experiment file.
+    """Render the runs that exist, without an experiment file.
 
     Args:
         paths: Folders and results files.
@@ -114,7 +114,7 @@ def render_results(
 
 
 def _render_pool(figures: bool) -> AbstractContextManager[RenderPool | None]:
-    """Those who draw figures, started before anything is read, so that they are ready when it is."""
+    """The processes that draw figures, started before anything is read so that they are ready in time."""
     return RenderPool() if figures else nullcontext()
 
 
@@ -215,7 +215,7 @@ def _write_figures(drawings: Sequence[Drawing], folder: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    if path.is_symlink():  # it is replaced, not what it leads to
+    if path.is_symlink():  # replace the link, not its target
         path.unlink()
     # Answers may hold half a character.
     path.write_text(text, encoding="utf-8", errors="replace", newline="\n")

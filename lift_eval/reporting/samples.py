@@ -17,7 +17,7 @@ MOST_PAIRS = 50
 KEY_CHARACTERS = 10
 """Of a sample's key, as links name it."""
 QUESTION = "\ufffc"
-"""Stands for the question in prompts, so that those of one document are one text."""
+"""Stands for the question in prompts, so that the prompts of one document are one text."""
 
 
 class _Distinct:
@@ -27,7 +27,7 @@ class _Distinct:
         self._numbers: dict[Hashable, int] = {}
 
     def number(self, value: Hashable) -> int | None:
-        """A value's number. None stands for an empty one."""
+        """A value's number. None means that it is empty."""
         return self._numbers.setdefault(value, len(self._numbers)) if value else None
 
     @property
@@ -44,7 +44,7 @@ def browser_data(comparison: Comparison) -> dict[str, Any]:
         method or None), ``documents`` (see `_document`), ``pairs`` (lists of question and answer), ``prompts`` (texts,
         with `QUESTION` for the question), and ``items``: lists of task, document, key, type, question, reference,
         depth, evidence, and by method the answer, the values of the metrics (0 to 1 where a score has that range), and
-        the number of the prompt. None stands for what a method lacks.
+        the number of the prompt. None means that a method lacks it.
     """
     names = {name for name, _ in comparison.samples}
     methods = [row.name for row in comparison.experiment.rows if row.name in names]
@@ -141,7 +141,7 @@ def _records(comparison: Comparison, method: str) -> Mapping[str, DocumentRecord
 def _document(
     sample: LoggedSample, records: Sequence[DocumentRecord | None], pairs: _Distinct
 ) -> dict[str, Any]:
-    """A document's key, title, tokens (None where nobody says), and what each method's run recorded of it.
+    """A document's key, title, tokens (None if unknown), and each method's record of it.
 
     A record is its summary in words, the number of the first pairs made from the document, and how many there are.
     """
@@ -160,7 +160,7 @@ def _record(record: DocumentRecord, pairs: _Distinct) -> list[Any]:
 
 
 def script_json(data: object) -> str:
-    """JSON that can stand inside a script element: no character of it can end the element or begin a comment."""
+    """JSON that is safe inside a script element: no character can end the element or begin a comment."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -30,7 +30,7 @@ SCORES_COLUMNS = (
     "denominator",
 )
 BIN_RESAMPLES = 2_000
-"""For the interval of a part of the questions; figures and tables have many of those."""
+"""For the interval of a subset of the questions; figures and tables have many."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Scores:
     """The question scores of one row and column, seeds pooled.
 
     A question that was asked with several seeds counts once, with its mean score: seeds say nothing about further
-    questions or documents. Each document is fine-tuned anew with each seed, independently of the others, so the
+    questions or documents. Each document is fine-tuned again with each seed, independently of the others, so the
     bootstrap over documents covers the spread between seeds too.
     """
 

@@ -1,8 +1,8 @@
-"""The statistics of the reports: intervals and paired tests that respect that a document has many questions.
+"""The statistics of the reports: intervals and paired tests that account for many questions per document.
 
 Questions about one document are not independent: a document that is hard, or was fine-tuned badly, is so for all of
 them. Everything here therefore resamples documents (clusters), never questions. McNemar's test is the exception, kept
-because readers ask for it; its p-value is too small where answers of one document go together.
+because readers ask for it; its p-value is too small where answers about one document are correlated.
 
 A score is a ratio: the sum of numerators over the sum of denominators (1 per question for a plain mean, the number of
 masks for LooGLE's micro-averaged clozes).
@@ -31,7 +31,7 @@ EXACT_DOCUMENTS = 14
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval; both ends are NaN where one document or none leaves nothing to resample."""
+    """A percentile interval; both ends are NaN with fewer than two documents."""
 
     low: float
     high: float
@@ -85,7 +85,7 @@ def _draw(generator: np.random.Generator, documents: int, size: int) -> Floats:
 
 @lru_cache(maxsize=4)
 def _one_draw(documents: int, seed: int, size: int) -> Floats:
-    """All cells of a column resample the same documents, so that the draw is made once."""
+    """All cells of a column resample the same documents, so they share one draw."""
     return _draw(np.random.default_rng(seed), documents, size)
 
 

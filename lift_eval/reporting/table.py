@@ -14,10 +14,10 @@ class TableCell:
     """One cell of a table.
 
     Attributes:
-        text: What stands there.
+        text: Its text.
         detail: Further parts, shown smaller where a format can.
         bold: Whether it is the best of its column.
-        muted: Whether it is no number of this comparison: not run, or published.
+        muted: Whether it is not a number of this comparison, e.g. not run.
         marks: Letters of notes below the table.
         order: What the table is sorted by; None sorts last.
     """
@@ -32,7 +32,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its title, what must be said of it, and notes that its marks refer to.
+    """A table with its title, its caption, and the notes that its marks refer to.
 
     Attributes:
         name: Part of ids and labels.
@@ -43,7 +43,7 @@ class Table:
         notes: (mark, text) of each note.
         remarks: Notes on the whole table.
         classes: The class of each row, by which a page filters them; empty where rows have none.
-        more: Lines on each row, folded up on a page; empty where there are none.
+        more: Lines about each row, collapsed on a page; may be empty.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Table:
 
 
 def number(value: float, decimals: int = 1) -> str:
-    """A number with a real minus sign; a dash where there is none."""
+    """A number with a real minus sign; a dash for NaN."""
     if math.isnan(value):
         return NOTHING
     text = f"{abs(value):.{decimals}f}"
@@ -79,7 +79,7 @@ def p_value(value: float) -> str:
 
 
 def span(low: float, high: float, decimals: int = 1) -> str:
-    """An interval; empty where there is none."""
+    """An interval; empty for NaN."""
     return "" if math.isnan(low) else f"[{number(low, decimals)}, {number(high, decimals)}]"
 
 
@@ -89,7 +89,7 @@ def share(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time that people can read."""
+    """A readable time."""
     if value >= 600:
         return f"{value / 60:.0f} min"
     return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
@@ -105,5 +105,5 @@ def scaled(value: float, unit: str = "") -> str:
 
 
 def count(value: float | None) -> TableCell:
-    """A number of things; a dash where it is not known."""
+    """A count; a dash if it is unknown."""
     return TableCell(NOTHING, muted=True) if value is None else TableCell(f"{int(value):,}", order=int(value))

@@ -1,4 +1,4 @@
-"""A comparison in one sentence: which method answers better, how sure that is, and what it costs."""
+"""A comparison in one sentence: which method answers better, with what certainty, and at what cost."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _verdict(comparison: Comparison, column: str, row: str, baseline: str) -> st
 
 
 def _difference(comparison: Comparison, own: Cell, base: Cell) -> _Difference:
-    """With its interval over documents; over the questions of one document where there is no other."""
+    """With its interval over documents, or over the questions if there is only one document."""
     if own.documents > 1:
         documents = counted(own.documents, "document")
         return _Difference(own.difference, own.difference_low, own.difference_high, documents)

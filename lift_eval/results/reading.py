@@ -37,8 +37,8 @@ class TaskResult:
         config: lm-eval's configuration of the task.
         metadata: What the run's ``--metadata`` gave the task, without the model's arguments.
         aggregates: Aggregated scores and standard errors by (metric, filter); the error is None where lm-eval has none.
-        unfinished: Metrics that the run has no value of, e.g. since a judge did not answer.
-        higher_is_better: By metric; None for what is no score.
+        unfinished: Metrics for which the run has no value, e.g. because a judge did not answer.
+        higher_is_better: By metric. None means that it is not a score.
         questions: How many were asked.
         available: How many the task's data hold, or 0 where the results do not say.
         shots: Number of few-shot examples.
@@ -75,12 +75,12 @@ class Run:
         path: The file.
         model: The model class, e.g. ``lift`` or ``hf``.
         model_args: Its arguments.
-        seed: Of the recipe, else of lm-eval's random numbers.
+        seed: The recipe's, or else lm-eval's random seed.
         date: When it started, UTC.
         config: lm-eval's ``config``.
         lift: What our model class recorded; empty for others.
         documents: What it recorded of each document.
-        totals: What they add up to.
+        totals: Their sums.
         tasks: By name.
         facts: lm-eval's remarks on versions, machine and commit.
     """
@@ -136,7 +136,7 @@ def results_files(path: Path) -> Iterator[Path]:
     """The results files in a folder and all below it, or the file itself.
 
     Raises:
-        ResultsError: If there is no such path, or samples lie there without their results.
+        ResultsError: If the path does not exist, or holds samples without their results.
     """
     if path.is_file():
         yield path

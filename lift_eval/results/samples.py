@@ -22,9 +22,9 @@ from lift_eval.files import writing_whole
 from lift_eval.results.schema import SAMPLES_NAME, check_sample, read_as_sample
 
 SETTING_FIELDS = ("prompt_style", "prompt_template", "judge", "judged_as")
-"""Fields that our tasks add to a row: they tell how it was asked, and are no part of the question."""
+"""Fields that our tasks add to a row: they say how it was asked and do not belong to the question."""
 WITHHELD = "sha256:"
-"""What our tasks put before the document's hash where they leave out its text."""
+"""Prefix of the document's hash where our tasks leave out its text."""
 LONGEST_QUESTION = 4_000
 LONGEST_PROMPT = 2_000
 DOCUMENT = "[the document]"
@@ -77,7 +77,7 @@ def sample_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a file of samples as they are, packed or not.
 
     Raises:
-        ResultsError: If the file is half-written, or a line is no sample.
+        ResultsError: If the file is half-written, or a line is not a sample.
     """
     again = "the run was killed while it wrote: delete its files and run again"
     try:
@@ -113,7 +113,7 @@ def read_samples(path: Path, expected: int) -> dict[str, list[LoggedSample]]:
         expected: How many questions were asked, or 0 where the results do not say.
 
     Raises:
-        ResultsError: If the file is half-written, or a line is no sample.
+        ResultsError: If the file is half-written, or a line is not a sample.
     """
     by_filter: dict[str, list[LoggedSample]] = {}
     seen: dict[tuple[str, str], int] = {}
@@ -202,7 +202,7 @@ def _prompt(record: Mapping[str, Any]) -> str:
 
 
 def _without_document(prompt: str, text: object) -> str:
-    """A prompt with a short remark in place of the document, where its text is known or our mark stands for it."""
+    """A prompt with a short remark in place of the document, if its text is known or our mark replaces it."""
     if isinstance(text, str) and text.strip() and not text.startswith(WITHHELD):
         prompt = prompt.replace(text, DOCUMENT)
     return MARK.sub(DOCUMENT, prompt)
@@ -217,7 +217,7 @@ def _without_middle(prompt: str) -> str:
 
 
 def _question(row: Mapping[str, Any], text_field: str) -> str:
-    """The question in words: the usual fields by name, else all short texts of the row."""
+    """The question's text: the usual fields by name, or else all short texts of the row."""
     for name in ("question", "input", "query", "problem"):
         if name != text_field and isinstance(row.get(name), str) and row[name].strip():
             return str(row[name])[:LONGEST_QUESTION]
@@ -228,7 +228,7 @@ def _question(row: Mapping[str, Any], text_field: str) -> str:
 
 
 def _references(record: Mapping[str, Any]) -> tuple[str, ...]:
-    """The row's field ``answers``, else lm-eval's target, which may be a list too, or one as JSON."""
+    """The row's field ``answers``, or else lm-eval's target, which may be a list, also as JSON."""
     target = record.get("target")
     answers = record["doc"].get("answers") or _from_json(target) or target
     if isinstance(answers, list) and answers and all(isinstance(answer, str) for answer in answers):

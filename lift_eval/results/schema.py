@@ -1,4 +1,4 @@
-"""The form of results files, as far as reports read them: anyone may have written one."""
+"""The parts of results files that reports read, validated because anyone may have written the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Form = TypeVar("Form", bound="_Form")
 
 
 class _Form(BaseModel):
-    """Base of all parts: what is not read may be anything."""
+    """Base of all parts: fields that are not read may have any value."""
 
     model_config = Recorded.model_config
 
@@ -113,7 +113,7 @@ class JudgedLine(_Form):
 
 
 def check_results(data: Mapping[str, Any]) -> Results:
-    """Refuse results that could not be read.
+    """Validate a results file.
 
     Args:
         data: The content of a results file.
@@ -128,7 +128,7 @@ def check_results(data: Mapping[str, Any]) -> Results:
 
 
 def check_sample(data: object, where: str, form: type[SampleLine] | type[JudgedLine] = SampleLine) -> None:
-    """Refuse a sample that could not be read.
+    """Validate a sample.
 
     Args:
         data: The content of a line.
@@ -150,13 +150,13 @@ def _check(data: object, form: type[Form], what: str) -> Form:
 
 @contextmanager
 def read_as_sample(where: str) -> Iterator[None]:
-    """Let whatever breaks on the form of a foreign line be that line's fault.
+    """Turn errors caused by a malformed line into an error about that line.
 
     Args:
         where: File and line.
 
     Raises:
-        ResultsError: Where something inside expects another form.
+        ResultsError: If the code inside expects another form.
     """
     try:
         yield

@@ -22,7 +22,7 @@ def rouge_l_f1(prediction: str, answer: str) -> float:
 
 
 def count_score(prediction: str, answer: str) -> float:
-    """The share of the numbers in the reply that equal the answer; 0 where there is none."""
+    """The share of the numbers in the reply that equal the answer; 0 without numbers."""
     numbers = re.findall(r"\d+", prediction)
     return numbers.count(answer) / len(numbers) if numbers else 0.0
 

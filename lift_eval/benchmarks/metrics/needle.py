@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 def keyword_share(prediction: str, keywords: Sequence[str]) -> float:
-    """Share of the needle's key words that stand in the answer, upper and lower case alike."""
+    """Share of the needle's key words found in the answer, ignoring case."""
     folded = prediction.casefold()
     return sum(keyword.casefold() in folded for keyword in keywords) / len(keywords)
 
 
 def all_keywords(prediction: str, keywords: Sequence[str]) -> float:
-    """Whether all of them stand in the answer, as LIFT's second implementation scores the needle."""
+    """Whether the answer contains all of them, as LIFT's second implementation scores the needle."""
     return float(keyword_share(prediction, keywords) == 1)

@@ -101,7 +101,7 @@ def rouge_l(prediction: str, reference: str) -> tuple[float, float, float]:
 
     Texts without a word: where a side is empty or holds full stops alone, the scores are 0 by rule. (The package
     raises an exception. LongBench's code makes it a 0, LooGLE's scores the word "None" instead.) White space alone is
-    one empty word to the package, so that two such texts are alike.
+    one empty word to the package, so that two such texts are equal.
 
     Returns:
         Precision, recall and F1. The package's F1 has 1e-8 in its denominator, so that a perfect score is 0.999999995.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 def read_order(text: str, labels: Iterable[int]) -> list[int] | None:
     """Read the order of numbered events from an answer.
 
-    The first run of numbers with nothing but separators between them that names every event once; where there is
+    The first run of numbers with only separators between them that names every event once; where there is
     none, the numbers in the order of their first appearance. Words ("three, then one") are not read. LooGLE's code
     reads Roman numerals only, while its data holds digits.
 
@@ -48,7 +48,7 @@ def timeline_deviations(prediction: Sequence[int] | None, reference: Sequence[in
     With d the displacement of each event: LSD is the mean of d squared, LMD the mean of its absolute value, SD the
     events minus the cycles of the permutation (the fewest swaps that sort it), SDD the summed distance of the swaps
     that a greedy sort makes. A greedy swap always finds two events that both move towards their places, so SDD is
-    half the sum of the absolute displacements. An answer that is no order gets the largest value each can take.
+    half the sum of the absolute displacements. An answer that is not an order gets the largest value of each.
 
     Source: LooGLE, appendix. Its code replaces every valid value with the largest possible one and fails on every
     other; the names here say ``standard`` so that the figures are not confused.

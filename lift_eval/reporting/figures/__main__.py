@@ -28,7 +28,7 @@ def answer(question: dict[str, Any]) -> dict[str, str]:
 def main() -> None:
     """Answer until there are no more questions.
 
-    Nothing but answers may stand in the output, and lets-plot remarks there on lines of one point.
+    The output must contain only answers, but lets-plot writes remarks to it about lines of one point.
     """
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as output:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

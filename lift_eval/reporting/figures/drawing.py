@@ -62,7 +62,7 @@ TITLES_HEIGHT, LEGEND_LINE_HEIGHT = 64, 24
 GRID = "rgba(31,35,40,0.15)"
 GRID_STROKE = 'stroke="rgb(31,35,40)" stroke-opacity="0.15" stroke-width="0.8"'
 GRID_ON_PAPER = 'stroke="#dedfdf" stroke-width="0.72" shape-rendering="crispEdges"'
-"""How the grid stands in an SVG, and the same on white, a pixel wide: resvg takes long for lines to be seen through."""
+"""The grid in an SVG, and the same on white, a pixel wide: resvg is slow with translucent lines."""
 LINE_TYPES = ("solid", "longdash", "dashed", "twodash", "dotdash", "dotted")
 TEXT_SIZE = 12
 LEGEND_LETTERS = 95

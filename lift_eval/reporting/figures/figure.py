@@ -1,4 +1,4 @@
-"""A figure before it is drawn: all that its drawing needs, as plain values, so that any process can draw it."""
+"""A figure before it is drawn: all data for drawing it, as plain values, so that any process can draw it."""
 
 from __future__ import annotations
 
