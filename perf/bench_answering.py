@@ -115,6 +115,8 @@ def print_decoding(
 ) -> None:
     """Achieved rate of further tokens, by the difference between long and short answers, beside the account.
 
+    No answer ends by itself meanwhile, so that all of them take part in each step.
+
     Args:
         where: Device, number format and clock.
         model: What answers.
@@ -124,6 +126,8 @@ def print_decoding(
     """
     shape, copies = Shape.of(model), copy_peak(where)
     rows: list[Row] = []
+    ends = model.generation_config.eos_token_id, tokenizer.eos_token
+    model.generation_config.eos_token_id = tokenizer.eos_token = None
     for name, prompts in cases.items():
 
         def work(tokens: int, prompts: list[list[int]] = prompts) -> float:
@@ -144,6 +148,7 @@ def print_decoding(
                 "of its own products' peak": f"{operations / step / products_peak(where, model, count):.0%}",
             }
         )
+    model.generation_config.eos_token_id, tokenizer.eos_token = ends
     print_rows("Decoding against the account", rows)
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.answering.reading import Reading
+from lift_eval.answering.shared_prefix import CHUNK, group_rows, shared_length
+from lift_eval.memory.depth import Sections, more_rows, most_alive
 from lift_eval.memory.fake_model import trained_parameters
+from lift_eval.models.loading import base_of, body_of, supports_prefix_sharing
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.layout import checkpoint_activations
 from lift_eval.training.loss import step_gradient
 from lift_eval.training.teacher import Teacher
 
 DECODED = 2
+MANY_ROWS = 5
+"""More prompts than two and three rows have together; only then is anything saved."""
 
 
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -33,7 +40,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.alive: int = 0
-        self.peak: int = 0
+        self.sections: list[list[int]] = [[]]
         self._known: set[int] = set()
 
     def __torch_dispatch__(
@@ -43,6 +50,8 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
+        if func is torch.ops.prim.device.default:  # more than a third of all calls, and no tensor comes of it
+            return func(*args)
         for given in tree_leaves((args, kwargs)):
             if isinstance(given, Tensor):
                 self._enter(given.untyped_storage(), 0)
@@ -53,12 +62,41 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._enter(storage, storage.nbytes())
         return result
 
+    @property
+    def peak(self) -> int:
+        """Most bytes alive at a time."""
+        return max(map(max, filter(None, self.sections)), default=0)
+
+    @contextmanager
+    def sections_of(self, model: Any) -> Iterator[None]:  # noqa: ANN401
+        """Begin a section wherever a walk over the model's layers begins or ends, forward or backward."""
+        body = body_of(base_of(model))
+        if body is None:
+            yield
+            return
+
+        def begin(*_: object) -> None:
+            self.sections.append([])
+
+        def end(_: nn.Module, __: object, output: Any) -> None:  # noqa: ANN401
+            begin()
+            hidden = output["last_hidden_state"]
+            if hidden.requires_grad:
+                hidden.register_hook(begin)
+
+        handles = [body.register_forward_pre_hook(begin), body.register_forward_hook(end)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _enter(self, storage: torch.UntypedStorage, size: int) -> None:
         key = storage._cdata
         if key not in self._known:
             self._known.add(key)
             self.alive += size
-            self.peak = max(self.peak, self.alive)
+            self.sections[-1].append(self.alive)
             weakref.finalize(storage, self._leave, key, size)
 
     def _leave(self, key: int, size: int) -> None:
@@ -94,18 +132,30 @@ def gradient_bytes(
     model.train()
     if checkpointing:
         checkpoint_activations(model, on=True)
-    try:
-        with _Ledger() as ledger:
+
+    def make() -> None:
+        try:
             if accumulated:
                 for parameter in trained_parameters(model):
                     parameter.grad = torch.empty_like(parameter)
             step_gradient(model, [batch], 1, teacher)
-        return int(ledger.peak)
+        finally:
+            model.zero_grad(set_to_none=True)
+
+    try:
+        return most_alive(model, lambda: _sections(model, make))
     finally:
         if checkpointing:
             checkpoint_activations(model, on=False)
-        model.zero_grad(set_to_none=True)
         model.eval()
+
+
+def _sections(model: Any, work: Callable[[], object]) -> Sections:  # noqa: ANN401
+    """The bytes alive while some work is simulated."""
+    with _Ledger() as ledger, ledger.sections_of(model):
+        work()
+    sections: Sections = ledger.sections
+    return sections
 
 
 def answering_bytes(
@@ -126,16 +176,23 @@ def answering_bytes(
     """
     read = max(decoding.max_new_tokens - DECODED, 0)
     longer = [[*prompt, *[prompt[-1]] * read] for prompt in prompts]
-    with _Ledger() as ledger:
-        answer(
-            model,
-            NoTokenizer(),
-            longer,
-            Decoding(DECODED, options=decoding.options),
-            batch=batch,
-            reading=reading,
-        )
-    return int(ledger.peak)
+    short = Decoding(DECODED, options=decoding.options)
+
+    def decode(prompts: Sequence[Sequence[int]]) -> Sections:
+        work = partial(answer, model, NoTokenizer(), prompts, short, batch=batch, reading=reading)
+        return _sections(model, work)
+
+    if len(longer) > batch or reading is not None or decoding.options or not _alike_rows(model, longer):
+        return most_alive(model, lambda: decode(longer))
+    return most_alive(model, lambda: more_rows(decode(longer[:2]), decode(longer[:3]), len(longer)))
+
+
+def _alike_rows(model: Any, prompts: Sequence[Sequence[int]]) -> bool:  # noqa: ANN401
+    """Whether greedy decoding has a row for each of several prompts, equally long, and reads them one by one."""
+    if len(prompts) <= MANY_ROWS or len(set(map(len, prompts))) > 1 or not supports_prefix_sharing(model):
+        return False
+    own = len(prompts[0]) - shared_length(prompts)
+    return 2 * own > CHUNK and len(group_rows(prompts)) == len(prompts)
 
 
 class NoTokenizer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.answering.reading import Reading
 from lift_eval.cli import main
+from lift_eval.memory import depth, simulate
 from lift_eval.memory.fake_model import fake_model
 from lift_eval.memory.predict import MemoryPart, Prediction, chosen_compute, predict
 from lift_eval.memory.simulate import _Ledger, answering_bytes, gradient_bytes
@@ -221,6 +224,69 @@ def test_answering_takes_what_was_predicted(architecture: str, shared: int) -> N
     with _Ledger() as ledger:
         answer(model, tiny_tokenizer(), prompts, Decoding(6), batch=4)
     assert expected == pytest.approx(ledger.peak, rel=0.1)
+
+
+def deep_config(architecture: str, layers: int = 12) -> Any:
+    config = tiny_config(architecture)
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types * (layers // 2)
+    return config
+
+
+def simulated_whole(monkeypatch: pytest.MonkeyPatch, work: Callable[[], int]) -> int:
+    """What a simulation of every layer says."""
+    with monkeypatch.context() as patch:
+        patch.setattr(depth, "_shallow", lambda kinds: ())
+        return work()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["stored", "checkpointed"])
+@pytest.mark.parametrize(
+    ("architecture", "adapter"),
+    [
+        *(("llama", adapter) for adapter in ADAPTERS),
+        ("gemma3", "lora"),
+    ],  # every second layer of gemma3 slides
+)
+def test_the_gradient_of_a_deep_model_is_told_by_its_first_layers(
+    architecture: str, adapter: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_model(deep_config(architecture), recipe_with(adapter), CPU)
+    measure = partial(
+        gradient_bytes, made, batch_of(40, 2), checkpointing=checkpointing, accumulated=checkpointing
+    )
+    assert measure() == pytest.approx(simulated_whole(monkeypatch, measure), rel=0.001)
+
+
+@pytest.mark.parametrize("shared", [0, 290], ids=["apart", "branches"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_the_answers_of_a_deep_model_are_told_by_its_first_layers(
+    architecture: str, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[1] * shared + [2 + number] * (300 - shared) for number in range(4)]
+    made = fake_model(deep_config(architecture), recipe_with("lora"), CPU)
+    measure = partial(answering_bytes, made, prompts, Decoding(6), batch=4)
+    assert measure() == pytest.approx(simulated_whole(monkeypatch, measure), rel=0.001)
+
+
+@pytest.mark.parametrize("shared", [0, 300], ids=["apart", "half"])
+def test_rows_that_are_read_one_by_one_are_told_by_three_of_them(
+    shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[1] * shared + [2 + number] * (700 - shared) for number in range(6)]
+    made = fake_model(tiny_config("llama"), recipe_with("lora"), CPU)
+    told = answering_bytes(made, prompts, Decoding(6), batch=6)
+    monkeypatch.setattr(simulate, "_alike_rows", lambda *_: False)
+    assert told == pytest.approx(answering_bytes(made, prompts, Decoding(6), batch=6), rel=0.001)
+
+
+def test_shallow_models_end_as_the_whole_one_does_and_layers_that_differ_are_all_simulated() -> None:
+    assert depth._shallow(["a"] * 30) == (3, 4)
+    assert depth._shallow(["a", "b"] * 13) == (4, 6)
+    assert depth._shallow(["a", "a", "b"] * 8 + ["a"]) == (4, 7)
+    assert depth._shallow(["a"] * 15 + ["b"] * 15) == ()
+    assert depth._shallow(["a"] * 8) == ()  # too few to save anything
 
 
 @pytest.mark.parametrize("method", ["streaming", "snapkv", "expected_attention"])
