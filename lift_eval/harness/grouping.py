@@ -45,7 +45,7 @@ def group_requests(
             document, prompt = found.find(instance.doc, request)
             if lifter is not None and document is not None:
                 lifter.check(document)
-            query = find_question(instance.doc, prompt.without_document().text) if prompt.places else ""
+            query = find_question(instance.doc, prompt.without_document().text) if prompt.located else ""
             if document is not None and prompt.text and kind != "loglikelihood_rolling":
                 forms.note(request.task, document, TaskForm.of(prompt, document, query))
         requests.append(replace(request, query=query))
