@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from lm_eval.api.instance import Instance
 
 from lift_eval.distribution.groups import Group, Request
 from lift_eval.document import Document
 from lift_eval.errors import RecipeError
+from lift_eval.harness.documents import Documents
 from lift_eval.harness.flags import noting
 from lift_eval.harness.forms import (
     TaskForms,
@@ -17,6 +19,7 @@ from lift_eval.harness.forms import (
     describe_missing,
     follow_recipe,
 )
+from lift_eval.harness.grouping import group_requests
 from lift_eval.prompts.form import TaskForm
 from lift_eval.recipe import load_recipe
 from tests.tiny_models import save_checkpoint, tiny_tokenizer
@@ -136,3 +139,20 @@ def test_lm_eval_asks_in_the_recipes_form(models, recipe, has_template, argument
         follow_recipe(run)
     assert (run["apply_chat_template"], run["system_instruction"]) == asked
     assert run["fewshot_as_multiturn"] is (asked[0] or None)
+
+
+def test_a_prompt_without_the_document_has_a_form_and_one_with_a_part_of_it_has_none():
+    text = (
+        "The mill of Kirmoor stands where two streams meet, and its door is painted yellow every spring. " * 3
+    )
+    row = {"context": text, "question": "What is the capital of France?"}
+    prompts = {
+        "forgetting": f"Question: {row['question']}\nAnswer:",
+        "part": f"{text[: len(text) // 2]}\n\nQuestion: {row['question']}\nAnswer:",
+    }
+    instances = [
+        Instance("generate_until", row, (prompt, {}), 0, metadata=(task, 0, 1))
+        for task, prompt in prompts.items()
+    ]
+    (found,) = group_requests("generate_until", instances, Documents("context", closed_book=False), None, 16)
+    assert list(found.forms) == ["forgetting"]
