@@ -153,7 +153,10 @@ def _passages(source: Source) -> str | None:
 
 def _demonstrations(source: Source) -> str:
     shown = _prompt(source).get("demonstrations")
-    return f"{len(shown)} (hash {_hash(json.dumps(shown))})" if isinstance(shown, list) and shown else "none"
+    if not shown:
+        return "none"
+    count = f"{len(shown)} " if isinstance(shown, list) else ""
+    return f"{count}(hash {_hash(json.dumps(shown))})"
 
 
 def _truncation(source: Source) -> str | None:
