@@ -292,7 +292,7 @@ def test_a_document_that_waits_for_a_server_shows_its_progress(
             session.train()
     shown = capsys.readouterr().err
     assert re.search(r"making pairs \d/6 \[", shown)
-    assert "training 6/6 [" in shown
+    assert re.search(r"training \d/\d \[", shown)
 
 
 def test_a_schedule_that_must_know_its_length_waits_for_all_pairs(server: Log) -> None:
