@@ -91,10 +91,9 @@ def test_recipes_of_other_methods_run_on_a_pretrained_model(
     talks = load_recipe(name).auxiliary
     if talks.method.converses:
         many = talks.strategy == "conversations" and talks.chunk_draw == "random"
-        characters = 600 if many else 6000
+        characters = 600 if many else 3000
         changes |= {
             "auxiliary.pairs": 2 if many else 1,
             "auxiliary.chunk_characters": [characters, characters],
-            "auxiliary.max_tokens": 24,
         }
     run_two_questions(name, pretrained=str(folder), **changes)
