@@ -287,11 +287,11 @@ def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     data = read_mapping(path)
     tuned_as = path if data.get("tune") else None
     if "extends" in data:
-        base_path = path.with_name(str(data["extends"]))
+        base_path = path.parent / str(data["extends"])
         base = read_mapping(base_path)
-        if "extends" in base:
+        if "extends" in base or base_path.parent != path.parent:
             raise ResultsError(
-                f"{path}: 'extends' must name a file that extends none, got '{base_path.name}'"
+                f"{path}: 'extends' must name a file that extends none, in the same folder, got '{data['extends']}'"
             )
         tuned_as = tuned_as or (base_path if base.get("tune") else None)
         data = {key: value for key, value in base.items() if key not in _OF_ONE_FILE} | data

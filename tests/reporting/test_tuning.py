@@ -101,9 +101,16 @@ def test_a_file_that_extends_a_tuned_one_runs_its_rows_with_what_was_selected(tm
 
 @pytest.mark.parametrize(
     ("extends", "fault"),
-    [("missing.yaml", "cannot be read"), ("more.yaml", "'extends' must name a file that extends none")],
+    [
+        ("missing.yaml", "cannot be read"),
+        ("more.yaml", "'extends' must name a file that extends none"),
+        ("sub/x.yaml", "in the same folder"),
+        ("", "cannot be read"),
+    ],
 )
 def test_what_cannot_be_extended_is_one_line(tmp_path: Path, extends: str, fault: str) -> None:
+    (tmp_path / "sub").mkdir()
+    written(tmp_path / "sub")
     path = tmp_path / "more.yaml"
     path.write_text(yaml.safe_dump({"extends": extends, "title": "More"}))
     with pytest.raises(ResultsError, match=fault):
