@@ -52,6 +52,21 @@ def check_text(value: object, name: str) -> None:
         ) from None
 
 
+def check_question(value: object, name: str) -> None:
+    """Refuse what is no question.
+
+    Args:
+        value: Given as a question.
+        name: What it is.
+
+    Raises:
+        DocumentError: If it is no string of valid Unicode, or has only white space.
+    """
+    check_text(value, name)
+    if not str(value).strip():
+        raise DocumentError(f"{name} must contain at least one word, got {value!r}")
+
+
 @dataclass(frozen=True)
 class Document:
     """A text about which questions are asked.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 100
 """Most characters of a wrong value in a message."""
+SHOWN_NAMES = 20
+"""Most names in a list of what exists."""
 
 
 class LiftEvalError(Exception):
@@ -115,11 +117,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: The names that exist.
 
     Returns:
-        ``"; did you mean 'x'?"``, or the list of what exists where nothing is near.
+        ``"; did you mean 'x'?"``, or the list of what exists where nothing is near; of a long one, its beginning.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(names)}"
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return f"; known: {', '.join(names[:SHOWN_NAMES])}{more}"
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lift_eval.errors import keys_of, sentences_of
+from lift_eval.errors import keys_of, nearest, sentences_of
 
 
 class Strict(BaseModel):
@@ -70,3 +70,9 @@ def test_a_fault_is_one_sentence(values: dict[str, Any], told: str) -> None:
 
 def test_all_faults_are_told() -> None:
     assert len(faults(width="wide", wdth=3, shapes=[{"type": "square", "side": "x"}])) == 3
+
+
+def test_of_a_long_list_of_names_the_beginning_is_shown() -> None:
+    names = [f"task{number:05}" for number in range(14_000)]
+    assert nearest("nothing", names).endswith(", task00019 and 13,980 more")
+    assert nearest("nothing", names[:2]) == "; known: task00000, task00001"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -46,8 +47,13 @@ def document_files(path: Path) -> list[Path]:
     """The files of a document or of a folder of documents, those that `READERS` names, sorted by name.
 
     Raises:
-        DocumentError: If the path is not there, or a folder holds no document.
+        DocumentError: If the path is standard input, or a folder that holds no document.
     """
+    if str(path) == STANDARD_INPUT:
+        raise DocumentError(
+            "documents must be a file or a folder, because each run reads them again; only 'lift-eval ask' reads "
+            "standard input"
+        )
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in READERS and file.is_file())
@@ -158,6 +164,9 @@ def _text_of_pdf(raw: bytes, name: str) -> str:
         raise DocumentError(
             f"document '{name}' is a PDF, which is read by pypdf; pip install 'lift-eval[pdf]'"
         ) from error
+    logging.getLogger("pypdf").setLevel(
+        logging.CRITICAL
+    )  # it remarks on whatever it can read in spite of a fault
     try:
         return "\n\n".join(page.extract_text() for page in PdfReader(BytesIO(raw)).pages)
     except Exception as error:  # a damaged file may break the parser anywhere

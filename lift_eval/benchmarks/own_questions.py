@@ -207,6 +207,10 @@ def _csv_lines(path: Path) -> Iterator[tuple[str, Line | DocumentError]]:
             DocumentError(f"must name the columns 'question' and 'answer' or 'answers', got {got}"),
         )
         return
+    read = Counter(columns) & Counter(dict.fromkeys([*OwnQuestion.model_fields, "answer"], len(columns)))
+    if twice := [name for name, count in read.items() if count > 1]:
+        yield "line 1", DocumentError(f"names the column '{twice[0]}' twice; rename one or remove it")
+        return
     reader.fieldnames = columns
     try:
         for cells in reader:

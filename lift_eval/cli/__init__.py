@@ -42,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
         return 128 + int(signal.SIGPIPE)
+    except OSError as error:
+        place = f"'{error.filename}' cannot be used" if error.filename else "a file cannot be used"
+        sys.stderr.write(
+            f"lift-eval: error: {place} ({error.strerror or error}); name another, or make room\n"
+        )
+        return USER_FAULT
     except KeyboardInterrupt:
         sys.stderr.write("lift-eval: interrupted; run the same command again\n")
         return 128 + int(signal.SIGINT)

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.shared import add_form, add_model, chosen_form, named_model, say
+from lift_eval.cli.shared import (
+    add_form,
+    add_model,
+    chosen_form,
+    named_model,
+    note,
+    note_bundled_model,
+    say,
+)
+from lift_eval.document import check_question
 from lift_eval.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ def add(commands: Commands) -> None:
     ask.add_argument(
         "file", type=Path, metavar="FILE", help="text, Markdown, HTML or PDF; '-' is standard input"
     )
-    ask.add_argument("questions", nargs="*", metavar="QUESTION")
+    ask.add_argument("questions", nargs="*", default=[], metavar="QUESTION")
     add_model(ask)
     ask.add_argument("--recipe", help="a shipped recipe's name or a file; 'lift-eval recipes' lists them")
     add_form(ask)
@@ -50,13 +59,17 @@ def _ask(parsed: argparse.Namespace) -> int:
         raise DocumentError(
             "the document is read from standard input, so questions must be arguments; give them after '-'"
         )
+    for number, question in enumerate(parsed.questions, start=1):
+        check_question(question, f"question {number}")
     document = read_document(parsed.file)
     recipe = load_recipe(parsed.recipe or default_recipe(parsed.model), chosen_form(parsed))
-    lifter = Lifter.from_pretrained(named_model(parsed), recipe, store=open_store())
-    with lifter.lift(document) as session:
+    model, store = named_model(parsed), open_store()
+    note_bundled_model(model)
+    method = recipe.name if recipe.adapter.type == "none" else "LIFT"
+    with Lifter.from_pretrained(model, recipe, store=store).lift(document) as session:
         for questions in [parsed.questions] if parsed.questions else _typed_questions():
-            _answer(session, questions, compare=parsed.compare)
-    _note(session.record.summary())
+            _answer(session, questions, method, compare=parsed.compare)
+    note(session.record.summary())
     return 0
 
 
@@ -68,17 +81,21 @@ def _typed_questions() -> Iterator[list[str]]:
             line = input(prompt).strip()
         except EOFError:
             return
+        except UnicodeDecodeError as error:
+            raise DocumentError(
+                f"a question must be text in UTF-8, got byte 0x{error.object[error.start]:02x}"
+            ) from error
         if line:
             yield [line]
 
 
-def _answer(session: LiftedDocument, questions: list[str], *, compare: bool) -> None:
+def _answer(session: LiftedDocument, questions: list[str], method: str, *, compare: bool) -> None:
     """Print each question with its answer, and that of the model alone below."""
-    answers = {"LIFT": session.answer(questions)}
+    answers = {method: session.answer(questions)}
     if compare:
         with session.base_model() as base:
             answers["model alone"] = base.answer(questions, closed_book=False)
-        _note(f"model alone: {base.record.kept or 0:.0%} of the document fits in its prompt")
+        note(f"model alone: {base.record.kept or 0:.0%} of the document fits in its prompt")
     _show(questions, answers)
 
 
@@ -90,8 +107,3 @@ def _show(questions: Iterable[str], answers: dict[str, list[str]]) -> None:
             label = f"{name:{width}}  " if width else ""
             say(f"  {label}{given[number] or '(no answer)'}")
     sys.stdout.flush()
-
-
-def _note(line: str) -> None:
-    """Write a remark to standard error, so that the answers can be piped."""
-    sys.stderr.write(f"{line}\n")

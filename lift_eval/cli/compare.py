@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lift_eval.cli.shared import add_form, add_model, bold, chosen_form, named_model, say
+from lift_eval.cli.shared import (
+    add_form,
+    add_model,
+    bold,
+    chosen_form,
+    named_model,
+    note_bundled_model,
+    say,
+)
 from lift_eval.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
@@ -38,7 +46,7 @@ def add(commands: Commands) -> None:
     add_model(compare)
     compare.add_argument(
         "--recipes",
-        type=lambda text: text.split(","),
+        type=_names,
         metavar="NAME,...",
         help="shipped recipes or files; the first one without an adapter is the baseline (default: the model alone and "
         "LIFT)",
@@ -58,6 +66,14 @@ def add(commands: Commands) -> None:
     compare.set_defaults(work=_compare)
 
 
+def _names(text: str) -> list[str]:
+    """Two or more names separated by commas, as an argument's type."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
+    if "" in names or len(names) < 2:
+        raise argparse.ArgumentTypeError(f"must be two or more names, separated by commas, got '{text}'")
+    return names
+
+
 def _compare(parsed: argparse.Namespace) -> int:
     from lift_eval.benchmarks.own_questions import read_own_rows
     from lift_eval.cli.runs import run_and_render
@@ -70,6 +86,7 @@ def _compare(parsed: argparse.Namespace) -> int:
     recipes = {name: load_recipe(name) for name in names}
     rows = read_own_rows(parsed.documents, parsed.questions)
     experiment = _write_experiment(parsed, recipes, rows)
+    note_bundled_model(parsed.model)
     status, report = run_and_render(experiment)
     say(report.summary(bold))
     for sentence in verdicts(report.comparison, experiment.columns[0].label):

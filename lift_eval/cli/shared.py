@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from lift_eval.errors import CheckpointError
+
 if TYPE_CHECKING:
     # At run time the class is argparse's own private one, and not generic.
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
 def say(line: object = "") -> None:
     """Print a line to standard output."""
     sys.stdout.write(f"{line}\n")
+
+
+def note(line: str) -> None:
+    """Write a remark to standard error, so that the results can be piped."""
+    sys.stderr.write(f"{line}\n")
 
 
 def bold(text: str) -> str:
@@ -59,10 +66,27 @@ def add_model(parser: argparse.ArgumentParser, what: str = "") -> None:
 
 
 def named_model(parsed: argparse.Namespace) -> str | None:
-    """The name by which the base model is loaded. None means the bundled one."""
+    """The name by which the base model is loaded. None means the bundled one.
+
+    Raises:
+        CheckpointError: If there is no such GGUF file, or only the file is named.
+    """
     from lift_eval.models.gguf import locate
 
+    if parsed.gguf_file and not parsed.model:
+        raise CheckpointError(
+            f"--gguf-file {parsed.gguf_file} is a file in a folder or repository; name that with --model"
+        )
     return locate(parsed.model, parsed.gguf_file) if parsed.model else None
+
+
+def note_bundled_model(model: str | None) -> None:
+    """Say that the bundled model answers, if no other is named."""
+    if model is None:
+        note(
+            "no --model is given, so the bundled model answers; it knows only its own invented world and serves to try "
+            "the commands"
+        )
 
 
 def add_form(parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,7 @@ def export_adapter(
     if config.peft_type == PeftType.LORA:
         config.init_lora_weights = True  # nothing is computed from the base where it is loaded
     config.inference_mode = True
-    _prepare(folder)
+    prepare(folder)
     config.save_pretrained(folder)
     safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     return config
@@ -79,11 +79,11 @@ def export_merged(model: PeftModel, adapter: AdapterSettings, folder: Path) -> N
             f"an adapter is merged into weights of 16 or 32 bits, got a base of {bits} bits; export it without "
             "--merged, and merge it by peft over the unquantized base"
         )
-    _prepare(folder)
+    prepare(folder)
     copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path) -> None:
     """Make a folder, which must hold nothing yet.
 
     Raises:

@@ -68,7 +68,8 @@ def load_task(name: str, manager: TaskManager) -> Task:
     """
     if name not in manager.all_subtasks:
         several = "it is a group of tasks; name one of them" if name in manager.all_tasks else ""
-        unknown = f"lm-eval has no task of this name{nearest(name, manager.all_subtasks)}"
+        meant = nearest(name, manager.all_subtasks)
+        unknown = f"lm-eval has no task of this name{meant}; 'lm_eval ls tasks' lists them"
         raise RecipeError(f"task '{name}'", [several or unknown])
     return manager.load(name)["tasks"][name]
 

@@ -12,7 +12,8 @@ import yaml
 
 from lift_eval.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
 from lift_eval.document import Document
-from lift_eval.errors import StoreError
+from lift_eval.errors import AdapterError, StoreError
+from lift_eval.export.folder import prepare
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import FolderSettings, Recipe, baseline_of, default_recipe, load_recipe
 from lift_eval.store import Store, Training
@@ -63,6 +64,7 @@ def export_kept(
     name = model or about["model"]
     if not name:
         raise StoreError(f"adapter {found[0].key[:16]} does not name its base model; name it with --model")
+    prepare(folder)  # before the model is loaded
     lifter = Lifter.from_pretrained(name, Recipe.model_validate(about["settings"]), store=store)
     if lifter.base_digest != about["base"]:
         logger.warning(
@@ -91,17 +93,22 @@ def import_adapter(store: Store, adapter: Path, document: Document, model: str |
         The recipe's file.
 
     Raises:
-        LiftEvalError: As loading the model and entering an adapter does.
+        AdapterError: If the folder holds no adapter, or one that does not fit the model.
+        LiftEvalError: As loading the model does.
         StoreError: If the store cannot be written.
     """
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (adapter / name).is_file()]
+    if missing:
+        raise AdapterError(
+            f"'{adapter}' must hold {' and '.join(missing)}, got none; name a folder that peft wrote"
+        )
     try:
         (store.folder / IMPORTED).mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store.folder / IMPORTED) as staged:
             copy = Path(staged) / document.digest
             copy.mkdir()
             for name in (CONFIG_FILE, WEIGHTS_FILE):
-                if (adapter / name).is_file():  # else the recipe says what is missing
-                    shutil.copyfile(adapter / name, copy / name)
+                shutil.copyfile(adapter / name, copy / name)
             base = baseline_of(default_recipe(model))
             settings = FolderSettings(path=staged)
             with Lifter.from_pretrained(model, load_recipe(base, {"adapter": settings.model_dump()})).lift(
@@ -118,6 +125,8 @@ def import_adapter(store: Store, adapter: Path, document: Document, model: str |
             "adapter": {"type": "folder", "path": str(home)},
         }
         (home / "imported.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    except AdapterError as error:
+        raise AdapterError(str(error).replace(str(copy), str(adapter))) from error
     except OSError as error:
         raise StoreError(
             f"the store {store.folder} cannot be written ({error.strerror}); name another"

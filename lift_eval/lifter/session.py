@@ -21,7 +21,7 @@ from lift_eval.answering.generate import (
     sampling_options,
     warn_of_unfinished_thinking,
 )
-from lift_eval.document import Document, check_text, document_seed
+from lift_eval.document import Document, check_question, document_seed
 from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.lifter.costs import costs, stored_bytes
@@ -170,8 +170,8 @@ class LiftedDocument:
             Their answers, in order, without white space around them.
 
         Raises:
-            DocumentError: If a question is no text or leaves no room in the model's window, if one text stands for the
-                list of questions, or if the document is no longer lifted.
+            DocumentError: If a question is no text, has no word or leaves no room in the model's window, if one text
+                stands for the list of questions, or if the document is no longer lifted.
         """
         if isinstance(questions, str) or not isinstance(questions, Iterable):
             raise DocumentError(
@@ -179,7 +179,7 @@ class LiftedDocument:
             )
         questions = list(questions)
         for number, question in enumerate(questions):
-            check_text(question, f"question {number}")
+            check_question(question, f"question {number}")
         recipe, encoder, content = self._adapted.recipe, self._adapted.encoder, self._content
         if closed_book is not None:
             content = CONTENTS["none" if closed_book else "truncated"](self.document, encoder)

@@ -288,10 +288,12 @@ def load_experiment(path: str | Path, *, tuned: bool = True) -> Experiment:
     tuned_as = path if data.get("tune") else None
     if "extends" in data:
         base_path = path.parent / str(data["extends"])
-        base = read_mapping(base_path)
-        if "extends" in base or base_path.parent != path.parent:
+        near = base_path.is_file() and base_path.parent == path.parent
+        base = read_mapping(base_path) if near else {}
+        if not near or "extends" in base:
             raise ResultsError(
-                f"{path}: 'extends' must name a file that extends none, in the same folder, got '{data['extends']}'"
+                f"{path}: 'extends' must name an experiment file that extends none, in the same folder, got "
+                f"'{data['extends']}'"
             )
         tuned_as = tuned_as or (base_path if base.get("tune") else None)
         data = {key: value for key, value in base.items() if key not in _OF_ONE_FILE} | data

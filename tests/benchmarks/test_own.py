@@ -120,6 +120,7 @@ def test_all_faults_are_told_each_on_its_line(folder: Path) -> None:
             "line 1: must name the columns 'question' and 'answer' or 'answers', got q, a",
         ),
         ("q.csv", "question,answer\nWho?\n", "line 2: must have 2 cells"),
+        ("q.csv", "question,answer,answer\nWho?,Otto,Ann\n", "line 1: names the column 'answer' twice"),
         ("q.csv", 'question,answer\n"Who" is it?,"Ot"to\n', "is not CSV"),
         ("q.csv", "question,answer\n", "has no questions"),
         ("q.jsonl", "", "has no questions"),

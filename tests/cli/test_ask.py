@@ -35,6 +35,7 @@ def test_questions_are_answered_and_the_next_ones_from_the_store(
     assert said.out.splitlines() == [SHIP, "  1842", OTTO, "  Kirmoor"]
     assert "steps, loss" in said.err
     assert "adapter from the store" not in said.err
+    assert "no --model is given, so the bundled model answers" in said.err
     # Typed questions, of the adapter that is kept; an empty line asks nothing.
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{OTTO}\n\n{SHIP}\n"))
     assert main(["ask", file]) == 0
@@ -61,6 +62,21 @@ def test_the_model_alone_stands_beside_with_what_fits_of_the_document(
     )  # the comparison is not on LIFT's record
 
 
+def test_a_recipe_without_an_adapter_is_not_called_lift(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", file, SHIP, "--recipe", "tiny_icl", "--compare"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["tiny_icl", "model"]
+
+
+def test_a_typed_question_that_is_no_text_ends_in_one_line(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n"), encoding="utf-8"))
+    assert main(["ask", file, "--recipe", "tiny_icl"]) == 2
+    assert "a question must be text in UTF-8, got byte 0xff" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -68,6 +84,8 @@ def test_the_model_alone_stands_beside_with_what_fits_of_the_document(
         (["-"], "give them after '-'"),
         (["{file}", SHIP, "--recipe", "lara"], "did you mean 'lora'?"),
         (["{file}", SHIP, "--model", "./nowhere"], "nowhere"),
+        (["{file}", SHIP, "--gguf-file", "x.gguf"], "name that with --model"),
+        (["{file}", SHIP, " "], "question 2 must contain at least one word, got ' '"),
     ],
 )
 def test_a_fault_ends_in_one_line(

@@ -111,6 +111,7 @@ def test_the_score_that_decides_is_named_or_the_judges(
         (["--metric", "token_f2"], "did you mean 'token_f1'?"),
         (["--metric", "judge_accuracy"], "set LIFT_EVAL_JUDGE"),
         (["--recipes", "tiny,lara"], "did you mean 'lora'?"),
+        (["--out", "document.txt"], "'document.txt' cannot be used (File exists)"),
     ],
 )
 def test_a_fault_is_told_before_anything_runs(
@@ -121,3 +122,15 @@ def test_a_fault_is_told_before_anything_runs(
     assert said in error
     assert error.count("\n") == 1
     assert not (own / "comparison").exists()
+
+
+@pytest.mark.parametrize("names", ["tiny", "tiny,tiny", "tiny,", ","])
+def test_fewer_than_two_recipes_are_no_comparison(names: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "document.txt", "questions.jsonl", "--recipes", names])
+    assert f"must be two or more names, separated by commas, got '{names}'" in capsys.readouterr().err
+
+
+def test_standard_input_cannot_be_compared(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "-", "questions.jsonl"]) == 2
+    assert "documents must be a file or a folder" in capsys.readouterr().err

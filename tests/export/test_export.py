@@ -245,4 +245,8 @@ def test_an_adapter_made_elsewhere_answers_after_its_import(
     assert (expected or "(no answer)") in capsys.readouterr().out
     (tmp_path / "made").mkdir()
     assert main([*bring, base]) == 2
-    assert "which holds none" in capsys.readouterr().err
+    assert f"'{tmp_path / 'made'}' must hold adapter_config.json and" in capsys.readouterr().err
+    (tmp_path / "made" / "adapter_config.json").write_text("{}")
+    (tmp_path / "made" / "adapter_model.safetensors").touch()
+    assert main([*bring, base]) == 2
+    assert f"'{tmp_path / 'made' / 'adapter_config.json'}' is not" in capsys.readouterr().err

@@ -373,6 +373,7 @@ def test_a_store_that_is_no_path_is_told_before_anything_is_loaded():
         ("Who lit \ud83d the lamp?", "must be valid Unicode, got half of a surrogate pair"),
         (None, "must be a string, got None"),
         (7, "must be a string, got 7"),
+        (" ", "must contain at least one word, got ' '"),
     ],
 )
 def test_a_question_that_is_no_text_is_refused_by_its_number(question, rule):

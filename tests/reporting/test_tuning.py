@@ -102,10 +102,10 @@ def test_a_file_that_extends_a_tuned_one_runs_its_rows_with_what_was_selected(tm
 @pytest.mark.parametrize(
     ("extends", "fault"),
     [
-        ("missing.yaml", "cannot be read"),
-        ("more.yaml", "'extends' must name a file that extends none"),
+        ("missing.yaml", "in the same folder, got 'missing.yaml'"),
+        ("more.yaml", "'extends' must name an experiment file that extends none"),
         ("sub/x.yaml", "in the same folder"),
-        ("", "cannot be read"),
+        ("", "in the same folder"),
     ],
 )
 def test_what_cannot_be_extended_is_one_line(tmp_path: Path, extends: str, fault: str) -> None:
