@@ -111,6 +111,17 @@ class AdapterSettings(Settings):
         """
         raise NotImplementedError
 
+    def exported(self, model: Any) -> tuple[PeftConfig, dict[str, Tensor]] | None:  # noqa: ANN401 - PeftModel
+        """What peft alone loads in place of a method of ours. None means the adapter as it is.
+
+        Args:
+            model: The model with the trained adapter.
+
+        Returns:
+            The configuration, and the tensors by their names in the file.
+        """
+        return None
+
     @contextmanager
     def observe(self, model: Any) -> Iterator[Callable[[], list[float]]]:  # noqa: ANN401 - PeftModel
         """Watch the adapter while answers are decoded inside, for the reports; nothing by default.

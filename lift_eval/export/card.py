@@ -10,7 +10,7 @@ from peft import PeftConfig, PeftType
 
 from lift_eval import __version__
 from lift_eval.models.gguf import folder_and_file
-from lift_eval.recipe import Recipe
+from lift_eval.recipe import PromptSettings, Recipe
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for ``--max-lora-rank``."""
@@ -65,11 +65,25 @@ def write_card(
         *([recipe.adapter.loading, ""] if config is not None and recipe.adapter.loading else []),
         f"    model = {call}",
         "",
-        "Use the prompt that it was trained with:",
-        "",
-        *(f"    {line}" for line in recipe.prompt.template.splitlines()),
+        *_asking(recipe.prompt),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _asking(prompt: PromptSettings) -> list[str]:
+    """How questions are put: in the form of training, with the document and without it."""
+    form = "as a user message in the tokenizer's chat template" if prompt.chat_template else "as plain text"
+    system = f", with the system message `{prompt.system}`" if prompt.system else ""
+    shown = ", behind the recipe's demonstrations" if prompt.demonstrations else ""
+    return [
+        f"Ask as it was trained: {form}{system}{shown}. With the document in the prompt:",
+        "",
+        *(f"    {line}" for line in prompt.template.splitlines()),
+        "",
+        "Without it:",
+        "",
+        *(f"    {line}" for line in prompt.closed_book_template.splitlines()),
+    ]
 
 
 def _place(base: str) -> str:

@@ -25,7 +25,7 @@ def export_adapter(
     folder: Path,
     unadapted: Callable[[], AbstractContextManager[None]],
 ) -> PeftConfig:
-    """Write an adapter as peft does, one that has moved a part of the base as plain LoRA.
+    """Write an adapter as peft does: one that has moved a part of the base as LoRA, a cartridge as peft's own.
 
     Args:
         model: The model with the trained adapter.
@@ -39,8 +39,8 @@ def export_adapter(
     Raises:
         AdapterError: If the adapter cannot be written as plain LoRA, or the folder cannot be used.
     """
-    config = copy.deepcopy(model.peft_config[model.active_adapter])
-    tensors = _tensors(model)
+    as_it_is = copy.deepcopy(model.peft_config[model.active_adapter]), _tensors(model)
+    config, tensors = adapter.exported(model) or as_it_is
     if adapter.changes_base:
         if config.use_dora:
             raise AdapterError(

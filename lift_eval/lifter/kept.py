@@ -64,8 +64,14 @@ def export_kept(
     name = model or about["model"]
     if not name:
         raise StoreError(f"adapter {found[0].key[:16]} does not name its base model; name it with --model")
+    recipe = Recipe.model_validate(about["settings"])
+    if recipe.adapter.positions(document_tokens=1):
+        raise StoreError(
+            f"adapter {found[0].key[:16]} is a {recipe.adapter.type}, which starts from its document, and the store "
+            "keeps no documents; lift the document in Python and call session.save"
+        )
     prepare(folder)  # before the model is loaded
-    lifter = Lifter.from_pretrained(name, Recipe.model_validate(about["settings"]), store=store)
+    lifter = Lifter.from_pretrained(name, recipe, store=store)
     if lifter.base_digest != about["base"]:
         logger.warning(
             "'%s' differs from the base that the adapter was trained on, in its weights, its device or its attention; "

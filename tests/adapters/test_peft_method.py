@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PromptLearningConfig
+from peft import PeftModel, PromptLearningConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from lift_eval.adapters.attach import attach
@@ -58,14 +58,15 @@ def lifter(method: str, store: Path) -> Lifter:
 
 
 @pytest.mark.parametrize("method", FITTING)
-def test_a_document_is_trained_forgotten_stored_and_found_again(method: str, tmp_path: Path) -> None:
-    first, second = lifter(method, tmp_path), lifter(method, tmp_path)
+def test_a_document_is_trained_forgotten_stored_found_again_and_exported(method: str, tmp_path: Path) -> None:
+    first, second = lifter(method, tmp_path / "store"), lifter(method, tmp_path / "store")
     before = {name: tensor.clone() for name, tensor in first.model.state_dict().items()}
     start = logits(first.model, tokens())
     with first.lift(LAMP) as lamp:
         assert lamp.record.losses[-1] < lamp.record.losses[0]
         learned = {name: tensor.detach().clone() for name, tensor in trainable(first.model).items()}
         trained, answers = logits(first.model, tokens()), lamp.answer(QUESTIONS)
+        lamp.save(tmp_path / "exported")
     assert not torch.equal(trained, start)
     assert all(torch.equal(tensor, before[name]) for name, tensor in first.model.state_dict().items())
     assert torch.equal(logits(first.model, tokens()), start)
@@ -76,6 +77,8 @@ def test_a_document_is_trained_forgotten_stored_and_found_again(method: str, tmp
         assert all(torch.equal(tensor, learned[name]) for name, tensor in trainable(second.model).items())
         assert torch.equal(logits(second.model, tokens()), trained)
         assert lamp.answer(QUESTIONS) == answers
+    plain = PeftModel.from_pretrained(tiny_model(), tmp_path / "exported").eval()
+    torch.testing.assert_close(logits(plain, tokens()), trained, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("method", VIRTUAL)

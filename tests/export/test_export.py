@@ -20,7 +20,7 @@ from lift_eval.cli import main
 from lift_eval.errors import AdapterError, DocumentError
 from lift_eval.store import Store
 from tests.conftest import ROOT
-from tests.tiny_models import save_checkpoint
+from tests.tiny_models import save_checkpoint, tiny_tokenizer
 
 TEXT = "The mill at Kirmoor was built in 1842. Otto Larkley owned it until it burnt. " * 4
 QUICK = {
@@ -40,6 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "olora": {**SMALL, "adapter.init": "olora"},
     "weights": {"adapter.type": "weights", "adapter.targets": ["q_proj"]},
     "gated_memory": {"adapter.type": "gated_memory", "adapter.lm_head_rank": 2},
+    "cartridge": {"adapter.type": "cartridge", "adapter.tokens": 8},
 }
 MERGED = ("lora", "pissa", "weights")
 # Run where this package is not: it reads folders of exports, each with the logits that it must give.
@@ -114,6 +115,7 @@ def test_every_export_gives_the_same_logits_without_this_package(tmp_path: Path)
         ("lora", ["| Rank | 4; vLLM: `--max-lora-rank 8` |", "base_model: "]),
         ("pissa", ["| Rank | 8; vLLM: `--max-lora-rank 8` |"]),
         ("dora", ["| Rank | 4; vLLM does not load DoRA |"]),
+        ("cartridge", ["peft's own CARTRIDGE", "cannot be merged"]),
         ("gated_memory", ["import lift_eval.adapters.gated_memory.method", "cannot be merged"]),
     ],
 )
@@ -170,6 +172,29 @@ def test_the_store_exports_what_a_session_would(tmp_path: Path, capsys: pytest.C
         assert (tmp_path / "exported" / path.name).read_bytes() == path.read_bytes(), path.name
     assert main(["store", "--store", str(store), "export", "0000", str(tmp_path / "x")]) == 2
     assert "with which 0 begin" in capsys.readouterr().err
+
+
+def test_a_cartridge_leaves_its_session_and_not_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, store = save_checkpoint(tmp_path / "base"), str(tmp_path / "store")
+    with Lifter.from_pretrained(base, recipe("cartridge"), store=store).lift(Document(TEXT)):
+        pass
+    (entry,) = (entry for entry in Store(store).entries() if entry.kind == "adapters")
+    assert main(["store", "--store", store, "export", entry.key, str(tmp_path / "out")]) == 2
+    assert "is a cartridge, which starts from its document" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_says_how_a_model_with_a_chat_template_is_asked(tmp_path: Path) -> None:
+    base = save_checkpoint(tmp_path / "base")
+    tiny_tokenizer(chat_template=True).save_pretrained(base)
+    chosen = load_recipe("lora", {**QUICK, **SMALL, "prompt.system": "Be brief."})
+    with Lifter.from_pretrained(base, chosen).lift(Document(TEXT)) as session:
+        session.save(tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "in the tokenizer's chat template, with the system message `Be brief.`. With" in card
+    assert 'Without it:\n\n    Please answer the question based on "{{ title }}".' in card
 
 
 def test_another_base_than_the_trained_one_is_told(

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from peft import PeftConfig, PeftType
+from peft import PeftConfig, PeftType, TaskType
+from peft import __version__ as peft_version
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from lift_eval.adapters.peft_registration import register_method
+from lift_eval.errors import AdapterError
 from lift_eval.models.loading import autocast, base_of
 
 CHUNK_TOKENS = 64
@@ -208,6 +210,43 @@ def fill(model: Any, ids: Tensor, seed: int | None) -> list[CartridgeAttention]:
         start = torch.cat([read.keys, read.values])
         layer.fill(start if generator is None else torch.randn(start.shape, generator=generator))
     return layers
+
+
+def as_pefts_own(model: Any) -> tuple[PeftConfig, dict[str, Tensor]]:  # noqa: ANN401 - PeftModel
+    """The same keys and values for peft's CARTRIDGE, which any process can load.
+
+    Args:
+        model: With filled cartridges.
+
+    Returns:
+        Its configuration, and its tensor of shape (positions, layers * 2 * heads * channels).
+
+    Raises:
+        AdapterError: If this peft has no such method.
+    """
+    try:
+        from peft.tuners.cartridge.config import CartridgeConfig as PeftsOwnConfig
+        from peft.tuners.cartridge.utils import prompt_embeddings_from_past_key_values
+    except ImportError as error:
+        raise AdapterError(
+            f"a cartridge is exported as peft's own CARTRIDGE, which peft {peft_version} lacks; install a newer peft"
+        ) from error
+
+    layers = [
+        torch.cat([layer.kv_cartridge_first, layer.trained.detach()], dim=2) for layer in cartridges(model)
+    ]
+    _, heads, positions, channels = layers[0].shape
+    config = PeftsOwnConfig(
+        base_model_name_or_path=model.peft_config[model.active_adapter].base_model_name_or_path,
+        task_type=TaskType.CAUSAL_LM,
+        num_virtual_tokens=positions,
+        num_layers=len(layers),
+        num_attention_heads=heads,
+        token_dim=heads * channels,
+    )
+    keys_and_values = [(both[:1], both[1:]) for both in layers]
+    packed = prompt_embeddings_from_past_key_values(keys_and_values, num_virtual_tokens=positions)
+    return config, {"prompt_embeddings": packed.cpu()}
 
 
 def sampled_ids(ids: Tensor, count: int) -> Tensor:

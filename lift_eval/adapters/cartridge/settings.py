@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,12 @@ class CartridgeSettings(AdapterSettings):
     """
 
     type: Literal["cartridge"] = "cartridge"
+
+    loading: ClassVar[str] = (
+        "It is loaded as peft's own CARTRIDGE. It cannot be merged into the base, and vLLM does not load it."
+    )
+    can_merge: ClassVar[bool] = False
+
     tokens: PositiveInt | Annotated[float, Field(gt=0, lt=1)] = 512
     """Number of positions: a number, at most the document's tokens, or a share of the document's tokens."""
     start: Literal["document", "sampled", "random"] = "document"
@@ -51,6 +57,12 @@ class CartridgeSettings(AdapterSettings):
                 f"{type(model).__name__} does not have; use adapter.type=lora, or another model"
             )
         return CartridgeConfig(task_type=TaskType.CAUSAL_LM, target_modules=names)
+
+    def exported(self, model: Any) -> tuple[PeftConfig, dict[str, Tensor]]:  # noqa: ANN401 - PeftModel
+        """As peft's own CARTRIDGE; see `AdapterSettings.exported`."""
+        from lift_eval.adapters.cartridge.method import as_pefts_own
+
+        return as_pefts_own(model)
 
     @contextmanager
     def prepared(self, model: Any, ids: Tensor, seed: int) -> Iterator[None]:  # noqa: ANN401 - PeftModel
