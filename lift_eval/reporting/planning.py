@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lift_eval.errors import RecipeError, ResultsError
-from lift_eval.recipe import Recipe, default_recipe, load_recipe
+from pydantic import ValidationError
+
+from lift_eval.errors import RecipeError
+from lift_eval.recipe import Recipe, differences, load_recipe
 from lift_eval.reporting.experiment import Argument, Experiment, Row
 from lift_eval.results.reading import Run, TaskResult, read_runs, results_files
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
 """Model arguments that say where and how often a row is run, not what it is, as do the groups below."""
 NOT_IDENTITY_GROUPS = ("compute.", "workers.")
+SET_BY_THE_RUN = {
+    "seed",
+    *(
+        f"prompt.{key}"
+        for key in ("chat_template", "chat_template_args", "enable_thinking", "system", "think_end")
+    ),
+}
+"""Keys of a recipe that the tokenizer, lm-eval's flags or other model arguments may decide in a run."""
 PLACES = ("data_dir", "data_files")
 """Settings of a task that say where its rows are, not what they are."""
 
@@ -41,38 +51,6 @@ def _canonical(value: object) -> str:
         return repr(float(text)) if not isinstance(value, bool) else text.lower()
     except ValueError:
         return text.lower() if text.lower() in ("true", "false", "none") else text
-
-
-def recipe_of(experiment: Experiment, row: Row, task: str) -> Recipe:
-    """The recipe that a row of our model class is run with on a task.
-
-    Raises:
-        ResultsError: If it cannot be used; with all its faults.
-    """
-    given = experiment.arguments(row, task)
-    pretrained = given.get("pretrained")
-    name = given.get("recipe") or default_recipe(None if pretrained is None else str(pretrained))
-    keys = {key: value for key, value in given.items() if "." in key and not key.startswith("workers.")}
-    try:
-        return load_recipe(str(name), keys)
-    except RecipeError as error:
-        raise ResultsError(f"row '{row.name}' of '{experiment.path}': {error}") from error
-
-
-def check_recipes(experiment: Experiment, rows: Container[str]) -> None:
-    """Refuse rows whose recipes cannot be used, before the runs of others take hours.
-
-    Args:
-        experiment: The experiment.
-        rows: Names of the rows that are to be run.
-
-    Raises:
-        ResultsError: With the faults of the first such row.
-    """
-    for row in experiment.rows:
-        if row.model == "lift" and row.name in rows:
-            for task in experiment.tasks if row.task_args else experiment.tasks[:1]:
-                recipe_of(experiment, row, task)
 
 
 def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> dict[str, list[Run]]:
@@ -104,7 +82,10 @@ def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
     """Whether a run belongs to a row on a task: by model class, arguments, and the options that tell rows apart."""
     if row.results:
         return True
-    if identity(run.model, run.model_args) != identity(row.model, experiment.arguments(row, task)):
+    arguments = experiment.arguments(row, task)
+    if identity(run.model, run.model_args) != identity(row.model, arguments):
+        return False
+    if row.model == "lift" and _recipe_file_differs(arguments, run):
         return False
     asked, given = (
         vars(experiment.row_options(row)),
@@ -114,6 +95,19 @@ def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
         asked = asked | {name: asked[name] or form for name, form in _recipes_form(run).items()}
     telling = {name for other in experiment.rows for name in other.options.model_fields_set}
     return all(_same_option(asked[name], given[name]) for name in telling & set(given))
+
+
+def _recipe_file_differs(arguments: Mapping[str, Any], run: Run) -> bool:
+    """Whether a row's recipe is a file that was changed after a run; one that cannot be read now is taken as it was."""
+    named = str(arguments.get("recipe", ""))
+    if not (named.endswith((".yaml", ".yml")) and run.recipe):
+        return False
+    keys = {key: value for key, value in arguments.items() if key.partition(".")[0] in Recipe.model_fields}
+    try:
+        now, then = load_recipe(named, keys), Recipe.model_validate(run.recipe)
+    except (RecipeError, ValidationError):
+        return False
+    return bool(differences(now, then).keys() - SET_BY_THE_RUN)
 
 
 def _recipes_form(run: Run) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lift_eval.errors import ResultsError
-from lift_eval.recipe import shipped_recipes
+from lift_eval.recipe import load_recipe, shipped_recipes
 from lift_eval.reporting.experiment import Experiment, load_experiment
 from lift_eval.reporting.inference import infer_experiment
 from lift_eval.reporting.planning import identity, missing_runs, runs_of_rows
@@ -217,6 +217,22 @@ def parsed(argv: tuple[str, ...]) -> argparse.Namespace:
 
     assert argv[:3] == (sys.executable, "-m", "lm_eval")
     return HarnessCLI()._parser.parse_args(argv[3:])
+
+
+def test_a_run_of_a_recipe_file_that_was_changed_since_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: lora\ntraining: {learning_rate: 1.0e-4}\n")
+    arguments = {"recipe": str(file), "adapter.rank": "8"}
+    ran = load_recipe(file, {"adapter.rank": 8, "seed": 1, "prompt.chat_template": True})
+    row = {"name": "ICL", "model_args": arguments}
+    experiment = load_experiment(write_experiment(tmp_path, rows=[row], seeds=[1]))
+    recipe = ran.model_dump(mode="json")
+    write_run(tmp_path / "results", {"task": [1]}, rows(1, 1), model_args=arguments, recipe=recipe, seed=1)
+    assert missing_runs(experiment) == []
+    file.write_text("extends: lora\ntraining: {learning_rate: 2.0e-4}\n")
+    assert [run.row for run in missing_runs(experiment)] == ["ICL"]
+    file.unlink()
+    assert missing_runs(experiment) == [], "what nobody can read was not changed"
 
 
 def test_missing_runs_are_commands_that_lm_eval_understands(tmp_path: Path) -> None:
