@@ -11,12 +11,11 @@ import pandas as pd
 
 from lift_eval.errors import counted
 from lift_eval.record.record import STAGES
-from lift_eval.reporting.comparison import ANSWERING, Comparison
+from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, scaled, seconds
 
-PREPARATION = STAGES[:-1]
-Unit: TypeAlias = Literal["seconds", "operations", "alone"]
-"""What is compared: time, operations, or operations where each question comes alone and nothing is shared."""
+PREPARATION, ANSWERING = STAGES[:-1], STAGES[-1]
+Unit: TypeAlias = Literal["seconds", "operations"]
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,13 @@ class Cost:
         trained_tokens: Tokens trained for a document.
         synthesis: Seconds to make a document's auxiliary pairs.
         training: Seconds to train on it.
-        answering: Seconds to answer all questions about it.
+        answering: Seconds to answer all its questions.
         preparation_operations: Operations before the first answer, generation included.
         stored_bytes: Bytes stored for a document.
         prompt_tokens: Prompt tokens of an answer.
         answer_tokens: Tokens of an answer.
         answer_seconds: Seconds for an answer.
         answer_operations: Operations for an answer.
-        alone_operations: Operations for an answer to a question that comes alone.
         peak_memory_bytes: Peak memory of any of its runs.
     """
 
@@ -54,7 +52,6 @@ class Cost:
     answer_tokens: float
     answer_seconds: float
     answer_operations: float
-    alone_operations: float
     peak_memory_bytes: float
 
     @property
@@ -89,22 +86,20 @@ def method_costs(comparison: Comparison) -> dict[str, Cost]:
             float(recorded.answer_tokens.sum() / asked) if known else math.nan,
             float(recorded[ANSWERING].sum() / asked),
             float(operations.answering.sum(skipna=False) / asked),
-            float(operations.alone.sum(skipna=False) / asked),
             peak_memory(comparison, row.name) or math.nan,
         )
     return found
 
 
 def _operations(recorded: pd.DataFrame) -> pd.DataFrame:
-    """Operations before the first answer, of the answers, and of these if asked alone; NaN where not counted."""
+    """Operations before the first answer and of all answers, by document; NaN where the run did not count them."""
     counted = [
         (sum(each.get(stage, 0.0) for stage in PREPARATION), each.get(ANSWERING, 0.0))
         if each
         else (math.nan, math.nan)
         for each in recorded.operations
     ]
-    found = pd.DataFrame(counted, columns=["preparation", "answering"], index=recorded.index, dtype=float)
-    return found.assign(alone=recorded.alone_operations.astype(float).where(recorded.questions > 0, 0.0))
+    return pd.DataFrame(counted, columns=["preparation", "answering"], index=recorded.index, dtype=float)
 
 
 def _asks_server(recipe: Mapping[str, object]) -> bool:
@@ -170,11 +165,10 @@ def answer_costs_table(comparison: Comparison) -> Table:
         name="answer-costs",
         title="Cost per answer",
         caption=(
-            "Means over the questions about documents. A prefix that several prompts share is processed once, so "
-            "seconds and operations are lower than for separate prompts. Alone: the operations for a question that is "
-            "asked by itself."
+            "Means over questions. A prefix that several prompts share is processed once, so seconds and operations "
+            "are lower than for separate prompts."
         ),
-        header=("Method", "Prompt tokens", "Answer tokens", "Seconds", "Operations", "Operations, alone"),
+        header=("Method", "Prompt tokens", "Answer tokens", "Seconds", "Operations"),
         rows=tuple(
             (
                 TableCell(cost.row, order=cost.row),
@@ -182,7 +176,6 @@ def answer_costs_table(comparison: Comparison) -> Table:
                 TableCell(f"{cost.answer_tokens:,.1f}", order=cost.answer_tokens),
                 _time(cost.answer_seconds),
                 _amount(cost.answer_operations),
-                _amount(cost.alone_operations),
             )
             for cost in costs
         ),
@@ -256,19 +249,12 @@ def break_evens(comparison: Comparison, unit: Unit = "seconds") -> list[BreakEve
 
 
 def reading_rows(comparison: Comparison) -> dict[str, str]:
-    """The first rows with neither adapter nor compressed cache whose prompts hold the ``full`` document, or passages.
-
-    Returns:
-        Their names, by the value of ``prompt.document``: ``full`` or ``retrieved``.
-    """
+    """The rows without an adapter, by what their prompts hold: the ``full`` document, or ``retrieved`` passages."""
     found: dict[str, str] = {}
     for row in comparison.experiment.rows:
         for run in comparison.runs[row.name][:1]:
-            groups = ("prompt", "adapter", "decoding")
-            prompt, adapter, decoding = (run.recipe.get(group) or {} for group in groups)
-            compressed = (decoding.get("cache") or {}).get("type", "none") != "none"
-            reads = adapter.get("type") == "none" and not compressed
-            if reads and prompt.get("document") in ("full", "retrieved"):
+            prompt, adapter = (run.recipe.get(group) or {} for group in ("prompt", "adapter"))
+            if adapter.get("type") == "none" and prompt.get("document") in ("full", "retrieved"):
                 found.setdefault(str(prompt["document"]), row.name)
     return found
 
@@ -303,8 +289,7 @@ def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]
         costs = method_costs(comparison)
         counts = _operations(recorded)
         unknown = recorded.row.map(lambda row: math.isnan(costs[row].preparation_operations))
-        fixed = counts.preparation.mask(unknown)
-        answering = counts.answering if unit == "operations" else counts.alone
+        fixed, answering = counts.preparation.mask(unknown), counts.answering
     frame = pd.DataFrame(
         {
             "row": recorded.row,
@@ -319,9 +304,9 @@ def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]
 
 def break_even_table(comparison: Comparison) -> Table:
     """The number of questions per document from which a method costs less than its alternatives."""
-    units: tuple[Unit, ...] = ("seconds", "operations", "alone")
-    by_time, by_operations, alone = (
-        {(found.row, found.baseline): found for found in all_break_evens(comparison, unit)} for unit in units
+    by_time, by_operations = (
+        {(found.row, found.baseline): found for found in all_break_evens(comparison, unit)}
+        for unit in ("seconds", "operations")
     )
     rows = [
         (
@@ -333,7 +318,6 @@ def break_even_table(comparison: Comparison) -> Table:
             TableCell(seconds(found.baseline_per_question), order=found.baseline_per_question),
             _questions(found.questions),
             _questions(by_operations[pair].questions),
-            _questions(alone[pair].questions),
         )
         for pair, found in by_time.items()
     ]
@@ -343,9 +327,7 @@ def break_even_table(comparison: Comparison) -> Table:
         caption=(
             "The number of questions per document from which a method costs less than an alternative: its baseline, "
             "the whole document in each prompt, or retrieval. It is the extra preparation cost divided by the saving "
-            "per answer. Time and operations are those of this run, where all questions about a document are asked "
-            "together and share what is read of it; alone: each question is asked by itself and reads its whole "
-            "prompt. Means over the documents of both."
+            "per answer. Means over the documents of both."
         ),
         header=(
             "Method",
@@ -356,7 +338,6 @@ def break_even_table(comparison: Comparison) -> Table:
             "Alternative's time per answer",
             "Break-even (time)",
             "Break-even (operations)",
-            "Break-even (operations, alone)",
         ),
         rows=tuple(rows),
     )

@@ -130,7 +130,7 @@ def models(tmp_path_factory) -> dict[bool, str]:
         ("no such recipe", True, {}, (False, None)),  # left for the model to report
     ],
 )
-def test_lm_eval_asks_in_the_recipes_form(models, recipe, has_template, arguments, asked):
+def test_lm_eval_asks_in_the_recipes_form(models, recipe, has_template, arguments, asked, caplog):
     run = {
         "model": "lift", "model_args": {"pretrained": models[has_template], "recipe": recipe, **arguments},
         "apply_chat_template": False, "system_instruction": None, "fewshot_as_multiturn": None,
@@ -139,6 +139,8 @@ def test_lm_eval_asks_in_the_recipes_form(models, recipe, has_template, argument
         follow_recipe(run)
     assert (run["apply_chat_template"], run["system_instruction"]) == asked
     assert run["fewshot_as_multiturn"] is (asked[0] or None)
+    by_default = asked[0] and recipe == "lora"
+    assert ("plain text unless --apply_chat_template is given, so scores differ" in caplog.text) is by_default
 
 
 def test_a_prompt_without_the_document_has_a_form_and_one_with_a_part_of_it_has_none():

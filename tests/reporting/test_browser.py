@@ -204,6 +204,9 @@ def test_samples_are_put_in_order_and_one_document_shown(visit: Open, page: Path
         const seen = {};
         set('filter-order', 'place');
         seen.first = places();
+        set('filter-order', 'length');
+        seen.lengths = [...document.querySelectorAll('#list .meta')].flatMap(
+          (line) => line.textContent.match(/([\\d,]+) tokens/)?.slice(1) ?? []);
         set('filter-order', 'gain');
         seen.gain = [marks(1), marks(2)];
         set('filter-order', 'loss');
@@ -216,6 +219,9 @@ def test_samples_are_put_in_order_and_one_document_shown(visit: Open, page: Path
     """
     seen = probe(visit(page), script)
     assert seen["first"] == sorted(seen["first"]) != []
+    lengths = [int(count.replace(",", "")) for count in seen["lengths"]]
+    assert lengths == sorted(lengths)
+    assert lengths[0] == 1000, "a document of the last task"
     assert seen["gain"] == ["wrong", "right"]
     assert seen["loss"] == ["right", "wrong"]
     assert seen["document"] == "12 of 162 questions", "six of each of two tasks"
