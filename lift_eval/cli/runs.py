@@ -30,27 +30,7 @@ def add(commands: Commands) -> None:
         "lm_eval's 'run' with --model lift; 'lm_eval run --help' lists its arguments.",
     )
     run.add_argument("experiment", type=Path, help="an experiment file (*.yaml)")
-    run.add_argument(
-        "--ray", metavar="ADDRESS", help="run on the workers of this Ray cluster; 'auto' finds a running one"
-    )
-    run.add_argument(
-        "--workers",
-        type=positive,
-        help="largest number of workers (default: one for each GPU of the cluster, or for each CPU if it has no GPU)",
-    )
-    run.add_argument(
-        "--processes",
-        type=positive,
-        default=1,
-        help="processes that share the documents of a run on this machine (default: 1); use one for each GPU, or for "
-        "each core with a small model",
-    )
-    run.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of the tasks' data, for every run of the experiment",
-    )
+    add_places(run)
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser(
         "doctor",
@@ -66,6 +46,31 @@ def add(commands: Commands) -> None:
         help="tokens of the longest document (default: 24000, as in LooGLE)",
     )
     doctor.set_defaults(work=_doctor)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where an experiment's runs take place; `run_where_asked` reads them."""
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="run on the workers of this Ray cluster; 'auto' finds a running one"
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        help="largest number of workers (default: one for each GPU of the cluster, or for each CPU if it has no GPU)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        default=1,
+        help="processes that share the documents of a run on this machine (default: 1); use one for each GPU, or for "
+        "each core with a small model",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the tasks' data, for every run of the experiment",
+    )
 
 
 def names_experiment(arguments: Sequence[str]) -> bool:
@@ -92,12 +97,40 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
     from lift_eval.reporting.experiment import load_experiment
 
     experiment = load_experiment(parsed.experiment)
-    if experiment.tuned is not None and not experiment.tuned.is_file():
+    _check_tuned(experiment)
+    worst, report = run_where_asked(experiment, parsed)
+    say(report.summary(bold))
+    say(f"report: {report.page}")
+    return worst
+
+
+def _check_tuned(experiment: Experiment) -> None:
+    """Refuse rows that are to be tuned first, and say where settings were selected with another model."""
+    from lift_eval.reporting.tuning import tuned_with, untuned_rows
+
+    untuned = untuned_rows(experiment)
+    if experiment.tuned is not None and (untuned or not experiment.tuned.is_file()):
         tuned_as = experiment.tuned.parent.with_suffix(".yaml")
+        whose = f"row '{untuned[0]}' is" if experiment.tuned.is_file() else "its methods are"
         raise ResultsError(
-            f"'{tuned_as}' has 'tune', but its methods are not tuned yet; run lift-eval tune {tuned_as} first, or "
-            "remove 'tune'"
+            f"'{tuned_as}' has 'tune', but {whose} not tuned yet; run lift-eval tune {tuned_as} first, or remove 'tune'"
         )
+    if other := tuned_with(experiment):
+        say(
+            f"rates and epochs were selected with {other}; give this experiment its own 'tune' to select them anew"
+        )
+
+
+def run_where_asked(experiment: Experiment, parsed: argparse.Namespace) -> tuple[int, Report]:
+    """Execute an experiment's missing runs where the arguments of `add_places` say, and render its report.
+
+    Returns:
+        The exit status, and the report.
+
+    Raises:
+        Interrupted: If a signal has ended a run.
+        ResultsError: If arguments contradict each other, or a run has failed.
+    """
     if parsed.workers and not parsed.ray:
         raise ResultsError("--workers needs --ray ADDRESS; name the cluster of the workers")
     if parsed.processes > 1 and parsed.ray:
@@ -106,10 +139,7 @@ def _run_experiment(parsed: argparse.Namespace) -> int:
         experiment = _with_data_in(parsed.data_dir, experiment)
     if parsed.ray:
         experiment = _on_cluster(experiment, parsed.ray, parsed.workers)
-    worst, report = run_and_render(experiment, parsed.processes)
-    say(report.summary(bold))
-    say(f"report: {report.page}")
-    return worst
+    return run_and_render(experiment, parsed.processes)
 
 
 def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Report]:
@@ -126,11 +156,12 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
         Interrupted: If a signal has ended a run.
         ResultsError: If a run has failed.
     """
-    from lift_eval.reporting.planning import missing_runs
+    from lift_eval.reporting.planning import check_recipes, missing_runs
     from lift_eval.reporting.render import render_experiment
     from lift_eval.results.samples import compact_samples
 
     missing = missing_runs(experiment)
+    check_recipes(experiment, {run.row for run in missing})
     worst = 0
     for number, run in enumerate(missing, start=1):
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")

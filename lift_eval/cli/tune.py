@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lift_eval.cli.runs import run_and_render
-from lift_eval.cli.shared import positive, say
+from lift_eval.cli.runs import add_places, run_where_asked
+from lift_eval.cli.shared import say
 
 if TYPE_CHECKING:
     from lift_eval.cli.shared import Commands
@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         "stopped, and writes the selected settings where 'lift-eval run' finds them.",
     )
     tune.add_argument("experiment", type=Path, help="an experiment file with 'tune' (*.yaml)")
-    tune.add_argument("--processes", type=positive, default=1, help="processes of each run (default: 1)")
+    add_places(tune)
     tune.set_defaults(work=_tune)
 
 
@@ -32,7 +32,7 @@ def _tune(parsed: argparse.Namespace) -> int:
 
     experiment = load_experiment(parsed.experiment, tuned=False)
     trials = trials_of(experiment)
-    status, report = run_and_render(load_experiment(write_trials(experiment, trials)), parsed.processes)
+    status, report = run_where_asked(load_experiment(write_trials(experiment, trials)), parsed)
     chosen = choose(report.comparison, experiment, trials)
     path = write_chosen(experiment, chosen)
     for row, keys in chosen.items():

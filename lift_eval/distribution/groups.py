@@ -21,12 +21,14 @@ class Request:
         row: Number of its row.
         arguments: The prompt, and what the kind of request has besides.
         query: The question by itself, for retrieval; empty where the row does not name it.
+        unrelated: Whether it has nothing to do with the document and only its adapter is to be on (`lift_forgetting`).
     """
 
     task: str
     row: int
     arguments: tuple[Any, ...]
     query: str = ""
+    unrelated: bool = False
 
     @property
     def question(self) -> tuple[str, int]:
@@ -69,12 +71,13 @@ class Group:
             kept: Share of the document in the prompt of each request, 0 to 1. None means that it is not known.
 
         Returns:
-            The most that a prompt of each question keeps: choices may be scored without their question too. None where
-            it is not known of one of them.
+            The most that a prompt of each question about the document keeps: choices may be scored without their
+            question too. None where it is not known of one of them.
         """
         shares: dict[tuple[str, int], list[float | None]] = {}
         for request, share in zip(self.requests, kept, strict=True):
-            shares.setdefault(request.question, []).append(share)
+            if not request.unrelated:
+                shares.setdefault(request.question, []).append(share)
         known = ([share for share in own if share is not None] for own in shares.values())
         return [
             max(some) if len(some) == len(own) else None

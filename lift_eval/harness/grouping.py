@@ -20,6 +20,9 @@ from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.form import TaskForm, demonstrated
 from lift_eval.prompts.prompt import Prompt
 
+UNRELATED = "unrelated"
+"""The prompt style of questions that have nothing to do with their document (`lift_forgetting`)."""
+
 
 def group_requests(
     kind: str, instances: Sequence[Instance], found: Documents, lifter: Lifter | None, most_tokens: int
@@ -40,7 +43,10 @@ def group_requests(
     requests, documents, prompts = [], [], []
     forms = TaskForms()
     for instance in instances:
-        request = Request(str(instance.task_name), int(instance.doc_id), tuple(instance.args))
+        unrelated = instance.doc.get("prompt_style") == UNRELATED
+        request = Request(
+            str(instance.task_name), int(instance.doc_id), tuple(instance.args), unrelated=unrelated
+        )
         with named_in_errors(request):
             document, prompt = found.find(instance.doc, request)
             if lifter is not None and document is not None:

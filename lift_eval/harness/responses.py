@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from lift_eval.answering.generate import Decoding, sampling_options
+from lift_eval.answering.generate import Answer, Decoding, sampling_options
 from lift_eval.distribution.groups import Group, Outcome, Request
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, GeneratorError, TrainingError
@@ -17,6 +18,7 @@ from lift_eval.harness.generation import encoder_of, read_decoding
 from lift_eval.harness.grouping import named_in_errors, prompt_of
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import LiftedDocument
+from lift_eval.models.alone import answered_alone
 from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.contents.shuffled import shuffled
@@ -116,10 +118,16 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
 
     def respond(session: LiftedDocument) -> list[str]:
         answers = [""] * len(prompts)
-        for decoding, alike in _by_decoding(decodings):
-            decoded = session.decode([prompts[index] for index in alike], decoding)
+        unrelated = [request.unrelated for request in group.requests]
+        for alike in _alike(list(zip(decodings, unrelated, strict=True))):
+            first, some = alike[0], [prompts[index] for index in alike]
+            aside = session.record.answering_unrelated(len(alike)) if unrelated[first] else nullcontext()
+            with aside:
+                decoded = session.decode(some, decodings[first])
             for index, answer in zip(alike, decoded, strict=True):
                 answers[index] = answer.text
+            if group.document is not None and not unrelated[first]:
+                _count_alone(session, some, decoded, lifter)
         count(session, group, prompts)
         return answers
 
@@ -168,14 +176,34 @@ def _decoding(request: Request, lifter: Lifter, most_tokens: int) -> Decoding:
     return decoding
 
 
-def _by_decoding(decodings: Sequence[Decoding]) -> list[tuple[Decoding, list[int]]]:
-    """Group the places of requests that are decoded alike."""
-    groups: list[tuple[Decoding, list[int]]] = []
-    for place, decoding in enumerate(decodings):
-        for known, alike in groups:
-            if known == decoding:
+def _count_alone(
+    session: LiftedDocument, prompts: Sequence[EncodedPrompt], answers: Sequence[Answer], lifter: Lifter
+) -> None:
+    """Put on a session's record what its answers would have taken if each question had been asked alone."""
+    recipe = lifter.recipe
+    adapted = recipe.adapter.type != "none"
+    tokens = [
+        (len(prompt.ids), answer.tokens)
+        for prompt, answer in zip(prompts, answers, strict=True)
+        if not prompt.skipped
+    ]
+    spent = answered_alone(
+        lifter.model,
+        tokens,
+        adapter_reads=adapted and recipe.decoding.adapter == "always",
+        adapter_writes=adapted,
+    )
+    session.record.alone_operations = (session.record.alone_operations or 0) + spent
+
+
+def _alike(settings: Sequence[tuple[Decoding, bool]]) -> list[list[int]]:
+    """Group the places of equal settings, which cannot be hashed."""
+    groups: list[list[int]] = []
+    for place, setting in enumerate(settings):
+        for alike in groups:
+            if settings[alike[0]] == setting:
                 alike.append(place)
                 break
         else:
-            groups.append((decoding, [place]))
+            groups.append([place])
     return groups

@@ -30,6 +30,24 @@ class Recorded(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
+class Answering(Recorded):
+    """What it took to answer some of a document's questions.
+
+    Attributes:
+        questions: Their number.
+        prompt_tokens: Tokens of their prompts.
+        answer_tokens: Tokens of their answers.
+        seconds: Wall-clock time when they were first answered.
+        operations: Operations of the model.
+    """
+
+    questions: Count = 0
+    prompt_tokens: Count = 0
+    answer_tokens: Count = 0
+    seconds: Number = 0.0
+    operations: Number = 0
+
+
 class DocumentRecord(Recorded):
     """One document of a run.
 
@@ -52,6 +70,10 @@ class DocumentRecord(Recorded):
         seconds: Wall-clock time by stage: synthesis, train, answer.
         operations: Operations of the model by stage, computed from its inputs (`models.operations`), including those of
             reused parts. A server's operations are not included.
+        alone_operations: Operations of the answers to its questions if each were asked alone, so that nothing is
+            shared. None means that it is not known.
+        unrelated: Questions that have nothing to do with the document (`lift_forgetting`), and the part of the answers'
+            tokens, seconds and operations that was spent on them. ``questions`` and ``kept`` leave them out.
         stored_bytes: What must be kept of the document for later questions: what was learned, and the text where
             prompts hold some of it.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
@@ -83,6 +105,8 @@ class DocumentRecord(Recorded):
     answer_tokens: Count = 0
     seconds: dict[str, Number] = dict.fromkeys(STAGES, 0.0)
     operations: dict[str, Number] = {}
+    alone_operations: Number | None = None
+    unrelated: Answering = Answering()
     stored_bytes: Count = 0
     memory: dict[str, Count] = {}
     pairs: dict[str, Count] = {}
@@ -138,6 +162,32 @@ class DocumentRecord(Recorded):
             self.reused.append(what)
         for stage, spent in seconds.items():
             self.reused_seconds[stage] = self.reused_seconds.get(stage, 0.0) + spent
+
+    @contextmanager
+    def answering_unrelated(self, questions: int) -> Iterator[None]:
+        """Note that the answers given inside have nothing to do with the document.
+
+        Args:
+            questions: Number of their questions.
+        """
+        before = self._answering
+        try:
+            yield
+        finally:
+            spent = {name: after - before[name] for name, after in self._answering.items()}
+            spent["questions"] = questions
+            known = self.unrelated.model_dump()
+            self.unrelated = Answering(**{name: known[name] + value for name, value in spent.items()})
+
+    @property
+    def _answering(self) -> dict[str, Any]:
+        """What all answers took so far, by the names of `Answering`."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "answer_tokens": self.answer_tokens,
+            "seconds": self.seconds["answer"] + self.reused_seconds.get("answer", 0.0),
+            "operations": self.operations.get("answer", 0),
+        }
 
     def count_questions(self, kept: Sequence[float | None], over_length: Sequence[str] = ()) -> None:
         """Note questions that are asked.
@@ -207,6 +257,8 @@ class DocumentRecord(Recorded):
         if self.pairs_made:
             parts.append(self.pairs_made)
         parts.append(f"{counted(self.questions, 'question')}{self._in_the_prompt}")
+        if self.unrelated.questions:
+            parts.append(counted(self.unrelated.questions, "unrelated question"))
         if self.thinking_tokens:
             parts.append(f"{counted(self.thinking_tokens, 'token')} of thinking")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
@@ -229,6 +281,7 @@ class RunTotals(Recorded):
     retried_documents: Count = 0
     documents_with_few_pairs: Count = 0
     questions: Count = 0
+    unrelated_questions: Count = 0
     lost_questions: Count = 0
     questions_not_located: Count = 0
     skipped_questions: Count = 0
@@ -279,6 +332,7 @@ class RunRecord:
                 document.few_pairs and not document.failure for document in documents
             ),
             questions=sum(document.questions for document in documents),
+            unrelated_questions=sum(document.unrelated.questions for document in documents),
             lost_questions=sum(document.lost_questions for document in documents),
             questions_not_located=sum(document.not_located for document in documents),
             skipped_questions=sum(document.skipped for document in documents),

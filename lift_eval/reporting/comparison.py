@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lift_eval.errors import counted
-from lift_eval.record.record import STAGES, DocumentRecord
+from lift_eval.record.record import STAGES, Answering, DocumentRecord
 from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.notes import JUDGED, notes_of_cell
@@ -21,6 +22,7 @@ from lift_eval.results.full_sizes import shortfall
 from lift_eval.results.reading import Run
 from lift_eval.results.samples import LoggedSample
 
+ANSWERING = STAGES[-1]
 FEW_DOCUMENTS = 10
 """Below this many documents a bootstrap interval is too narrow to be trusted; the report says so."""
 SIGNIFICANCE = 0.05
@@ -96,7 +98,8 @@ class Comparison:
         scores: Every question of every measured cell: row, column, task, key, document, type, depth, length,
             numerator, denominator (seeds pooled).
         samples: Every sample by row and task, of the first seed.
-        documents: What the runs recorded of each document: row, seed, digest, tokens, seconds, losses, ...
+        documents: What the runs recorded of each document, without unrelated questions: row, seed, digest, tokens,
+            seconds, losses, ...
         published: Published figures.
         shortfalls: By how much runs fall short of the full benchmarks.
         missing: Runs that are still to be made.
@@ -351,9 +354,23 @@ def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -
                 # What came from the store took its time when it was made.
                 spent, reused = document.seconds, document.reused_seconds
                 stages = {stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES}
-                records.append({"row": row.name, "seed": run.seed, **document.model_dump(), **stages})
+                recorded = document.model_dump() | stages
+                records.append({"row": row.name, "seed": run.seed, **_about_it(recorded, document.unrelated)})
     frame = pd.DataFrame(records, columns=["row", "seed", *DocumentRecord.model_fields, *STAGES])
     return frame.astype({"kept": float})  # None where it is not known
+
+
+def _about_it(recorded: dict[str, Any], unrelated: Answering) -> dict[str, Any]:
+    """What was recorded of a document, without the answers to questions that have nothing to do with it."""
+    operations = dict(recorded["operations"])
+    if ANSWERING in operations:
+        operations[ANSWERING] -= unrelated.operations
+    return recorded | {
+        "prompt_tokens": recorded["prompt_tokens"] - unrelated.prompt_tokens,
+        "answer_tokens": recorded["answer_tokens"] - unrelated.answer_tokens,
+        "operations": operations,
+        ANSWERING: recorded[ANSWERING] - unrelated.seconds,
+    }
 
 
 def _shortfalls(experiment: Experiment, sources: Mapping[tuple[str, str], Sources]) -> Iterator[str]:

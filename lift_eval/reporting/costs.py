@@ -11,11 +11,12 @@ import pandas as pd
 
 from lift_eval.errors import counted
 from lift_eval.record.record import STAGES
-from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.comparison import ANSWERING, Comparison
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, scaled, seconds
 
-PREPARATION, ANSWERING = STAGES[:-1], STAGES[-1]
-Unit: TypeAlias = Literal["seconds", "operations"]
+PREPARATION = STAGES[:-1]
+Unit: TypeAlias = Literal["seconds", "operations", "alone"]
+"""What is compared: time, operations, or operations where each question comes alone and nothing is shared."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Cost:
         trained_tokens: Tokens trained for a document.
         synthesis: Seconds to make a document's auxiliary pairs.
         training: Seconds to train on it.
-        answering: Seconds to answer all its questions.
+        answering: Seconds to answer all questions about it.
         preparation_operations: Operations before the first answer, generation included.
         stored_bytes: Bytes stored for a document.
         prompt_tokens: Prompt tokens of an answer.
         answer_tokens: Tokens of an answer.
         answer_seconds: Seconds for an answer.
         answer_operations: Operations for an answer.
+        alone_operations: Operations for an answer to a question that comes alone.
         peak_memory_bytes: Peak memory of any of its runs.
     """
 
@@ -52,6 +54,7 @@ class Cost:
     answer_tokens: float
     answer_seconds: float
     answer_operations: float
+    alone_operations: float
     peak_memory_bytes: float
 
     @property
@@ -86,20 +89,22 @@ def method_costs(comparison: Comparison) -> dict[str, Cost]:
             float(recorded.answer_tokens.sum() / asked) if known else math.nan,
             float(recorded[ANSWERING].sum() / asked),
             float(operations.answering.sum(skipna=False) / asked),
+            float(operations.alone.sum(skipna=False) / asked),
             peak_memory(comparison, row.name) or math.nan,
         )
     return found
 
 
 def _operations(recorded: pd.DataFrame) -> pd.DataFrame:
-    """Operations before the first answer and of all answers, by document; NaN where the run did not count them."""
+    """Operations before the first answer, of the answers, and of these if asked alone; NaN where not counted."""
     counted = [
         (sum(each.get(stage, 0.0) for stage in PREPARATION), each.get(ANSWERING, 0.0))
         if each
         else (math.nan, math.nan)
         for each in recorded.operations
     ]
-    return pd.DataFrame(counted, columns=["preparation", "answering"], index=recorded.index, dtype=float)
+    found = pd.DataFrame(counted, columns=["preparation", "answering"], index=recorded.index, dtype=float)
+    return found.assign(alone=recorded.alone_operations.astype(float).where(recorded.questions > 0, 0.0))
 
 
 def _asks_server(recipe: Mapping[str, object]) -> bool:
@@ -165,10 +170,11 @@ def answer_costs_table(comparison: Comparison) -> Table:
         name="answer-costs",
         title="Cost per answer",
         caption=(
-            "Means over questions. A prefix that several prompts share is processed once, so seconds and operations "
-            "are lower than for separate prompts."
+            "Means over the questions about documents. A prefix that several prompts share is processed once, so "
+            "seconds and operations are lower than for separate prompts. Alone: the operations for a question that is "
+            "asked by itself."
         ),
-        header=("Method", "Prompt tokens", "Answer tokens", "Seconds", "Operations"),
+        header=("Method", "Prompt tokens", "Answer tokens", "Seconds", "Operations", "Operations, alone"),
         rows=tuple(
             (
                 TableCell(cost.row, order=cost.row),
@@ -176,6 +182,7 @@ def answer_costs_table(comparison: Comparison) -> Table:
                 TableCell(f"{cost.answer_tokens:,.1f}", order=cost.answer_tokens),
                 _time(cost.answer_seconds),
                 _amount(cost.answer_operations),
+                _amount(cost.alone_operations),
             )
             for cost in costs
         ),
@@ -249,12 +256,19 @@ def break_evens(comparison: Comparison, unit: Unit = "seconds") -> list[BreakEve
 
 
 def reading_rows(comparison: Comparison) -> dict[str, str]:
-    """The rows without an adapter, by what their prompts hold: the ``full`` document, or ``retrieved`` passages."""
+    """The first rows with neither adapter nor compressed cache whose prompts hold the ``full`` document, or passages.
+
+    Returns:
+        Their names, by the value of ``prompt.document``: ``full`` or ``retrieved``.
+    """
     found: dict[str, str] = {}
     for row in comparison.experiment.rows:
         for run in comparison.runs[row.name][:1]:
-            prompt, adapter = (run.recipe.get(group) or {} for group in ("prompt", "adapter"))
-            if adapter.get("type") == "none" and prompt.get("document") in ("full", "retrieved"):
+            groups = ("prompt", "adapter", "decoding")
+            prompt, adapter, decoding = (run.recipe.get(group) or {} for group in groups)
+            compressed = (decoding.get("cache") or {}).get("type", "none") != "none"
+            reads = adapter.get("type") == "none" and not compressed
+            if reads and prompt.get("document") in ("full", "retrieved"):
                 found.setdefault(str(prompt["document"]), row.name)
     return found
 
@@ -289,7 +303,8 @@ def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]
         costs = method_costs(comparison)
         counts = _operations(recorded)
         unknown = recorded.row.map(lambda row: math.isnan(costs[row].preparation_operations))
-        fixed, answering = counts.preparation.mask(unknown), counts.answering
+        fixed = counts.preparation.mask(unknown)
+        answering = counts.answering if unit == "operations" else counts.alone
     frame = pd.DataFrame(
         {
             "row": recorded.row,
@@ -304,9 +319,9 @@ def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]
 
 def break_even_table(comparison: Comparison) -> Table:
     """The number of questions per document from which a method costs less than its alternatives."""
-    by_time, by_operations = (
-        {(found.row, found.baseline): found for found in all_break_evens(comparison, unit)}
-        for unit in ("seconds", "operations")
+    units: tuple[Unit, ...] = ("seconds", "operations", "alone")
+    by_time, by_operations, alone = (
+        {(found.row, found.baseline): found for found in all_break_evens(comparison, unit)} for unit in units
     )
     rows = [
         (
@@ -318,6 +333,7 @@ def break_even_table(comparison: Comparison) -> Table:
             TableCell(seconds(found.baseline_per_question), order=found.baseline_per_question),
             _questions(found.questions),
             _questions(by_operations[pair].questions),
+            _questions(alone[pair].questions),
         )
         for pair, found in by_time.items()
     ]
@@ -327,7 +343,9 @@ def break_even_table(comparison: Comparison) -> Table:
         caption=(
             "The number of questions per document from which a method costs less than an alternative: its baseline, "
             "the whole document in each prompt, or retrieval. It is the extra preparation cost divided by the saving "
-            "per answer. Means over the documents of both."
+            "per answer. Time and operations are those of this run, where all questions about a document are asked "
+            "together and share what is read of it; alone: each question is asked by itself and reads its whole "
+            "prompt. Means over the documents of both."
         ),
         header=(
             "Method",
@@ -338,6 +356,7 @@ def break_even_table(comparison: Comparison) -> Table:
             "Alternative's time per answer",
             "Break-even (time)",
             "Break-even (operations)",
+            "Break-even (operations, alone)",
         ),
         rows=tuple(rows),
     )

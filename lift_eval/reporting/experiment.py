@@ -41,6 +41,9 @@ def _as_list(value: object) -> object:
 
 
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Factors: TypeAlias = Annotated[
+    tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)
+]
 Seeds: TypeAlias = Annotated[tuple[int, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -99,8 +102,8 @@ class Tuning(ExperimentPart):
 
     column: str
     options: RunOptions
-    rates: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 0.3, 3.0)
-    epochs: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0, 0.5)
+    rates: Factors = (1.0, 0.3, 3.0)
+    epochs: Factors = (1.0, 0.5)
 
 
 class Column(ExperimentPart):

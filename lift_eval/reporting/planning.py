@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from lift_eval.errors import RecipeError
-from lift_eval.recipe import Recipe, differences, load_recipe
+from lift_eval.errors import RecipeError, ResultsError
+from lift_eval.recipe import Recipe, default_recipe, differences, load_recipe
 from lift_eval.reporting.experiment import Argument, Experiment, Row
 from lift_eval.results.reading import Run, TaskResult, read_runs, results_files
 
@@ -51,6 +51,38 @@ def _canonical(value: object) -> str:
         return repr(float(text)) if not isinstance(value, bool) else text.lower()
     except ValueError:
         return text.lower() if text.lower() in ("true", "false", "none") else text
+
+
+def recipe_of(experiment: Experiment, row: Row, task: str) -> Recipe:
+    """The recipe that a row of our model class is run with on a task.
+
+    Raises:
+        ResultsError: If it cannot be used; with all its faults.
+    """
+    given = experiment.arguments(row, task)
+    pretrained = given.get("pretrained")
+    name = given.get("recipe") or default_recipe(None if pretrained is None else str(pretrained))
+    keys = {key: value for key, value in given.items() if "." in key and not key.startswith("workers.")}
+    try:
+        return load_recipe(str(name), keys)
+    except RecipeError as error:
+        raise ResultsError(f"row '{row.name}' of '{experiment.path}': {error}") from error
+
+
+def check_recipes(experiment: Experiment, rows: Container[str]) -> None:
+    """Refuse rows whose recipes cannot be used, before the runs of others take hours.
+
+    Args:
+        experiment: The experiment.
+        rows: Names of the rows that are to be run.
+
+    Raises:
+        ResultsError: With the faults of the first such row.
+    """
+    for row in experiment.rows:
+        if row.model == "lift" and row.name in rows:
+            for task in experiment.tasks if row.task_args else experiment.tasks[:1]:
+                recipe_of(experiment, row, task)
 
 
 def runs_of_rows(experiment: Experiment, runs: Sequence[Run] | None = None) -> dict[str, list[Run]]:

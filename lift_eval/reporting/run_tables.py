@@ -6,6 +6,7 @@ import pandas as pd
 
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, share
+from lift_eval.results.reading import Run
 
 
 def runs_table(comparison: Comparison) -> Table:
@@ -92,19 +93,28 @@ def pairs_table(comparison: Comparison) -> Table:
     rows = []
     for row in comparison.experiment.rows:
         recorded = comparison.documents[comparison.documents.row == row.name]
+        generators = dict.fromkeys(map(_generator, comparison.runs[row.name]))
         counts = [pairs for pairs in recorded.pairs if pairs]
         if counts:
             sums = [sum(each.get(name, 0) for each in counts for name in names) for names in PAIRS.values()]
-            rows.append((TableCell(row.name, order=row.name), count(len(counts)), *map(count, sums)))
+            names = TableCell(row.name, order=row.name), TableCell(", ".join(filter(None, generators)))
+            rows.append((*names, count(len(counts)), *map(count, sums)))
     return Table(
         name="pairs",
         title="Auxiliary pairs",
         caption=(
-            "Passages or sentences for which pairs were requested, and the pairs kept, over all documents and seeds. "
+            "The model that generated the pairs, the passages or sentences for which it was asked, and the pairs kept, "
+            "over all documents and seeds. "
             "Cut off: replies that reached the token limit. Unparsed: replies, or pairs in them, in the wrong format. "
             "Rejected: pairs without answer or evidence, duplicates and surplus pairs. Without a pair: passages that "
             "should have yielded a pair. Not trained: pairs that do not fit in the prompt."
         ),
-        header=("Method", "Documents", *PAIRS),
+        header=("Method", "Generator", "Documents", *PAIRS),
         rows=tuple(rows),
     )
+
+
+def _generator(run: Run) -> str:
+    """Who generated a run's pairs; ``self`` is the base model, which is named too."""
+    name = str((run.recipe.get("auxiliary") or {}).get("generator") or "")
+    return f"{name} ({run.lift.get('pretrained')})" if name == "self" else name

@@ -22,12 +22,15 @@ from typing import Any
 
 import yaml
 
-from lift_eval.errors import RecipeError, ResultsError
+from lift_eval.errors import ResultsError
 from lift_eval.files import write_whole
-from lift_eval.recipe import Recipe, TrainingSettings, default_recipe, load_recipe
+from lift_eval.recipe import Recipe, TrainingSettings
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.experiment import Experiment, Scalar, Tuning
+from lift_eval.reporting.experiment import Experiment, Scalar, Tuning, read_mapping
+from lift_eval.reporting.planning import recipe_of
 
+TRIALS = "tuning.yaml"
+"""The experiment of the trials, beside what was selected."""
 Trials = dict[str, dict[str, dict[str, Scalar]]]
 """By row, the keys of each trial by the trial's name."""
 
@@ -36,33 +39,55 @@ def trials_of(experiment: Experiment) -> Trials:
     """The trials of the first of each rows that train alike.
 
     Raises:
-        ResultsError: If the experiment does not say how to tune, or a row's recipe cannot be read.
+        ResultsError: If the experiment does not say how to tune, no row trains, or a row's recipe cannot be used.
     """
     tune = experiment.tune
     if tune is None:
         raise ResultsError(
             f"'{experiment.path}' has no 'tune', which lists the documents and the factors to try; see docs/reports.md"
         )
-    return {
+    trials = {
         rows[0]: {f"{rows[0]}: {_words(values)}": values for values in _grid(recipe.training, tune)}
-        for recipe, rows in _trained_alike(experiment)
+        for recipe, rows in _trained_alike(experiment, tune)
     }
+    if not trials:
+        raise ResultsError(
+            f"no row of '{experiment.path}' trains anything, so there is nothing to tune; remove 'tune'"
+        )
+    return trials
 
 
-def _trained_alike(experiment: Experiment) -> list[tuple[Recipe, list[str]]]:
-    """The recipes that train, each with the rows that train alike."""
+def untuned_rows(experiment: Experiment) -> list[str]:
+    """Names of the rows that train and for which nothing was selected yet, though the experiment says how to tune.
+
+    Raises:
+        ResultsError: If a row's recipe cannot be used.
+    """
+    if experiment.tune is None or experiment.tuned is None:
+        return []
+    chosen = read_mapping(experiment.tuned) if experiment.tuned.is_file() else {}
+    alike = _trained_alike(experiment, experiment.tune)
+    return [name for _, rows in alike for name in rows if name not in chosen]
+
+
+def tuned_with(experiment: Experiment) -> str | None:
+    """The base model with which the settings of another file's rows were selected. None means the experiment's own."""
+    if experiment.tune is not None or experiment.tuned is None:
+        return None
+    trials = experiment.tuned.with_name(TRIALS)
+    theirs = (read_mapping(trials).get("model_args") or {}).get("pretrained") if trials.is_file() else None
+    ours = experiment.model_args.get("pretrained")
+    return str(theirs) if theirs is not None and theirs != ours else None
+
+
+def _trained_alike(experiment: Experiment, tune: Tuning) -> list[tuple[Recipe, list[str]]]:
+    """The recipes that train, each with the rows that train alike for the column that decides."""
+    deciding = next(column.task[0] for column in experiment.columns if column.label == tune.column)
     found: dict[str, tuple[Recipe, list[str]]] = {}
     for row in experiment.rows:
         if row.model != "lift" or row.results:
             continue
-        given = {**experiment.model_args, **row.model_args}
-        name = given.get("recipe") or default_recipe(
-            str(given["pretrained"]) if "pretrained" in given else None
-        )
-        try:
-            recipe = load_recipe(str(name), {key: value for key, value in given.items() if "." in key})
-        except RecipeError as error:
-            raise ResultsError(f"row '{row.name}' of '{experiment.path}': {error}") from error
+        recipe = recipe_of(experiment, row, deciding)
         if recipe.trains:
             found.setdefault(recipe.training_digest, (recipe, []))[1].append(row.name)
     return list(found.values())
@@ -149,7 +174,7 @@ def write_trials(experiment: Experiment, trials: Trials) -> Path:
     if experiment.include_path:
         made["include_path"] = os.path.relpath(experiment.folder / experiment.include_path, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "tuning.yaml"
+    path = folder / TRIALS
     write_whole(path, yaml.safe_dump(made, sort_keys=False, allow_unicode=True).encode())
     return path
 
@@ -174,7 +199,7 @@ def choose(comparison: Comparison, experiment: Experiment, trials: Trials) -> di
     column = experiment.tune.column
     sign = -1 if comparison.column(column).higher_is_better is False else 1
     chosen: dict[str, dict[str, Scalar]] = {}
-    for _, rows in _trained_alike(experiment):
+    for _, rows in _trained_alike(experiment, experiment.tune):
         some = trials[rows[0]]
         scores = {name: sign * comparison.cell(name, column).value for name in some}
         if any(math.isnan(score) for score in scores.values()):

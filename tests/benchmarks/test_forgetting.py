@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import get_args
 
+import lm_eval
+
 from lift_eval.benchmarks import forgetting
 from lift_eval.benchmarks.forgetting import read_questions
 from lift_eval.benchmarks.metrics.squad import normalize
 from lift_eval.benchmarks.original_documents import Split, read_originals
+from tests.benchmarks.harness import manager
 from tests.benchmarks.test_original_documents import holds
 
 QUESTIONS = read_questions()
@@ -44,3 +47,26 @@ def test_each_question_is_asked_once_of_some_document_and_without_it() -> None:
     assert max(Counter(rows["doc_id"]).values()) - min(Counter(rows["doc_id"]).values()) <= 1
     few = forgetting.load(prompts=PROMPTS, split="development", documents=2, max_questions=3)["test"]
     assert Counter(few["doc_id"]).total() == 6
+
+
+def test_their_costs_stand_apart_from_those_of_questions_about_the_document(checkpoint: str) -> None:
+    done = lm_eval.simple_evaluate(
+        model="lift",
+        model_args={"pretrained": checkpoint, "recipe": "icl", "store": "off", "prompt.max_tokens": 12000},
+        tasks=["lift_originals", "lift_forgetting"],
+        task_manager=manager(documents=1, max_questions=3),
+        device="cpu",
+        bootstrap_iters=0,
+    )
+    assert done is not None
+    totals, (document,) = (done["config"]["lift"][name] for name in ("totals", "documents"))
+    aside = document["unrelated"]
+    assert (document["questions"], aside["questions"]) == (3, 3)
+    assert (totals["questions"], totals["unrelated_questions"]) == (3, 3)
+    assert document["kept"] > 0.4, "prompts that are to hold nothing of the document do not count"
+    assert aside["prompt_tokens"] < 0.1 * document["prompt_tokens"]
+    assert 0 < aside["answer_tokens"] < document["answer_tokens"]
+    assert 0 < aside["seconds"] < document["seconds"]["answer"]
+    assert 0 < aside["operations"] < document["operations"]["answer"]
+    about_it = document["operations"]["answer"] - aside["operations"]
+    assert 2 < document["alone_operations"] / about_it < 3, "three prompts share the document"

@@ -62,10 +62,12 @@ class Program:
         }
         (folder / "x.yaml").write_text(yaml.safe_dump(experiment))
 
-    def start(self, *orders: int | str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def start(
+        self, *orders: int | str, options: tuple[str, ...] = (), command: str = "run"
+    ) -> subprocess.Popen[str]:
         (self.folder / "lm_eval" / "orders.json").write_text(json.dumps(orders))
         return subprocess.Popen(
-            [sys.executable, "-m", "lift_eval.cli", "run", "x.yaml", *options],
+            [sys.executable, "-m", "lift_eval.cli", command, "x.yaml", *options],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}"},
             stdout=subprocess.PIPE,
@@ -192,6 +194,28 @@ def test_a_data_folder_that_is_missing_is_one_line(program: Program) -> None:
     status, _, error = program.end(program.start(options=("--data-dir", "nowhere")))
     assert (status, error.count("\n")) == (2, 1)
     assert "--data-dir must be a folder with the tasks' data, got 'nowhere'" in error
+
+
+def test_a_recipe_that_cannot_be_used_is_told_before_the_runs_of_other_rows(program: Program) -> None:
+    experiment = yaml.safe_load((program.folder / "x.yaml").read_text())
+    experiment["rows"][1]["model_args"]["training.rate"] = 3
+    (program.folder / "x.yaml").write_text(yaml.safe_dump(experiment))
+    status, _, error = program.end(program.start())
+    assert (status, error.count("\n")) == (2, 1)
+    assert "row 'LIFT' of 'x.yaml': recipe 'lora': unknown key 'training.rate'" in error
+
+
+def test_a_tuning_is_told_where_the_data_lie(program: Program) -> None:
+    experiment = yaml.safe_load((program.folder / "x.yaml").read_text())
+    experiment["tune"] = {"column": "A", "options": {"metadata": {"split": "development"}}, "rates": [1]}
+    (program.folder / "x.yaml").write_text(yaml.safe_dump(experiment))
+    (program.folder / "data").mkdir()
+    assert program.end(program.start())[0] == 2
+    status, _, _ = program.end(program.start(1, options=("--data-dir", "data"), command="tune"))
+    assert status == 2
+    (argv,) = program.commands
+    place = str(program.folder / "data")
+    assert json.loads(argv[argv.index("--metadata") + 1]) == {"split": "development", "data_dir": place}
 
 
 def test_workers_need_a_cluster(program: Program) -> None:

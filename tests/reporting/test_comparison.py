@@ -389,18 +389,35 @@ def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_pa
     spent: dict[str, dict[str, Any]] = {
         "none truncated": {"operations": {"answer": 4e9}, "stored_bytes": 100},
         "lora none": {"operations": {"synthesis": 1e9, "train": 5e9, "answer": 1e9}, "stored_bytes": 4000},
+        "none full streaming": {"operations": {"answer": 8e9}, "stored_bytes": 100},
         "none full": {"operations": {"answer": 9e9}, "stored_bytes": 100},
         "none retrieved": {"operations": {"answer": 2e9}, "stored_bytes": 100},
     }
+    alone = {"none full": 20e9, "lora none": 2e9}
     for name, costs in spent.items():
-        adapter, document = name.split()
+        adapter, document, *cache = name.split()
+        decoding = {"cache": {"type": cache[0] if cache else "none"}}
         write_run(
             tmp_path / name,
             {"task": [1, 1]},
             rows(1, 2),
             model_args={"recipe": name},
-            recipe={"name": name, "adapter": {"type": adapter}, "prompt": {"document": document}},
-            documents=[document_record("doc0", questions=2, prompt_tokens=10, answer_tokens=4, **costs)],
+            recipe={
+                "name": name,
+                "adapter": {"type": adapter},
+                "prompt": {"document": document},
+                "decoding": decoding,
+            },
+            documents=[
+                document_record(
+                    "doc0",
+                    questions=2,
+                    prompt_tokens=10,
+                    answer_tokens=4,
+                    alone_operations=alone.get(name),
+                    **costs,
+                )
+            ],
         )
     runs = read_runs([tmp_path])
     experiment = infer_experiment(runs, "T", tmp_path / "e.yaml")
@@ -412,6 +429,35 @@ def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_pa
     assert found["lora none", "none full"] == pytest.approx(6e9 / (4.5e9 - 0.5e9))
     assert found["lora none", "none retrieved"] == pytest.approx(6e9 / (1e9 - 0.5e9))
     assert found["none retrieved", "none full"] == 0
+    assert ("lora none", "none full streaming") not in found, (
+        "a compressed cache is not reading the whole text"
+    )
+    one_by_one = {(one.row, one.baseline): one.questions for one in all_break_evens(comparison, "alone")}
+    assert one_by_one["lora none", "none full"] == pytest.approx(6e9 / (10e9 - 1e9))
+    assert math.isnan(one_by_one["lora none", "none retrieved"]), "an older run does not say"
+
+
+def test_questions_that_have_nothing_to_do_with_a_document_do_not_count_as_questions_about_it(
+    tmp_path: Path,
+) -> None:
+    aside = {"questions": 8, "prompt_tokens": 80, "answer_tokens": 16, "seconds": 3.0, "operations": 6e9}
+    recorded = document_record(
+        "doc0",
+        questions=2,
+        prompt_tokens=280,
+        answer_tokens=20,
+        seconds={"synthesis": 0.0, "train": 2.0, "answer": 1.0},
+        reused_seconds={"answer": 4.0},
+        operations={"train": 5e9, "answer": 8e9},
+        unrelated=aside,
+    )
+    write_run(tmp_path / "run", {"task": [1, 1]}, rows(1, 2), documents=[recorded])
+    runs = read_runs([tmp_path])
+    experiment = infer_experiment(runs, "T", tmp_path / "e.yaml")
+    (cost,) = method_costs(compare(experiment, runs_of_rows(experiment, runs))).values()
+    assert (cost.prompt_tokens, cost.answer_tokens) == (100, 2)
+    assert (cost.answering, cost.answer_seconds, cost.answer_operations) == (2, 1, 1e9)
+    assert cost.preparation_operations == 5e9
 
 
 def test_nobody_knows_what_a_server_computed(tmp_path: Path) -> None:

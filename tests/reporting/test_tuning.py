@@ -13,7 +13,14 @@ from lift_eval.recipe import load_recipe
 from lift_eval.reporting.comparison import compare
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.planning import missing_runs
-from lift_eval.reporting.tuning import choose, trials_of, write_chosen, write_trials
+from lift_eval.reporting.tuning import (
+    choose,
+    trials_of,
+    tuned_with,
+    untuned_rows,
+    write_chosen,
+    write_trials,
+)
 from tests.reporting.helpers import rows, write_run
 
 EXPERIMENT: dict[str, Any] = {
@@ -155,3 +162,46 @@ def test_an_experiment_must_say_how_it_is_tuned(tmp_path: Path) -> None:
     wrong = {**EXPERIMENT["tune"], "column": "B"}
     with pytest.raises(ResultsError, match=r"'tune\.column' must be a column, got 'B'"):
         load_experiment(written(tmp_path, tune=wrong))
+
+
+def test_where_nothing_trains_there_is_nothing_to_tune(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"no row of '.*x\.yaml' trains anything"):
+        trials_of(load_experiment(written(tmp_path, rows=EXPERIMENT["rows"][:1])))
+
+
+@pytest.mark.parametrize("factor", [0, -1, float("inf"), float("nan"), "fast"])
+def test_a_factor_is_a_finite_number_above_zero(tmp_path: Path, factor: object) -> None:
+    for name in ("rates", "epochs"):
+        with pytest.raises(ResultsError, match=rf"'tune\.{name}\.0' must be"):
+            load_experiment(written(tmp_path, tune={**EXPERIMENT["tune"], name: [factor]}))
+
+
+def test_factors_are_on_the_recipe_of_the_column_that_decides(tmp_path: Path) -> None:
+    row = {"name": "LIFT", "task_args": {"task": {"recipe": "lora", "training.context_epochs": 7}}}
+    trials = trials_of(load_experiment(written(tmp_path, rows=[EXPERIMENT["rows"][0], row])))
+    assert [values["training.context_epochs"] for values in trials["LIFT"].values()] == [7, 7, 14]
+
+
+def test_a_row_that_is_added_later_is_not_tuned(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    assert untuned_rows(load_experiment(path)) == ["LIFT", "Closed"]
+    (tmp_path / "x").mkdir()
+    keys = {"training.learning_rate": 7e-4}
+    write_chosen(load_experiment(path), {"LIFT": keys, "Closed": keys})
+    assert untuned_rows(load_experiment(path)) == []
+    written(tmp_path, rows=[*EXPERIMENT["rows"], {"name": "More", "model_args": {"recipe": "ddcd"}}])
+    assert untuned_rows(load_experiment(path)) == ["More"]
+
+
+def test_settings_that_were_selected_with_another_model_are_told(tmp_path: Path) -> None:
+    experiment = load_experiment(written(tmp_path, model_args={"pretrained": "small"}))
+    write_trials(experiment, trials_of(experiment))
+    write_chosen(experiment, {})
+    path = tmp_path / "more.yaml"
+    path.write_text(yaml.safe_dump({"extends": "x.yaml", "title": "More"}))
+    assert tuned_with(load_experiment(path)) is None
+    path.write_text(
+        yaml.safe_dump({"extends": "x.yaml", "title": "More", "model_args": {"pretrained": "large"}})
+    )
+    assert tuned_with(load_experiment(path)) == "small"
+    assert tuned_with(experiment) is None
