@@ -274,11 +274,13 @@ def test_reports_tell_what_became_of_the_pairs(tmp_path: Path) -> None:
         document_record("doc0", pairs=counts),
         document_record("doc1", pairs={**counts, "kept": 10, "given_up": 0, "untrainable": 1}),
     ]
-    write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents)
+    recipe = {"auxiliary": {"strategy": "passages", "generator": "self"}}
+    write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents, recipe=recipe)
     report = render_results([tmp_path / "results"], tmp_path / "out", figures=False)
     (table,) = (table for table in all_tables(report.comparison) if table.name == "pairs")
     assert dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True)) == {
         "Method": "icl",
+        "Generator": "self (bundled)",
         "Documents": "2",
         "Passages": "20",
         "Pairs kept": "14",
