@@ -6,6 +6,7 @@ Such a checkpoint is named by the path of its file.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,19 @@ def folder_and_file(name: str) -> tuple[str, dict[str, str]]:
     return str(path.parent), {"gguf_file": path.name}
 
 
+def read_fast(file: Mapping[str, str]) -> AbstractContextManager[None]:
+    """Let transformers read a GGUF file fast inside.
+
+    Args:
+        file: From `folder_and_file`; nothing changes for a checkpoint of another form.
+    """
+    if not file:
+        return nullcontext()
+    from lift_eval.models.gguf_reader import fast_arrays
+
+    return fast_arrays()
+
+
 def load_gguf_tokenizer(name: str, bos: bool | None) -> Any:  # noqa: ANN401
     """Make the tokenizer that a GGUF file describes.
 
@@ -123,7 +137,7 @@ def weights_arguments(
 
     Args:
         file: From `folder_and_file`.
-        config: The file's configuration, which takes seconds to read.
+        config: The file's configuration.
         precision: The recipe's precision group.
 
     Raises:

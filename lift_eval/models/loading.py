@@ -188,7 +188,8 @@ def load_model(
     quantized = quantization_config(precision, dtype) if quantize else None
     source, file = gguf.folder_and_file(name)
     form = gguf.weights_arguments(file, config, precision) if file else {"quantization_config": quantized}
-    with checkpoint_errors(f"pretrained='{name}' cannot be loaded", gguf.WAY_OUT if file else WAY_OUT):
+    way_out = gguf.WAY_OUT if file else WAY_OUT
+    with checkpoint_errors(f"pretrained='{name}' cannot be loaded", way_out), gguf.read_fast(file):
         model, report = AutoModelForCausalLM.from_pretrained(
             source,
             **(form | where),
@@ -241,7 +242,7 @@ def load_config(name: str, **where: Any) -> Any:  # noqa: ANN401
     )
     if file:
         what, way_out = f"pretrained='{name}' is not a readable GGUF file", gguf.WAY_OUT
-    with checkpoint_errors(what, way_out):
+    with checkpoint_errors(what, way_out), gguf.read_fast(file):
         config = AutoConfig.from_pretrained(source, **file, **where)
     if not _is_causal(config, trusted=bool(where.get("trust_remote_code"))):
         raise CheckpointError(

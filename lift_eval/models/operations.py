@@ -132,7 +132,7 @@ def counting(model: Any, operations: MutableMapping[str, float], stage: str) -> 
     """
     base, shape = base_of(model), Shape.of(model)
     body = body_of(base) or base
-    tuner = next((module for module in base.modules() if isinstance(module, BaseTunerLayer)), None)
+    tuner = tuner_of(base)
     operations.setdefault(stage, 0)
 
     def count_body(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ def counting(model: Any, operations: MutableMapping[str, float], stage: str) -> 
             return
         rows, width = ids.shape
         adapted = tuner is not None and not tuner.disable_adapters
-        looks = rows * width * (_columns(kwargs, width) + getattr(tuner, "positions", 0))
+        looks = rows * width * (_columns(kwargs, width) + columns_before(tuner))
         backward = torch.is_grad_enabled() and adapted
         operations[stage] += shape.body(rows * width, looks, adapted=adapted, backward=backward)
         if backward and _recomputes(base):
@@ -159,6 +159,20 @@ def counting(model: Any, operations: MutableMapping[str, float], stage: str) -> 
     finally:
         for handle in handles:
             handle.remove()
+
+
+def tuner_of(base: nn.Module) -> BaseTunerLayer | None:
+    """The first layer of a model's adapter. None means that there is none."""
+    return next((module for module in base.modules() if isinstance(module, BaseTunerLayer)), None)
+
+
+def columns_before(tuner: BaseTunerLayer | None) -> int:
+    """Columns of keys that an adapter puts before every text, as a cartridge does.
+
+    Args:
+        tuner: From `tuner_of`.
+    """
+    return int(getattr(tuner, "positions", 0))
 
 
 def _recomputes(base: Any) -> bool:  # noqa: ANN401
