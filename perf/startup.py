@@ -1,6 +1,6 @@
-"""What people wait for before anything happens: an interpreter, `lift-eval --help`, a report, lm-eval's requests.
+"""What people wait for before anything happens: an interpreter, `--help`, a report, `doctor`, lm-eval's requests.
 
-    python perf/startup.py [--part interpreter|help|report|requests ...] [--clock wall|cpu] [--pairs N]
+    python perf/startup.py [--part interpreter|help|report|doctor|requests ...] [--clock wall|cpu] [--pairs N]
 
 Every command is started in a process of its own, after one start that is not counted (bytecode is written then, as for
 any user). Those that are compared are started in turn. ``--clock cpu`` counts processor time, which is the clock for a
@@ -10,6 +10,7 @@ machine that does other work too.
                   virtual environments, one with the wheel of this checkout and one with nothing
     help          `lift-eval --help`
     report        `lift-eval report reports/demo.yaml`, all formats and figures
+    doctor        `lift-eval doctor`, and with `--model smollm2`, which `lift-eval model fetch smollm2` must have got
     requests      `--model lift` against lm-eval's own `--model hf` with the same checkpoint, until the first request
                   is to be answered; and lm-eval's index of its own tasks, which both pay where a task of lm-eval's own
                   is named
@@ -35,6 +36,8 @@ INTERPRETER_PAIRS = 200
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 HELP = [sys.executable, "-m", "lift_eval.cli", "--help"]
+DOCTOR = [sys.executable, "-m", "lift_eval.cli", "doctor"]
+PREDICTED = ("smollm2", "lora")
 REPORT = [sys.executable, "-m", "lift_eval.cli", "report", str(ROOT / "reports" / "demo.yaml"), "--out"]
 INDEX = [sys.executable, "-c", "from lm_eval.tasks import TaskManager; TaskManager()"]
 UNTIL_REQUESTS = """
@@ -122,6 +125,14 @@ def report(times: int, clock: Clock) -> None:
     tell("lift-eval report reports/demo.yaml", taken, limit="at most 2 s")
 
 
+def doctor(times: int, clock: Clock) -> None:
+    """What is installed, with a trial; and a prediction for each of some recipes."""
+    tell("lift-eval doctor", in_turn([DOCTOR], times, clock)[0], limit="at most 5 s")
+    predictions = [[*DOCTOR, "--model", "smollm2", "--recipe", recipe] for recipe in PREDICTED]
+    for recipe, taken in zip(PREDICTED, in_turn(predictions, times, clock), strict=True):
+        tell(f"lift-eval doctor --model smollm2 --recipe {recipe}", taken, limit="at most 10 s")
+
+
 def requests(times: int, clock: Clock) -> None:
     """lm-eval up to its first request."""
     arguments = {"hf": f"pretrained={CHECKPOINT},dtype=float32", "lift": "recipe=tiny,store=off"}
@@ -138,6 +149,7 @@ PARTS: dict[str, Callable[[int, Clock], None]] = {
     "interpreter": interpreter,
     "help": usage,
     "report": report,
+    "doctor": doctor,
     "requests": requests,
 }
 

@@ -16,6 +16,7 @@ from lift_eval.cli.shared import (
     note,
     note_bundled_model,
     say,
+    uncollected,
 )
 from lift_eval.document import check_question
 from lift_eval.errors import DocumentError
@@ -50,10 +51,11 @@ def add(commands: Commands) -> None:
 
 
 def _ask(parsed: argparse.Namespace) -> int:
-    from lift_eval.benchmarks.own_documents import STANDARD_INPUT, read_document
-    from lift_eval.lifter.lifter import Lifter
-    from lift_eval.recipe import default_recipe, load_recipe
-    from lift_eval.store import open_store
+    with uncollected():
+        from lift_eval.benchmarks.own_documents import STANDARD_INPUT, read_document
+        from lift_eval.lifter.lifter import Lifter
+        from lift_eval.recipe import default_recipe, load_recipe
+        from lift_eval.store import open_store
 
     if not parsed.questions and str(parsed.file) == STANDARD_INPUT:
         raise DocumentError(

@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from lift_eval.document import Document
 from lift_eval.errors import counted
 from lift_eval.judging import JUDGE_VARIABLE
 from lift_eval.lifter.lifter import Lifter
-from lift_eval.memory.predict import Prediction, free_bytes, predict
+from lift_eval.memory.predict import Prediction, free_bytes, is_here, predict
 from lift_eval.memory.workload import SAFE_SHARE
 from lift_eval.models.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype
 from lift_eval.recipe import PrecisionSettings, Recipe
@@ -25,6 +26,8 @@ from lift_eval.record.record import PACKAGES, versions
 
 DOCUMENT_TOKENS = 24_000
 """Of a document of LooGLE, about."""
+OPERATIONS_PER_SECOND = 100e12
+"""A round number to tell times by, not what any GPU reaches."""
 HUB = ("huggingface.co", 443)
 HUB_TIMEOUT_SECONDS = 3.0
 TRIAL_TEXT = """\
@@ -65,51 +68,55 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Look at packages, device, precision, the bundled model, the Hub and the judge, and try LIFT, in this order."""
-    found = versions()
-    yield Finding(True, "python", found["python"])
-    for package in PACKAGES:
-        known = package in found
+    with ThreadPoolExecutor(1) as aside:
+        hub = aside.submit(_hub)  # which may wait for the network
+        found = versions()
+        yield Finding(True, "python", found["python"])
+        for package in PACKAGES:
+            known = package in found
+            yield Finding(
+                known, package, found.get(package, "missing"), "" if known else f"pip install {package}"
+            )
+        yield from _optional_packages()
+        yield from _hardware()
+        bundled = (BUNDLED / "model.safetensors").is_file()
         yield Finding(
-            known, package, found.get(package, "missing"), "" if known else f"pip install {package}"
+            bundled,
+            "bundled model",
+            str(BUNDLED) if bundled else "missing",
+            "" if bundled else "create it with python -m pretraining.pretrain",
         )
-    yield from _optional_packages()
-    yield from _hardware()
-    bundled = (BUNDLED / "model.safetensors").is_file()
-    yield Finding(
-        bundled,
-        "bundled model",
-        str(BUNDLED) if bundled else "missing",
-        "" if bundled else "create it with python -m pretraining.pretrain",
-    )
-    if bundled:
-        yield _trial()
-    yield _hub()
-    judge = os.environ.get(JUDGE_VARIABLE, "")
-    yield Finding(
-        bool(judge),
-        "judge",
-        judge or "none",
-        ""
-        if judge
-        else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; other metrics need no judge",
-    )
+        if bundled:
+            yield _trial()
+        yield hub.result()
+        judge = os.environ.get(JUDGE_VARIABLE, "")
+        yield Finding(
+            bool(judge),
+            "judge",
+            judge or "none",
+            ""
+            if judge
+            else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; other metrics need no judge",
+        )
 
 
-def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[Finding]:
-    """Predict a run's peak memory and compare it with free memory, without loading weights.
+def examine_run(name: str, recipe: Recipe, document_tokens: int, on: str | None = None) -> Iterator[Finding]:
+    """Predict a run's peak memory and its operations, and compare the memory with what is free; no weights are loaded.
 
     Args:
         name: Folder or Hub name of the checkpoint.
         recipe: The recipe.
         document_tokens: Tokens of the longest document.
+        on: Type of the device. None means a GPU where there is one, else the CPU. A GPU that is not there has no free
+            memory to compare with: the least that the run needs is predicted.
 
     Raises:
         LiftEvalError: If there is no such checkpoint, or the recipe's adapter does not fit it.
     """
-    device = resolve_device(None)
+    device = resolve_device(None) if on is None else torch.device(on)
     config = load_config(name)
     kind, _, other = recipe.auxiliary.generator.partition(":")
-    free = free_bytes(device)
+    free = free_bytes(device) if is_here(device) else None
     prediction = predict(
         config,
         recipe,
@@ -123,11 +130,18 @@ def examine_memory(name: str, recipe: Recipe, document_tokens: int) -> Iterator[
     for part in prediction.parts:
         when = f" while {part.phase}" if part.phase else ""
         yield Finding(True, f"{part.name}{when}", f"{_gib(part.bytes)}: {part.remark}")
+    if prediction.operations:
+        yield Finding(True, "operations while training", _work(prediction.operations))
+    peak = _gib(prediction.peak)
+    if free is None:
+        less = f"for less, try {_savings(prediction, recipe)}"
+        yield Finding(True, "peak memory", f"at least {peak}; the peak is while {largest}", less)
+        return
     fits = prediction.peak <= free
-    advice = "" if fits else _advice(prediction, recipe)
+    advice = "" if fits else f"try {_savings(prediction, recipe)}"
     if fits and prediction.peak > SAFE_SHARE * free:
         advice = "close to the limit: predictions may be off by 15 %"
-    state = f"{_gib(prediction.peak)} of {_gib(free)} of free memory; the peak is while {largest}"
+    state = f"{peak} of {_gib(free)} of free memory; the peak is while {largest}"
     yield Finding(fits, "peak memory", state, advice)
 
 
@@ -135,7 +149,12 @@ def _gib(count: int) -> str:
     return f"{count / 2**30:.2f} GiB"
 
 
-def _advice(prediction: Prediction, recipe: Recipe) -> str:
+def _work(operations: int) -> str:
+    minutes, rate = operations / OPERATIONS_PER_SECOND / 60, OPERATIONS_PER_SECOND / 1e12
+    return f"{operations / 1e15:.3g} petaFLOP a document: {minutes:.2g} min at {rate:.0f} TFLOP/s"
+
+
+def _savings(prediction: Prediction, recipe: Recipe) -> str:
     """Recipe keys that save memory in the largest phase, the cheapest first."""
     compute, keys = prediction.compute, []
     if prediction.largest_phase == "training":
@@ -150,7 +169,7 @@ def _advice(prediction: Prediction, recipe: Recipe) -> str:
         keys.append("a smaller auxiliary.batch")
     if recipe.precision.quantization == "none":
         keys.append("precision.quantization=nf4")
-    return f"try {', '.join(keys)}"
+    return ", ".join(keys)
 
 
 def _optional_packages() -> Iterator[Finding]:

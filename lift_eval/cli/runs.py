@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lift_eval.cli.launching import run_command
-from lift_eval.cli.shared import add_model, bold, named_model, positive, say
+from lift_eval.cli.shared import add_model, bold, named_model, positive, say, uncollected
 from lift_eval.errors import Interrupted, ResultsError
 from lift_eval.harness.exit_status import GIVEN_UP
 
 if TYPE_CHECKING:
+    from lift_eval.cli.doctor import Finding
     from lift_eval.cli.shared import Commands
     from lift_eval.reporting.experiment import Experiment, RunOptions
     from lift_eval.reporting.planning import PlannedRun
@@ -34,9 +35,9 @@ def add(commands: Commands) -> None:
     run.set_defaults(work=_run_experiment)
     doctor = commands.add_parser(
         "doctor",
-        help="show what is installed and what is missing, or predict a run's memory",
-        description="Examines this machine. With a model or a recipe, predicts a run's memory instead, without "
-        "loading weights.",
+        help="show what is installed and what is missing, or predict a run's memory and computation",
+        description="Examines this machine. With a model or a recipe, predicts the memory and the operations of a run "
+        "instead, without loading weights.",
     )
     add_model(doctor, " of a checkpoint")
     doctor.add_argument("--recipe", help="a shipped recipe's name or a file; default: as in a run")
@@ -44,6 +45,12 @@ def add(commands: Commands) -> None:
         "--document-tokens",
         type=positive,
         help="tokens of the longest document (default: 24000, as in LooGLE)",
+    )
+    doctor.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="where the run would be (default: a GPU if there is one); for cuda without a GPU, the least memory that "
+        "the run needs is predicted",
     )
     doctor.set_defaults(work=_doctor)
 
@@ -233,18 +240,22 @@ def _on_cluster(experiment: Experiment, address: str, workers: int | None) -> Ex
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    from lift_eval.cli.doctor import DOCUMENT_TOKENS, examine, examine_memory
-
-    findings = examine()
-    if parsed.model or parsed.recipe or parsed.document_tokens:
-        import lift_eval.harness.model  # noqa: F401 - a run has lm-eval in memory too
-        from lift_eval.models.loading import BUNDLED
-        from lift_eval.recipe import default_recipe, load_recipe
-
-        recipe = load_recipe(parsed.recipe or default_recipe(parsed.model))
-        findings = examine_memory(
-            named_model(parsed) or str(BUNDLED), recipe, parsed.document_tokens or DOCUMENT_TOKENS
-        )
-    for finding in findings:
-        say(finding)
+    with uncollected():
+        for finding in _findings(parsed):
+            say(finding)
+            sys.stdout.flush()
     return 0
+
+
+def _findings(parsed: argparse.Namespace) -> Iterator[Finding]:
+    from lift_eval.cli.doctor import DOCUMENT_TOKENS, examine, examine_run
+
+    if not (parsed.model or parsed.recipe or parsed.document_tokens or parsed.device):
+        return examine()
+    import lift_eval.harness.model  # noqa: F401 - a run has lm-eval in memory too
+    from lift_eval.models.loading import BUNDLED
+    from lift_eval.recipe import default_recipe, load_recipe
+
+    recipe = load_recipe(parsed.recipe or default_recipe(parsed.model))
+    tokens = parsed.document_tokens or DOCUMENT_TOKENS
+    return examine_run(named_model(parsed) or str(BUNDLED), recipe, tokens, parsed.device)

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lift_eval.cli.shared import add_model, named_model, say
+from lift_eval.cli.shared import add_model, named_model, say, uncollected
 from lift_eval.errors import DocumentError
 
 if TYPE_CHECKING:
@@ -98,9 +98,10 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 def _samples(parsed: argparse.Namespace) -> int:
-    from lift_eval.lifter.listing import list_samples
-    from lift_eval.recipe import default_recipe, load_recipe
-    from lift_eval.training.stages import document_ids
+    with uncollected():
+        from lift_eval.lifter.listing import list_samples
+        from lift_eval.recipe import default_recipe, load_recipe
+        from lift_eval.training.stages import document_ids
 
     name = parsed.recipe or default_recipe(parsed.model)
     parsed.model = named_model(parsed)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lift_eval.errors import CheckpointError
@@ -43,6 +46,18 @@ def _styled(text: str, style: str) -> str:
     """Styled, unless the output is not a terminal or NO_COLOR is set (https://no-color.org)."""
     plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return text if plain else f"\x1b[{style}m{text}\x1b[0m"
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Work without the garbage collector, which takes a sixth of the time of imports: what they make stays."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def size(count: int) -> str:

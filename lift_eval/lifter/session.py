@@ -102,7 +102,8 @@ class LiftedDocument:
 
     def _take_ahead(self) -> bool:
         """Put the adapter that was trained beside those of other documents into the model; false where none was."""
-        trained = self._adapted.ahead.pop(self._entries.key, None)
+        ahead = self._adapted.ahead
+        trained = ahead.pop(self._entries.key, None) if ahead else None  # the key is a hash of all code
         if trained is None:
             return False
         self._adapted.restore(trained.tensors)

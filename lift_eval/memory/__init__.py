@@ -1,1 +1,1 @@
-"""Prediction of peak memory before anything is trained. What a run really used is measured in `record`."""
+"""Prediction of memory and operations before anything is trained. What a run really used is measured in `record`."""

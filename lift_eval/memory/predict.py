@@ -22,6 +22,7 @@ from lift_eval.adapters.attach import attach
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.answering.reading import Reading
 from lift_eval.memory.fake_model import bytes_of, fake_model, trained_parameters
+from lift_eval.memory.operations import training_operations
 from lift_eval.memory.simulate import DECODED, NoTokenizer, answering_bytes
 from lift_eval.memory.workload import (
     MOST_TOKENS,
@@ -77,10 +78,12 @@ class Prediction:
     Attributes:
         parts: What it is made of.
         compute: The recipe's group of that name, with nothing left to choose.
+        operations: What training on the document takes. None means that nothing is trained, or that it is not known.
     """
 
     parts: Sequence[MemoryPart]
     compute: ComputeSettings
+    operations: int | None = None
 
     @property
     def peak(self) -> int:
@@ -104,7 +107,7 @@ def predict(
     device: torch.device,
     document_tokens: int,
     window: int,
-    free: int,
+    free: int | None,
     generator: Any = None,  # noqa: ANN401
 ) -> Prediction:
     """Predict the most memory that a session takes: training on a document and answering its questions.
@@ -112,10 +115,12 @@ def predict(
     Args:
         config: The model's configuration.
         recipe: The recipe.
-        device: Where.
+        device: Where. It need not be one of this machine's: what a GPU's tensors take is simulated with a processor's,
+            which have the same shapes, in the bfloat16 that GPUs multiply.
         document_tokens: Tokens of the document.
         window: Most tokens of a prompt with its answer.
-        free: Free bytes, for what the recipe leaves to choose.
+        free: Free bytes, for what the recipe leaves to choose. None means that they are not known: what takes least
+            memory is chosen.
         generator: Configuration of the checkpoint that writes the question-answer pairs, where it is another one.
 
     Returns:
@@ -124,40 +129,51 @@ def predict(
     Raises:
         AdapterError: If the adapter does not fit the model.
     """
-    model = fake_model(config, recipe, device)
+    if not is_here(device) and recipe.precision.dtype == "auto":
+        precision = recipe.precision.model_copy(update={"dtype": "bfloat16"})
+        recipe = recipe.model_copy(update={"precision": precision})
+    model = fake_model(config, recipe, device if is_here(device) else torch.device("cpu"))
     ids = torch.zeros(document_tokens, dtype=torch.int64)
     with recipe.adapter.without_initialisation.prepared(model, ids, seed=0):
-        return _predicted(model, recipe, document_tokens, window, free, generator)
+        return _predicted(model, recipe, device, document_tokens, window, free, generator)
+
+
+def is_here(device: torch.device) -> bool:
+    """Whether this machine has a device."""
+    return device.type != "cuda" or torch.cuda.is_available()
 
 
 def _predicted(
     model: Any,  # noqa: ANN401 - of `fake_model`
     recipe: Recipe,
+    device: torch.device,
     document_tokens: int,
     window: int,
-    free: int,
+    free: int | None,
     generator: Any,  # noqa: ANN401
 ) -> Prediction:
     trained = bytes_of(trained_parameters(model))
     everything = bytes_of(chain(model.parameters(), model.buffers()))
     parts = []
-    if model.device.type == "cpu":
+    if device.type == "cpu":
         parts.append(MemoryPart("process", process_bytes(recipe), "interpreter and libraries"))
     precision = recipe.precision.quantization
     dtype = str(model.dtype).removeprefix("torch.") if precision == "none" else precision
     parts.append(MemoryPart("base weights", everything - trained, dtype))
-    compute = recipe.compute
+    compute, operations = recipe.compute, None
     if trained:
         parts.append(MemoryPart("adapter", 2 * trained, "weights and a copy of their initial state"))
     if recipe.trains:
-        workload = Workload.of(recipe, model, document_tokens=document_tokens, window=window)
-        compute = workload.choose(compute, free - everything - trained)
+        lengths = {"document_tokens": document_tokens, "window": window}
+        workload = Workload.of(recipe, model, **lengths, device=device)
+        compute = workload.choose(compute, 0 if free is None else free - everything - trained)
         parts += _training(workload, compute)
+        operations = training_operations(recipe, model, compute, **lengths)
         if recipe.auxiliary.strategy != "none" and not recipe.auxiliary.in_background:
             parts += _synthesis(generator, recipe, model, document_tokens)
     questions = largest_questions(recipe, document_tokens, window)
     parts.append(_answers(model, recipe, questions, compute.answer_batch))
-    return Prediction(parts, compute)
+    return Prediction(parts, compute, operations)
 
 
 def _training(workload: Workload, compute: ComputeSettings) -> Iterator[MemoryPart]:

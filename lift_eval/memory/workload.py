@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,8 +15,9 @@ from lift_eval.memory.fake_model import bytes_of, trained_parameters
 from lift_eval.memory.simulate import gradient_bytes
 from lift_eval.models.loading import supports_prefix_sharing
 from lift_eval.prompts.contents.registry import CONTENTS
-from lift_eval.recipe import ComputeSettings, Recipe
+from lift_eval.recipe import ComputeSettings, Recipe, TrainingSettings
 from lift_eval.synthesis.base import CHARACTERS_PER_TOKEN
+from lift_eval.synthesis.settings import PairPrompt
 from lift_eval.training.batching import MicroBatch, micro_batches
 from lift_eval.training.finetune import column_cost_of
 from lift_eval.training.halves import first_half, halved_samples
@@ -48,15 +49,25 @@ class Workload:
         model: From `fake_model`.
         steps: Samples of the largest optimizer step of each kind of epoch.
         teacher: What distributions are learned from. None means that the tokens themselves are learned.
+        device: Where the run would be. None means where the model is.
     """
 
     model: Any
     steps: Sequence[Sequence[Sample]]
     teacher: Teacher | None = None
+    device: torch.device | None = None
     _known: dict[object, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Recipe, model: Any, *, document_tokens: int, window: int) -> Workload:  # noqa: ANN401
+    def of(
+        cls,
+        recipe: Recipe,
+        model: Any,  # noqa: ANN401
+        *,
+        document_tokens: int,
+        window: int,
+        device: torch.device | None = None,
+    ) -> Workload:
         """What a recipe makes of a document, as far as it is known without its text.
 
         Args:
@@ -64,13 +75,14 @@ class Workload:
             model: From `fake_model`.
             document_tokens: Tokens of the document.
             window: Most tokens of a prompt with its answer.
+            device: Where the run would be. None means where the model is.
         """
         teacher = Teacher(model, model.disable_adapter, recipe.training) if recipe.training.distills else None
-        return cls(model, list(largest_steps(recipe, document_tokens, window)), teacher)
+        return cls(model, list(largest_steps(recipe, document_tokens, window)), teacher, device)
 
     def of_documents(self, count: int) -> Workload:
         """The training of so many documents like this one, in one batch."""
-        return Workload(self.model, [[*step] * count for step in self.steps], self.teacher)
+        return replace(self, steps=[[*step] * count for step in self.steps], _known={})
 
     @property
     def optimizer(self) -> int:
@@ -157,7 +169,8 @@ class Workload:
     def _sizes(self) -> Iterator[int]:
         """Sizes of micro-batches worth trying, down to that of the longest sample."""
         longest = _longest(self.steps)
-        size = MOST_TOKENS.get(self.model.device.type, max(MOST_TOKENS.values()))
+        device = self.device or self.model.device
+        size = MOST_TOKENS.get(device.type, max(MOST_TOKENS.values()))
         yield size
         while size > longest:
             size //= 2
@@ -181,59 +194,113 @@ def longest_inlined(steps: Iterable[Iterable[Sample]]) -> int:
     return _longest((sample.with_prefix_inlined() for sample in samples) for samples in steps)
 
 
+class Kind(NamedTuple):
+    """Samples of an epoch that are alike.
+
+    Attributes:
+        samples: Enough of them to see how they are laid out, or all.
+        number: How many there are.
+    """
+
+    samples: list[Sample]
+    number: int
+
+
+class Epochs(NamedTuple):
+    """Epochs that are alike.
+
+    Attributes:
+        number: How many there are; not whole where prompts take turns.
+        kinds: The samples of one.
+    """
+
+    number: float
+    kinds: list[Kind]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Of all kinds."""
+        return [sample for kind in self.kinds for sample in kind.samples]
+
+
 def largest_steps(recipe: Recipe, document_tokens: int, window: int) -> Iterator[list[Sample]]:
     """The samples of the largest optimizer step of each kind of epoch."""
+    for epochs in alike_epochs(recipe, document_tokens, window):
+        yield _largest(epochs.samples, recipe.training.samples_per_step)
+
+
+def alike_epochs(recipe: Recipe, document_tokens: int, window: int) -> Iterator[Epochs]:
+    """The epochs that a recipe makes of a document, as far as they are known without its text.
+
+    Args:
+        recipe: The recipe.
+        document_tokens: Tokens of the document.
+        window: Most tokens of a prompt with its answer.
+    """
     training, auxiliary = recipe.training, recipe.auxiliary
+    segments = _segments(training, document_tokens, window)
+    if training.context_epochs:
+        yield Epochs(training.context_epochs, [segments])
+    if not training.joint_epochs:
+        return
+    joint = [segments] if training.joint_segments else []
+    if auxiliary.strategy == "none":
+        yield Epochs(training.joint_epochs, joint)
+        return
+    prompts = auxiliary.prompts_in_turn
+    for prompt in prompts:
+        pairs = _pairs(recipe, prompt, document_tokens, window)
+        yield Epochs(training.joint_epochs / len(prompts), [*joint, pairs])
+
+
+def _segments(training: TrainingSettings, document_tokens: int, window: int) -> Kind:
+    """The samples of the text itself."""
     length = max(min(training.segment_tokens, document_tokens), 2)
     count = 1 + max(math.ceil((document_tokens - length) / training.stride_tokens), 0)
+    enough = min(count, _ENOUGH_SAMPLES)
     instruction = len(training.recite_instruction) // CHARACTERS_PER_TOKEN
     windows = min(training.window_tokens, document_tokens) + instruction if training.contextualized else 0
     if training.freezes_context:
         # The same windows for all segments are read once, and so is the document of a pair.
-        segment = sample([0] * windows, length, frozen=windows - max(instruction, 1))
-        segments = [segment] * min(count, _ENOUGH_SAMPLES)
-    elif training.samples == "halves":
-        segments = [halved(length)] * min(count, _ENOUGH_SAMPLES)
-    elif training.samples == "spans":
+        return Kind([sample([0] * windows, length, frozen=windows - max(instruction, 1))] * enough, count)
+    if training.samples == "halves":
+        return Kind([halved(length)] * enough, count)
+    if training.samples == "spans":
         # The document is read in the pass here, and once for all steps in the run: both hold it beside the rows.
         read = torch.zeros(max(min(document_tokens, window), length), dtype=torch.int64)
         last = slice(len(read) - length, len(read))
-        segments = span_samples(read, [last] * min(int(training.samples_per_step), _ENOUGH_SAMPLES))
-    elif training.samples == "stream":
+        count = int(training.samples_per_step)
+        return Kind(span_samples(read, [last] * min(count, _ENOUGH_SAMPLES)), count)
+    if training.samples == "stream":
         chunk = min(training.stride_tokens, length)
-        segments = [sample([0] * (length - chunk), chunk)]
-    else:
-        segments = [sample(context, length) for context in alike(count, windows, 0)]
-    if training.context_epochs:
-        yield _largest(segments, training.samples_per_step)
-    if not training.joint_epochs:
-        return
-    joint = segments if training.joint_segments else []
-    if auxiliary.strategy == "none":
-        yield _largest(joint, training.samples_per_step)
-        return
+        return Kind([sample([0] * (length - chunk), chunk)], count)
+    return Kind([sample(context, length) for context in alike(count, windows, 0)], count)
+
+
+def _pairs(recipe: Recipe, kind: PairPrompt, document_tokens: int, window: int) -> Kind:
+    """The samples of the pairs, all in the same one of the recipe's prompts."""
+    training, auxiliary = recipe.training, recipe.auxiliary
     passages = auxiliary.method.passages(auxiliary, document_tokens)
-    pair_count = passages * auxiliary.pairs if auxiliary.method.several else passages
-    for kind in auxiliary.prompts_in_turn:
-        closed_book = auxiliary.leaves_document_out(kind)
-        shown = document_tokens
-        if kind == "passage":
-            shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
-            shown += auxiliary.reply_tokens if auxiliary.rewrite_request else 0
-        prompt = _prompt(recipe, shown, window, closed_book=closed_book)
-        frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
-        contexts = alike(pair_count, *prompt)
-        answer = auxiliary.reply_tokens if auxiliary.method.converses else ANSWER_TOKENS
-        if auxiliary.loss_on == "text":
-            pairs = [sample([], prompt[0] + answer) for _ in contexts]
-        else:
-            pairs = [sample(context, answer, frozen=max(frozen, 0)) for context in contexts]
-        if training.distills:
-            shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
-            # Once, so that each simulated pass has a teacher's.
-            read = torch.zeros(shown + prompt[0], dtype=torch.int64)
-            pairs = [replace(pair, teacher_context=read, once=True) for pair in pairs]
-        yield _largest([*joint, *pairs], training.samples_per_step)
+    count = passages * auxiliary.pairs if auxiliary.method.several else passages
+    closed_book = auxiliary.leaves_document_out(kind)
+    shown = document_tokens
+    if kind == "passage":
+        shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
+        shown += auxiliary.reply_tokens if auxiliary.rewrite_request else 0
+    prompt = _prompt(recipe, shown, window, closed_book=closed_book)
+    frozen = prompt[0] - QUESTION_TOKENS if training.freezes_context and not closed_book else 0
+    contexts = alike(count, *prompt)
+    answer = auxiliary.reply_tokens if auxiliary.method.converses else ANSWER_TOKENS
+    if auxiliary.loss_on == "text":
+        pairs = [sample([], prompt[0] + answer) for _ in contexts]
+    else:
+        pairs = [sample(context, answer, frozen=max(frozen, 0)) for context in contexts]
+    if training.distills:
+        shown = min(auxiliary.method.passage_tokens(auxiliary), document_tokens)
+        # Once, so that each simulated pass has a teacher's.
+        read = torch.zeros(shown + prompt[0], dtype=torch.int64)
+        pairs = [replace(pair, teacher_context=read, once=True) for pair in pairs]
+    return Kind(pairs, count)
 
 
 def _largest(samples: list[Sample], per_step: int | str) -> list[Sample]:

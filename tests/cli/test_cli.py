@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -97,6 +98,7 @@ def test_doctor_names_device_precision_and_versions(capsys: pytest.CaptureFixtur
     report = capsys.readouterr().out
     for subject in ("python", "torch", "lm-eval", "device", "precision", "Hub", "judge"):
         assert subject in report
+    assert gc.isenabled()
     assert re.search(r"ok +LIFT +\d+ steps, loss .*'When was the ship Silver Heron built\?' '1842'", report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -409,6 +410,39 @@ def test_the_doctor_predicts_and_advises(
     advice = capsys.readouterr().out.splitlines()[-1]
     assert advice.startswith("--  peak memory")
     assert "precision.quantization=nf4" in advice
+
+
+def test_a_gpu_that_is_not_there_needs_least_memory_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    recipe = recipe_with(
+        "lora", precision__dtype="auto", training__segment_tokens=64, training__stride_tokens=64
+    )
+    config, lengths = tiny_config("llama"), {"document_tokens": 3000, "window": 400}
+    told = predict(config, recipe, device=torch.device("cuda"), free=None, **lengths)
+    half = recipe_with(
+        "lora", precision__dtype="bfloat16", training__segment_tokens=64, training__stride_tokens=64,
+        compute__micro_batch_tokens=64, compute__gradient_checkpointing=True,
+    )  # fmt: skip
+    on_cpu = predict(config, half, device=CPU, free=2**40, **lengths)
+    assert (told.compute.micro_batch_tokens, told.compute.gradient_checkpointing) == (64, True)
+    assert told.parts == [part for part in on_cpu.parts if part.name != "process"]
+    assert told.operations == on_cpu.operations
+
+
+def test_the_doctor_predicts_for_a_gpu_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = ["doctor", "--model", str(save_checkpoint(tmp_path)), "--document-tokens", "3000"]
+    assert main([*asked, "--device", "cuda"]) == 0
+    *parts, operations, peak = capsys.readouterr().out.splitlines()
+    assert not any("process" in part for part in parts)
+    assert re.search(
+        r"operations while training [\d.e-]+ petaFLOP a document: .* min at 100 TFLOP/s", operations
+    )
+    assert re.search(
+        r"peak memory +at least \d+\.\d\d GiB; the peak is while \w+; for less, try a smaller", peak
+    )
 
 
 def test_the_doctor_names_a_checkpoint_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
