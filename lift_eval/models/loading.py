@@ -166,8 +166,7 @@ def load_model(
         precision: The recipe's precision group.
         device: Where the model goes, unless ``device_map`` spreads it.
         config: What `load_config` gave. None means that it is read here.
-        quantize: Whether to quantize as the precision group says while loading; off for adapters that are made
-            from the unquantized weights.
+        quantize: Whether to quantize while loading; off for adapters that are made from the unquantized weights.
         device_map: transformers' own, for models larger than one device.
         revision: Branch, tag or commit on the Hub.
         subfolder: Folder inside the repository.
