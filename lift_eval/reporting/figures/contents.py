@@ -16,11 +16,14 @@ from lift_eval.reporting.figures.fronts import MOST_PANELS, score_against
 from lift_eval.reporting.figures.needle import needle_map
 from lift_eval.reporting.figures.shared import (
     CIRCLE,
+    COLOURS,
+    MARKERS,
     SQUARE,
     TRIANGLE,
     Point,
     Shown,
     by_field,
+    crowded,
     looks,
     measured_rows,
     short,
@@ -56,12 +59,14 @@ def _scores(comparison: Comparison) -> Shown | None:
     rows, columns = measured_rows(comparison), comparison.experiment.columns
     if not rows:
         return None
+    named = crowded(comparison)
     step = 0.7 / max(len(rows), 2)
     points = [
         {
+            **({"panel": column.label} if named else {}),
             "look": row,
             "x": cell.value,
-            "y": place + (index - (len(rows) - 1) / 2) * step,
+            "y": index if named else place + (index - (len(rows) - 1) / 2) * step,
             "low": cell.value if math.isnan(cell.low) else cell.low,
             "high": cell.value if math.isnan(cell.high) else cell.high,
         }
@@ -69,7 +74,8 @@ def _scores(comparison: Comparison) -> Shown | None:
         for place, column in enumerate(columns)
         if (cell := comparison.cell(row, column.label)).measured
     ]
-    return by_field(points), looks(comparison, rows), {"labels": [column.label for column in columns]}
+    labels = rows if named else [column.label for column in columns]
+    return by_field(points), looks(comparison, rows), {"labels": labels}
 
 
 # -------------------------------------------------------------------------------------------- where LIFT should win
@@ -92,6 +98,8 @@ def _score_curves(comparison: Comparison, points: list[Point], **more: Any) -> S
 
 def _places(comparison: Comparison) -> Shown | None:
     found = place_scores(comparison, whole_columns(comparison)[:MOST_PANELS])
+    if crowded(comparison):
+        return _score_map([(one.column, one.row, one.place, one.score) for one in found], list(PLACE_MIDDLES))
     rows = list(dict.fromkeys(one.row for one in found))
     step = PLACE_SPREAD / max(len(rows), 6)
     points = [
@@ -110,6 +118,33 @@ def _places(comparison: Comparison) -> Shown | None:
     return _score_curves(comparison, points, ticks=ticks, **_cut(comparison))
 
 
+def _score_map(scores: Sequence[tuple[str, str, str, BinnedScore]], across: Sequence[str]) -> Shown | None:
+    """Scores as a map of methods against something.
+
+    Args:
+        scores: Column, method, place across, score.
+        across: All places across, in order.
+    """
+    if not scores:
+        return None
+    most = max(score.value for *_, score in scores) or 1.0
+    tiles = [
+        {
+            "panel": column,
+            "x": place,
+            "y": row,
+            "share": score.value,
+            "label": f"{score.value:.1f}",
+            "ink": "#111111" if score.value > most / 2 else "#f5f5f5",
+        }
+        for column, row, place, score in scores
+    ]
+    drawn = {place for _, _, place, _ in scores}
+    rows = list(dict.fromkeys(row for _, row, _, _ in scores))
+    order = {"across": [place for place in across if place in drawn], "upwards": rows[::-1], "most": most}
+    return by_field(tiles), {}, order
+
+
 def _cut(comparison: Comparison) -> dict[str, Marks]:
     """The part of a document's middle that the baseline's prompts omit, if any."""
     baseline = comparison.experiment.baseline
@@ -126,7 +161,8 @@ def _length(comparison: Comparison) -> Shown | None:
     lengths = comparison.documents.drop_duplicates("digest").set_index("digest").tokens
     scores = comparison.scores[comparison.scores.length.isna()]
     scores = scores.assign(tokens=scores.document.map(lengths)).dropna(subset=["tokens"])
-    points = []
+    points: list[Point] = []
+    tiles: list[tuple[str, str, str, BinnedScore]] = []
     for column in whole_columns(comparison)[:MOST_PANELS]:
         of_column = scores[scores.column == column.label]
         if of_column.tokens.nunique() < LENGTH_BINS:
@@ -137,15 +173,12 @@ def _length(comparison: Comparison) -> Shown | None:
             own = of_column[of_column.row == row]
             tokens = own.tokens.to_numpy(dtype=float)
             bins = np.clip(np.searchsorted(edges, tokens, side="right") - 1, 0, LENGTH_BINS - 1)
-            points += [
-                {
-                    "panel": column.label,
-                    "look": row,
-                    "x": float(tokens[bins == place].mean()),
-                    **_height(score),
-                }
-                for place, score in binned_scores(own, bins, column.scale or 1.0).items()
-            ]
+            for place, score in binned_scores(own, bins, column.scale or 1.0).items():
+                mean = float(tokens[bins == place].mean())
+                points.append({"panel": column.label, "look": row, "x": mean, **_height(score)})
+                tiles.append((column.label, row, f"group {place + 1}", score))
+    if crowded(comparison):
+        return _score_map(tiles, [f"group {place + 1}" for place in range(LENGTH_BINS)])
     return _score_curves(comparison, points)
 
 
@@ -169,14 +202,14 @@ def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
         first: Number of the list's first place.
     """
     points: list[Point] = []
+    named = crowded(comparison)
     for row in measured_rows(comparison):
         lists = [own for own in comparison.documents[comparison.documents.row == row][field] if own]
         for place in range(max(map(len, lists), default=0)):
             values = [own[place] for own in lists if len(own) > place]
             mean = sum(values) / len(values)
-            points.append(
-                {"look": row, "x": place + first, "y": mean, "low": min(values), "high": max(values)}
-            )
+            point = {"look": row, "x": place + first, "y": mean, "low": min(values), "high": max(values)}
+            points.append({"panel": short(row), **point} if named else point)
     if not points:
         return None
     return by_field(points), looks(comparison, dict.fromkeys(point["look"] for point in points)), {}
@@ -236,6 +269,11 @@ def _break_even(comparison: Comparison) -> Shown | None:
     found = break_evens(comparison)
     if not found:
         return None
+    if crowded(comparison):
+        crossing = (one for one in found if 0 < one.questions < math.inf)
+        found = sorted(crossing, key=lambda one: one.questions)[: len(COLOURS)]
+        if not found:
+            return None
     last = max(20.0, 1.6 * max((one.questions for one in found if math.isfinite(one.questions)), default=0.0))
     lines = {one.baseline: (one.baseline_fixed, one.baseline_per_question) for one in found}
     lines |= {one.row: (one.fixed, one.per_question) for one in found}
@@ -256,7 +294,11 @@ def _break_even(comparison: Comparison) -> Shown | None:
         if 0 < one.questions < math.inf
     ]
     more = {"last": last, "crossings": by_field(crossings) if crossings else None}
-    return by_field(points), looks(comparison, lines), more
+    own = looks(comparison, lines)
+    if crowded(comparison):  # a look may be that of another method drawn here
+        paying = [one.row for one in found]
+        own |= dict(zip(paying, zip(COLOURS, MARKERS, strict=True), strict=False))
+    return by_field(points), own, more
 
 
 FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
@@ -267,13 +309,13 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     ),
     "places": (
         "Position of the answer",
-        "Score by the third of the document in which the evidence begins, and for evidence in several places. The "
-        "baseline's prompt omits the shaded part on average.",
+        "Score by the third of the document in which the evidence begins, and for evidence in several places. In a "
+        "graph, the baseline's prompt omits the shaded part on average.",
         _places,
     ),
     "length": (
         "Document length",
-        "Score by document length, in five groups with equal numbers of documents.",
+        "Score by document length, in five groups with equal numbers of documents, from the shortest to the longest.",
         _length,
     ),
     "needle": (
@@ -305,7 +347,7 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     "break-even": (
         "Break-even",
         "Seconds per document by number of questions: preparation, then each answer. A method pays off where its line "
-        "falls below the baseline's.",
+        "falls below the baseline's. Of many methods, those that pay off after the fewest questions.",
         _break_even,
     ),
     "score-preparation": (

@@ -103,30 +103,39 @@ def _shorter(number: re.Match[str]) -> str:
 # ------------------------------------------------------------------------------------------------------------ shared
 
 
-def _panels(figure: Figure, *, height: int = PANEL_HEIGHT, scales: str = "fixed") -> PlotSpec:
+def _panels(
+    figure: Figure,
+    *,
+    height: int = PANEL_HEIGHT,
+    scales: str = "fixed",
+    legend: bool = True,
+    columns: int | None = None,
+) -> PlotSpec:
     """A plot without layers: panels beside each other, one legend above them, looks by name.
 
     Args:
         figure: Whose data and looks.
         height: Of a panel, in pixels.
         scales: Which axes differ between panels, as lets-plot calls them.
+        legend: Whether there is one.
+        columns: Panels in a row. None means as many as fit.
     """
     looks, count = figure.looks, figure.panels()
-    columns = _columns(count)
+    columns = columns or _columns(count)
     # A marker takes the room of some five letters.
     entries = len(looks) if sum(5 + len(name) for name in looks) <= LEGEND_LETTERS else 2
     colours, markers = zip(*looks.values(), strict=True)
-    legend = guide_legend(ncol=entries)
+    guide = guide_legend(ncol=entries) if legend else "none"
     plot = (
         ggplot(figure.marks, aes("x", "y", color="look", fill="look", shape="look"))
         + scale_manual(["color", "fill"], list(colours), limits=list(looks))
         + scale_manual("shape", list(markers), limits=list(looks))
-        + guides(color=legend, fill=legend, shape=legend)
+        + guides(color=guide, fill=guide, shape=guide)
         + _theme()
     )
     if count > 1:
         plot += facet_wrap("panel", ncol=columns, order=0, scales=scales)
-    legend_height = LEGEND_LINE_HEIGHT * math.ceil(len(looks) / entries)
+    legend_height = LEGEND_LINE_HEIGHT * math.ceil(len(looks) / entries) if legend else 0
     return plot + ggsize(WIDTH, TITLES_HEIGHT + legend_height + height * math.ceil(count / columns))
 
 
@@ -206,9 +215,10 @@ def _whole_numbers(figure: Figure) -> FeatureSpec:
 
 
 def _scores(figure: Figure) -> Plot:
-    labels = figure.more["labels"]
+    labels, named = figure.more["labels"], "panel" in figure.marks
+    height = 20 * len(labels) if named else (20 * len(figure.looks) + 15) * len(labels)
     return (
-        _panels(figure, height=(20 * len(figure.looks) + 15) * len(labels))
+        _panels(figure, height=height, legend=not named, scales="free_x" if named else "fixed")
         + _intervals(xmin="low", xmax="high")
         + geom_point(size=3)
         + scale_y_continuous(
@@ -219,11 +229,13 @@ def _scores(figure: Figure) -> Plot:
             expand=[0, 0],
         )
         + theme(panel_grid_major_y=element_blank())
-        + labs(x="score", y="")
+        + labs(x=figure.marks["panel"][0] if named and figure.panels() == 1 else "score", y="")
     )
 
 
 def _places(figure: Figure) -> Plot:
+    if "across" in figure.more:
+        return _score_map(figure) + labs(x="position of the answer in the document", y="")
     plot, ticks = _panels(figure), figure.more["ticks"]
     if "cut" in figure.more:
         plot += geom_band(
@@ -247,6 +259,8 @@ def _places(figure: Figure) -> Plot:
 
 
 def _length(figure: Figure) -> Plot:
+    if "across" in figure.more:
+        return _score_map(figure) + labs(x="documents by length", y="")
     return (
         _panels(figure, scales="free_x")
         + _intervals(ymin="low", ymax="high")
@@ -257,8 +271,14 @@ def _length(figure: Figure) -> Plot:
 
 
 def _needle(figure: Figure) -> Plot:
+    return _score_map(figure, PANEL_HEIGHT) + labs(x="text length in tokens", y="needle depth")
+
+
+def _score_map(figure: Figure, height: int | None = None) -> PlotSpec:
+    """Panels of coloured tiles with their scores; a line of tiles is 20 pixels high if panels have no height."""
     count = figure.panels()
-    columns = _columns(count)
+    columns = _columns(count) if height else min(2, count)
+    height = height or 20 * len(figure.more["upwards"]) + 20
     plot = ggplot(figure.marks, aes("x", "y")) + _theme()
     if count > 1:
         plot += facet_wrap("panel", ncol=columns, order=0)
@@ -266,13 +286,12 @@ def _needle(figure: Figure) -> Plot:
         plot
         + geom_tile(aes(fill="share"), show_legend=False)
         + geom_text(aes(label="label", color="ink"), size=6, show_legend=False)
-        + scale_fill_viridis(option="cividis", limits=[0, 100])
+        + scale_fill_viridis(option="cividis", limits=[0, figure.more["most"]])
         + scale_color_identity()
-        + scale_x_discrete(limits=figure.more["lengths"], expand=[0, 0])
-        + scale_y_discrete(limits=figure.more["depths"], expand=[0, 0])
+        + scale_x_discrete(limits=figure.more["across"], expand=[0, 0])
+        + scale_y_discrete(limits=figure.more["upwards"], expand=[0, 0])
         + theme(panel_grid=element_blank())
-        + labs(x="text length in tokens", y="needle depth")
-        + ggsize(WIDTH, TITLES_HEIGHT + PANEL_HEIGHT * math.ceil(count / columns))
+        + ggsize(WIDTH, TITLES_HEIGHT + height * math.ceil(count / columns))
     )
 
 
@@ -280,11 +299,12 @@ def _needle(figure: Figure) -> Plot:
 
 
 def _losses(figure: Figure) -> Plot:
+    named = "panel" in figure.marks
     return (
-        _panels(figure, height=230)
+        _panels(figure, height=140 if named else 230, legend=not named, scales="free_x" if named else "fixed")
         + _band()
-        + _curves(figure, marker_size=2)
-        + _whole_numbers(figure)
+        + _curves(figure, marker_size=1 if named else 2)
+        + (scale_x_continuous(format="d") if named else _whole_numbers(figure))
         + expand_limits(y=0)
         + labs(x="optimizer step", y="loss per supervised token")
     )
@@ -343,13 +363,13 @@ def _front(figure: Figure) -> PlotSpec:
     line = geom_line(
         aes("x", "y"), data=figure.more["front"], inherit_aes=False, color=INK, alpha=0.4, linetype="dashed"
     )
-    return (
-        _panels(figure)
-        + line
-        + _intervals(ymin="low", ymax="high")
-        + geom_point(size=4)
-        + scale_x_log10(format=".2~s")
-    )
+    if figure.more["named"]:
+        plot, mark = _panels(figure, height=220, columns=1, scales="free_y"), geom_point(size=2.5)
+        number = aes(y="beside", label="number")
+        mark += geom_text(number, hjust=0, nudge_x=5, nudge_unit="px", size=6, show_legend=False)
+    else:
+        plot, mark = _panels(figure), geom_point(size=4)
+    return plot + line + _intervals(ymin="low", ymax="high") + mark + scale_x_log10(format=".2~s")
 
 
 def _gates(figure: Figure) -> Plot:

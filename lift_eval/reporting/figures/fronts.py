@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.costs import Cost, method_costs
-from lift_eval.reporting.figures.shared import Point, Shown, by_field, looks, measured_rows
+from lift_eval.reporting.figures.shared import Point, Shown, by_field, crowded, look_of, measured_rows
 from lift_eval.reporting.places import whole_columns
 
 FREE = 0.1
 """Methods without the cost are drawn at this share of the lowest cost: a logarithmic axis has no zero."""
+SPREAD = 1.12
+"""How far apart methods without the cost are drawn where there are many: the next one is so many times as far."""
+NEAR, LINE = 0.04, 0.075
+"""Numbers of methods would cover each other if they were nearer: in powers of ten, and in parts of a panel's height."""
 MOST_PANELS = 6
 
 
@@ -30,6 +34,25 @@ def front(points: list[Point], *, higher_is_better: bool) -> list[Point]:
     return found
 
 
+def apart(points: list[Point]) -> list[float]:
+    """Heights at which the numbers of a panel's points can be read: beside each point, or above the one below.
+
+    Args:
+        points: With cost ``x``, score ``y`` and its interval, ``low`` to ``high``.
+    """
+    step = LINE * (max(point["high"] for point in points) - min(point["low"] for point in points))
+    heights = [0.0] * len(points)
+    taken: list[tuple[float, float]] = []
+    for place in sorted(range(len(points)), key=lambda place: points[place]["y"]):
+        x, height = math.log10(points[place]["x"]), points[place]["y"]
+        for other, used in taken:  # from the lowest on
+            if abs(other - x) < NEAR and abs(used - height) < step:
+                height = used + step
+        taken = sorted([*taken, (x, height)], key=lambda one: one[1])
+        heights[place] = height
+    return heights
+
+
 def score_against(comparison: Comparison, cost: Callable[[Cost], float]) -> Shown | None:
     """The contents of a figure of scores against a cost; None where fewer than two methods have it.
 
@@ -42,6 +65,11 @@ def score_against(comparison: Comparison, cost: Callable[[Cost], float]) -> Show
     paid = [value for value in known.values() if value > 0]
     if len(known) < 2 or not paid:
         return None
+    free = [row for row in known if not known[row]]
+    named = crowded(comparison)
+    names = {row: row for row in known}
+    if named:
+        names = {row: f"{number} {row}" for number, row in enumerate(measured_rows(comparison), start=1)}
     points: list[Point] = []
     lines: list[Point] = []
     for column in whole_columns(comparison)[:MOST_PANELS]:
@@ -49,8 +77,9 @@ def score_against(comparison: Comparison, cost: Callable[[Cost], float]) -> Show
         own: list[Point] = [
             {
                 "panel": column.label,
-                "look": cell.row,
-                "x": known[cell.row] or FREE * min(paid),
+                "look": names[cell.row],
+                "number": names[cell.row].partition(" ")[0] if named else "",
+                "x": known[cell.row] or FREE * min(paid) * (SPREAD ** free.index(cell.row) if named else 1),
                 "y": cell.value,
                 "low": cell.value if math.isnan(cell.low) else cell.low,
                 "high": cell.value if math.isnan(cell.high) else cell.high,
@@ -58,10 +87,14 @@ def score_against(comparison: Comparison, cost: Callable[[Cost], float]) -> Show
             for cell in cells
             if cell.measured
         ]
+        for point, height in zip(own, apart(own) if own else (), strict=True):
+            point["beside"] = height
         points += own
         best = front(own, higher_is_better=column.higher_is_better is not False)
         lines += [{name: point[name] for name in ("panel", "x", "y")} for point in best]
     if not points:
         return None
-    drawn = dict.fromkeys(str(point["look"]) for point in points)
-    return by_field(points), looks(comparison, drawn), {"front": by_field(lines)}
+    drawn = {str(point["look"]) for point in points}
+    own_looks = {names[row]: look_of(comparison, row) for row in measured_rows(comparison) if row in known}
+    shown = {name: look for name, look in own_looks.items() if name in drawn}
+    return by_field(points), shown, {"front": by_field(lines), "named": named}

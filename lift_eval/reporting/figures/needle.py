@@ -14,8 +14,9 @@ def needle_map(comparison: Comparison) -> Shown | None:
     if found.empty:
         return None
     order = {
-        "lengths": found.sort_values("length").x.unique().tolist(),
-        "depths": found.sort_values("depth", ascending=False).y.unique().tolist(),
+        "across": found.sort_values("length").x.unique().tolist(),
+        "upwards": found.sort_values("depth", ascending=False).y.unique().tolist(),
+        "most": 100.0,
     }
     return {str(name): values.tolist() for name, values in found.items()}, {}, order
 

@@ -42,6 +42,12 @@ def look_of(comparison: Comparison, row: str) -> Look:
     return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
 
 
+def crowded(comparison: Comparison) -> bool:
+    """Whether there are more methods than looks, so that figures must name them where they are drawn."""
+    found = looks(comparison, measured_rows(comparison))
+    return len(set(found.values())) < len(found)
+
+
 def short(name: str) -> str:
     """A name that fits above a panel."""
     return name if len(name) <= 30 else f"{name[:29]}…"

@@ -14,7 +14,7 @@ from lift_eval.reporting.comparison import Comparison, compare
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.figures.contents import FIGURES, all_figures
 from lift_eval.reporting.figures.drawing import INK, draw, on_page, on_paper
-from lift_eval.reporting.figures.fronts import front
+from lift_eval.reporting.figures.fronts import apart, front
 from lift_eval.reporting.figures.needle import needle_shares
 from lift_eval.reporting.figures.pixels import png
 from lift_eval.reporting.figures.shared import look_of
@@ -171,3 +171,57 @@ def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
     runs = read_runs([tmp_path])
     comparison = compare(infer_experiment(runs, "T", tmp_path / "e.yaml"), {"hf": runs})
     assert list(drawn(comparison)) == ["scores"]
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Nine methods, of which the last two pay off against ICL: more than there are colours and markers."""
+    folder = tmp_path_factory.mktemp("crowd")
+    for number in range(9):
+        write_run(
+            folder / f"method{number}",
+            {"task": [number % 2, 1, 0, 1, 0, 1]},
+            rows(3, 2),
+            model_args={"recipe": f"method{number}"},
+            recipe={"name": f"method{number}", "adapter": {"type": "lora" if number else "none"}},
+            documents=[
+                document_record(
+                    f"doc{document}",
+                    losses=[3.0, 2.0] if number else [],
+                    operations={"train": 10**9 * number, "answer": 10**6},
+                    seconds={
+                        "synthesis": 0.0,
+                        "train": 5.0 * number,
+                        "answer": 1.0 + number if number < 7 else 0.5,
+                    },
+                    stored_bytes=1000 * number,
+                )
+                for document in range(3)
+            ],
+        )
+    runs = read_runs([folder])
+    experiment = infer_experiment(runs, "T", folder / "e.yaml")
+    return compare(experiment, runs_of_rows(experiment, runs))
+
+
+def test_many_methods_are_named_where_they_are_drawn(crowd: Comparison) -> None:
+    methods = {row.name for row in crowd.experiment.rows}
+    drawings = drawn(crowd)
+    assert methods | {column.label for column in crowd.experiment.columns} <= texts(drawings["scores"])
+    assert methods | {"beginning", "middle"} <= texts(drawings["places"])
+    assert methods - {crowd.experiment.baseline} == texts(drawings["losses"]) & methods
+    numbered = {f"{number} {row.name}" for number, row in enumerate(crowd.experiment.rows, start=1)}
+    assert numbered | set("123456789") <= texts(drawings["score-stored"])
+
+
+def test_of_many_methods_those_that_pay_off_are_drawn_against_the_number_of_questions(
+    crowd: Comparison,
+) -> None:
+    methods = {row.name for row in crowd.experiment.rows}
+    assert texts(drawn(crowd)["break-even"]) & methods == {crowd.experiment.baseline, "method7", "method8"}
+
+
+def test_numbers_of_methods_with_equal_cost_do_not_cover_each_other() -> None:
+    points = [{"x": 100.0, "y": y, "low": 0.0, "high": 40.0} for y in (20.0, 20.0, 21.0)]
+    points.append({"x": 1000.0, "y": 20.0, "low": 0.0, "high": 40.0})
+    assert apart(points) == [20.0, 23.0, 26.0, 20.0]
