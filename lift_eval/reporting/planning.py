@@ -62,7 +62,8 @@ def recipe_of(experiment: Experiment, row: Row, task: str) -> Recipe:
     given = experiment.arguments(row, task)
     pretrained = given.get("pretrained")
     name = given.get("recipe") or default_recipe(None if pretrained is None else str(pretrained))
-    keys = {key: value for key, value in given.items() if "." in key and not key.startswith("workers.")}
+    dotted = {key for key in given if "." in key and not key.startswith("workers.")}
+    keys = {key: value for key, value in given.items() if key in dotted | Recipe.model_fields.keys()}
     try:
         return load_recipe(str(name), keys)
     except RecipeError as error:
@@ -114,10 +115,9 @@ def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
     """Whether a run belongs to a row on a task: by model class, arguments, and the options that tell rows apart."""
     if row.results:
         return True
-    arguments = experiment.arguments(row, task)
-    if identity(run.model, run.model_args) != identity(row.model, arguments):
+    if identity(run.model, run.model_args) != identity(row.model, experiment.arguments(row, task)):
         return False
-    if row.model == "lift" and _recipe_file_differs(arguments, run):
+    if row.model == "lift" and _recipe_file_differs(experiment, row, task, run):
         return False
     asked, given = (
         vars(experiment.row_options(row)),
@@ -129,15 +129,14 @@ def matches_row(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
     return all(_same_option(asked[name], given[name]) for name in telling & set(given))
 
 
-def _recipe_file_differs(arguments: Mapping[str, Any], run: Run) -> bool:
+def _recipe_file_differs(experiment: Experiment, row: Row, task: str, run: Run) -> bool:
     """Whether a row's recipe is a file that was changed after a run; one that cannot be read now is taken as it was."""
-    named = str(arguments.get("recipe", ""))
+    named = str(experiment.arguments(row, task).get("recipe", ""))
     if not (named.endswith((".yaml", ".yml")) and run.recipe):
         return False
-    keys = {key: value for key, value in arguments.items() if key.partition(".")[0] in Recipe.model_fields}
     try:
-        now, then = load_recipe(named, keys), Recipe.model_validate(run.recipe)
-    except (RecipeError, ValidationError):
+        now, then = recipe_of(experiment, row, task), Recipe.model_validate(run.recipe)
+    except (ResultsError, ValidationError):
         return False
     return bool(differences(now, then).keys() - SET_BY_THE_RUN)
 
