@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
-
 from lift_eval.models.loading import base_of
-from lift_eval.models.operations import Shape
+from lift_eval.models.operations import Shape, columns_before, tuner_of
 
 
 def answered_alone(
@@ -31,8 +29,7 @@ def answered_alone(
         adapter_writes: Whether it is while the answer is written.
     """
     shape, head = Shape.of(model), 0
-    tuners = (module for module in base_of(model).modules() if isinstance(module, BaseTunerLayer))
-    before = getattr(next(tuners, None), "positions", 0)  # a cartridge's
+    before = columns_before(tuner_of(base_of(model)))
     total = 0
     for read, written in answers:
         looks = sum(before + read + place for place in range(1, written + 1))

@@ -15,7 +15,7 @@ DECIDING_PARTS = {
     "adapters", "answering", "document.py", "lifter", "models", "prompts", "recipe", "servers", "settings.py",
     "synthesis", "training",
 }  # fmt: skip
-ONLY_SHOW = {"lifter/listing.py", "lifter/kept.py"}
+ONLY_SHOW = {"lifter/listing.py", "lifter/kept.py", "models/alone.py"}
 """Modules of these parts that nothing which trains or answers imports."""
 
 SOURCES = {
