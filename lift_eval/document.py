@@ -18,6 +18,9 @@ MIN_CHARACTERS = 200
 QUESTION_FIELDS = ("question", "query", "input", "problem")
 """Fields of a data set's rows that hold the question, the likeliest first."""
 
+WHOLE_PROMPT = "input"
+"""The field in which RULER's rows hold the document and the question behind it."""
+
 Span = tuple[int, int]
 """Start and end of a part of a text."""
 
@@ -158,9 +161,10 @@ def find_question(row: Mapping[str, Any], prompt: str) -> str:
         prompt: The prompt made from the row, without its document.
 
     Returns:
-        The text of the first of QUESTION_FIELDS that stands in the prompt; empty where there is none.
+        The text of the first of QUESTION_FIELDS that stands in the prompt, or else the question in the document's own
+        field (`split_field`); empty where there is none.
     """
-    texts = (row.get(field) for field in QUESTION_FIELDS)
+    texts = (*(row.get(field) for field in QUESTION_FIELDS), split_field(row, WHOLE_PROMPT)[1])
     return next((text for text in texts if isinstance(text, str) and text.strip() and text in prompt), "")
 
 
@@ -180,7 +184,21 @@ def find_document(row: Mapping[str, Any], prompt: str, field: str | None = None)
 def document_of(row: Mapping[str, Any], field: str) -> Document:
     """The document in a field of a row, with the title that the row has for it."""
     title = row.get("title")
-    return Document(row[field], title if isinstance(title, str) else "")
+    return Document(split_field(row, field)[0], title if isinstance(title, str) else "")
+
+
+def split_field(row: Mapping[str, Any], field: str) -> tuple[Any, str]:
+    """The document in a field of a row, and the question that follows it there.
+
+    RULER's rows hold a whole prompt in ``input``, with the question as its last line, and how answers begin in
+    ``gen_prefix``. In other rows a field holds no question beside the document.
+    """
+    text = row.get(field)
+    if field == WHOLE_PROMPT and isinstance(text, str) and "gen_prefix" in row and "question" not in row:
+        document, _, question = text.rstrip().rpartition("\n")
+        if document.strip():
+            return document, question.strip()
+    return text, ""
 
 
 def occurrences(text: str, prompt: str) -> list[Span]:

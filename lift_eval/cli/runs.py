@@ -119,8 +119,9 @@ def _check_tuned(experiment: Experiment) -> None:
     if experiment.tuned is not None and (untuned or not experiment.tuned.is_file()):
         tuned_as = experiment.tuned.parent.with_suffix(".yaml")
         whose = f"row '{untuned[0]}' is" if experiment.tuned.is_file() else "its methods are"
+        instead = "remove 'tune'" if experiment.tune else f"give {experiment.path} its own 'tune'"
         raise ResultsError(
-            f"'{tuned_as}' has 'tune', but {whose} not tuned yet; run lift-eval tune {tuned_as} first, or remove 'tune'"
+            f"'{tuned_as}' has 'tune', but {whose} not tuned yet; run lift-eval tune {tuned_as} first, or {instead}"
         )
     if other := tuned_with(experiment):
         say(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lift_eval.document import MARK, document_of, find_field
+from lift_eval.document import MARK, document_of, find_field, split_field
 from lift_eval.errors import ResultsError
 from lift_eval.files import writing_whole
 from lift_eval.results.schema import SAMPLES_NAME, check_sample, read_as_sample
@@ -221,6 +221,8 @@ def _question(row: Mapping[str, Any], text_field: str) -> str:
     for name in ("question", "input", "query", "problem"):
         if name != text_field and isinstance(row.get(name), str) and row[name].strip():
             return str(row[name])[:LONGEST_QUESTION]
+    if asked := split_field(row, text_field)[1]:
+        return asked[:LONGEST_QUESTION]
     texts = [
         v for k, v in row.items() if isinstance(v, str) and k not in (*SETTING_FIELDS, text_field, "title")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from lm_eval.tasks import TaskManager
 
+from lift_eval.document import find_document, find_question
+from lift_eval.prompts.prompt import Prompt
 from tests.benchmarks.harness import RECIPE
 
 BUILT_IN = Path(lm_eval.__file__).parent / "tasks"
@@ -124,8 +127,9 @@ def test_many_questions_on_one_passage(tmp_path: Path, checkpoint: str) -> None:
     assert 0 <= done["results"]["drop"]["f1,none"] <= 1
 
 
+RULER_QUESTION = "Question: where?"
 RULER = {
-    "input": "Memorize the moves.\n{document}\nQuestion: where?",
+    "input": f"Memorize the moves.\n{{document}}\n{RULER_QUESTION}",
     "outputs": ["6"],
     "gen_prefix": "Answer:",
     "max_length": 4096,
@@ -153,5 +157,39 @@ def test_methods_that_need_the_document_apart_take_it_out_of_the_prompt(
     file, split, columns = APART[task]
     done = run(file, split, rows(**columns), tmp_path, checkpoint, **{"prompt.document": "none"})
     assert_each_document_was_trained_once(done)
-    assert [document["kept"] for document in done["config"]["lift"]["documents"]] == [0.0, 0.0]
     assert done["config"]["lift"]["totals"]["questions_not_located"] == 0
+    asked = len(columns.get("question", RULER_QUESTION))
+    for document in done["config"]["lift"]["documents"]:
+        assert document["kept"] == 0
+        assert asked < document["prompt_tokens"] / document["questions"], "the question is still asked"
+
+
+@pytest.mark.parametrize("task", APART)
+def test_passages_are_retrieved_for_the_question_of_each(task: str, tmp_path: Path, checkpoint: str) -> None:
+    file, split, columns = APART[task]
+    retrieved = {"prompt.document": "retrieved", "prompt.passages": 1, "prompt.passage_tokens": 100}
+    done = run(file, split, rows(**columns), tmp_path, checkpoint, **retrieved)
+    assert_each_document_was_trained_once(done)
+    for document in done["config"]["lift"]["documents"]:
+        assert 0 < document["kept"] < 0.5
+
+
+@pytest.mark.parametrize("task", ["vt", "fwe", "qa", "niah"])
+def test_rulers_own_prompts_fall_apart_into_document_and_question(task: str) -> None:
+    module = importlib.import_module(f"lm_eval.tasks.ruler.{task}_utils")
+    template = getattr(module, "TEMPLATE", None) or module.CONFIG["template"]
+    slots = {"query": "12345", "num_v": 3, "type_needle_v": "numbers"}
+    asked, prefix = template.format(context=DOCUMENTS[0], **slots), "Answer:"
+    for answer in (" Answer:", " According to"):
+        asked = asked.partition(answer)[0].strip()
+    row = {"input": asked, "gen_prefix": prefix, "outputs": ["6"]}
+    prompt = f"{asked} {prefix}"
+    document = find_document(row, prompt)
+    assert document is not None
+    assert DOCUMENTS[0] in document.text
+    closed_book = Prompt.around(prompt, document).without_document().text
+    question = find_question(row, closed_book)
+    assert question != ""
+    assert question in closed_book
+    assert question not in document.text
+    assert "?" in question or "12345" in question

@@ -45,3 +45,16 @@ def test_the_arena_is_tuned_run_and_rendered_again_to_the_same_bytes(
     assert main(["run", str(path)]) == 0
     assert "run 1 of" not in capsys.readouterr().out
     assert files == {file: file.read_bytes() for file in report.rglob("*") if file.is_file()}
+
+
+def test_what_an_untuned_arena_is_told_leads_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arena = yaml.safe_load((ROOT / "reports" / "arena_tiny.yaml").read_text(encoding="utf-8"))
+    arena["tune"] = {"column": "Exact match", "options": {"limit": 4}}
+    path, mine = tmp_path / "arena.yaml", tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(arena))
+    mine.write_text(yaml.safe_dump({"extends": "arena.yaml", "title": "Mine", "results": "mine/results"}))
+    for file, instead in ((path, "remove 'tune'"), (mine, f"give {mine} its own 'tune'")):
+        assert main(["run", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"run lift-eval tune {path} first, or {instead}" in error
