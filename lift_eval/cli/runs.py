@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lift_eval.cli.launching import run_command
-from lift_eval.cli.shared import add_model, bold, named_model, positive, say, uncollected
-from lift_eval.errors import Interrupted, ResultsError
+from lift_eval.cli.shared import add_model, bold, named_model, note, positive, say, uncollected
+from lift_eval.errors import Interrupted, ResultsError, counted
 from lift_eval.harness.exit_status import GIVEN_UP
 
 if TYPE_CHECKING:
@@ -153,6 +153,9 @@ def run_where_asked(experiment: Experiment, parsed: argparse.Namespace) -> tuple
 def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Report]:
     """Execute an experiment's missing runs, each in its own process, and render its report.
 
+    A run that fails does not keep the others from being made, unless it is the experiment's first: then the fault is
+    probably that of all.
+
     Args:
         experiment: The experiment.
         processes: Processes of each run of ``lift``.
@@ -164,13 +167,14 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
         Interrupted: If a signal has ended a run.
         ResultsError: If a run has failed.
     """
-    from lift_eval.reporting.planning import check_recipes, missing_runs
+    from lift_eval.reporting.planning import check_recipes, missing_runs, plan, runs_of_rows
     from lift_eval.reporting.render import render_experiment
     from lift_eval.results.samples import compact_samples
 
-    missing = missing_runs(experiment)
+    found = runs_of_rows(experiment)
+    missing, finished = plan(experiment, found), any(found.values())
     check_recipes(experiment, {run.row for run in missing})
-    worst = 0
+    worst, failed = 0, []
     for number, run in enumerate(missing, start=1):
         say(f"run {number} of {len(missing)}: {run.row}, seed {run.seed}\n  {run.command}")
         sys.stdout.flush()
@@ -181,15 +185,25 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
                 "repeated",
                 status - 128,
             )
-        if status not in (0, GIVEN_UP):
+        if status in (0, GIVEN_UP):
+            finished, worst = True, max(worst, status)
+            compact_samples(run.output)
+            continue
+        fault = f"the run of '{run.row}' ended with status {status}"
+        if not finished:
             raise ResultsError(
-                f"the run of '{run.row}' ended with status {status}; fix the error above and start again: finished "
-                "runs are not repeated"
+                f"{fault}; fix the error above and start again: finished runs are not repeated"
             )
-        worst = max(worst, status)
-        compact_samples(run.output)
+        note(f"lift-eval: {fault}; the others go on")
+        failed.append(f"'{run.row}'")
     _check_names(missing, missing_runs(experiment))
-    return worst, render_experiment(experiment.path)
+    report = render_experiment(experiment.path)
+    if failed:
+        raise ResultsError(
+            f"{counted(len(failed), 'run')} of {len(missing)} failed: {', '.join(failed)}; fix the errors above and start "
+            f"again: finished runs are not repeated; the report without them: {report.page}"
+        )
+    return worst, report
 
 
 def _check_names(done: Sequence[PlannedRun], missing: Sequence[PlannedRun]) -> None:

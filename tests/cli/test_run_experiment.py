@@ -138,7 +138,16 @@ def test_a_run_that_a_signal_ended_before_it_could_answer_ends_the_experiment_to
     assert "stopped in run 2 of 3" in error
 
 
-def test_a_run_that_fails_ends_the_experiment_with_what_to_do(program: Program) -> None:
+def test_a_later_run_that_fails_lets_the_others_go_on(program: Program) -> None:
+    status, _, error = program.end(program.start(0, 1, 0))
+    assert (status, len(program.ran)) == (2, 3)
+    told, last = error.splitlines()
+    assert told == "lift-eval: the run of 'LIFT' ended with status 1; the others go on"
+    assert last.startswith("lift-eval: error: 1 run of 3 failed: 'LIFT'; fix the errors above and start again")
+    assert (program.folder / "x" / "report.html").is_file()
+
+
+def test_the_first_run_that_fails_ends_the_experiment_with_what_to_do(program: Program) -> None:
     status, _, error = program.end(program.start(1, 0, 0))
     assert (status, len(program.ran)) == (2, 1)
     assert error.startswith("lift-eval: error: the run of 'ICL' ended with status 1; fix the error above")
