@@ -200,8 +200,8 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
     report = render_experiment(experiment.path)
     if failed:
         raise ResultsError(
-            f"{counted(len(failed), 'run')} of {len(missing)} failed: {', '.join(failed)}; fix the errors above and start "
-            f"again: finished runs are not repeated; the report without them: {report.page}"
+            f"{counted(len(failed), 'run')} of {len(missing)} failed: {', '.join(failed)}; fix the errors above and "
+            f"start again: finished runs are not repeated; the report without them: {report.page}"
         )
     return worst, report
 

@@ -143,7 +143,9 @@ def test_a_later_run_that_fails_lets_the_others_go_on(program: Program) -> None:
     assert (status, len(program.ran)) == (2, 3)
     told, last = error.splitlines()
     assert told == "lift-eval: the run of 'LIFT' ended with status 1; the others go on"
-    assert last.startswith("lift-eval: error: 1 run of 3 failed: 'LIFT'; fix the errors above and start again")
+    assert last.startswith(
+        "lift-eval: error: 1 run of 3 failed: 'LIFT'; fix the errors above and start again"
+    )
     assert (program.folder / "x" / "report.html").is_file()
 
 
