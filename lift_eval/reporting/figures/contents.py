@@ -309,8 +309,8 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     ),
     "places": (
         "Position of the answer",
-        "Score by the third of the document in which the evidence begins, and for evidence in several places. In a "
-        "graph, the baseline's prompt omits the shaded part on average.",
+        "Score by the third of the document in which the evidence begins, and for evidence in several places. A shaded "
+        "part is what the baseline's prompt omits on average.",
         _places,
     ),
     "length": (
@@ -347,7 +347,7 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     "break-even": (
         "Break-even",
         "Seconds per document by number of questions: preparation, then each answer. A method pays off where its line "
-        "falls below the baseline's. Of many methods, those that pay off after the fewest questions.",
+        "falls below the baseline's. Of more than six methods, those are shown that pay off first.",
         _break_even,
     ),
     "score-preparation": (
