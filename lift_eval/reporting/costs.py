@@ -12,6 +12,7 @@ import pandas as pd
 from lift_eval.errors import counted
 from lift_eval.record.record import STAGES
 from lift_eval.reporting.comparison import ANSWERING, Comparison
+from lift_eval.reporting.methods import PROMPT, method_class, recipe_of
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, scaled, seconds
 
 PREPARATION = STAGES[:-1]
@@ -263,13 +264,9 @@ def reading_rows(comparison: Comparison) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for row in comparison.experiment.rows:
-        for run in comparison.runs[row.name][:1]:
-            groups = ("prompt", "adapter", "decoding")
-            prompt, adapter, decoding = (run.recipe.get(group) or {} for group in groups)
-            compressed = (decoding.get("cache") or {}).get("type", "none") != "none"
-            reads = adapter.get("type") == "none" and not compressed
-            if reads and prompt.get("document") in ("full", "retrieved"):
-                found.setdefault(str(prompt["document"]), row.name)
+        prompt = recipe_of(comparison, row.name).get("prompt") or {}
+        if method_class(comparison, row.name) == PROMPT and prompt.get("document") in ("full", "retrieved"):
+            found.setdefault(str(prompt["document"]), row.name)
     return found
 
 

@@ -24,6 +24,8 @@ from lift_eval.reporting.figures.shared import (
     Shown,
     by_field,
     crowded,
+    ink_on,
+    interval,
     looks,
     measured_rows,
     short,
@@ -67,8 +69,7 @@ def _scores(comparison: Comparison) -> Shown | None:
             "look": row,
             "x": cell.value,
             "y": index if named else place + (index - (len(rows) - 1) / 2) * step,
-            "low": cell.value if math.isnan(cell.low) else cell.low,
-            "high": cell.value if math.isnan(cell.high) else cell.high,
+            **interval(cell),
         }
         for index, row in enumerate(rows)
         for place, column in enumerate(columns)
@@ -82,9 +83,8 @@ def _scores(comparison: Comparison) -> Shown | None:
 
 
 def _height(score: BinnedScore) -> Point:
-    """Score ``y`` and its interval, ``low`` to ``high``; without one they are the score itself."""
-    low, high = (score.value if math.isnan(end) else end for end in (score.low, score.high))
-    return {"y": score.value, "low": low, "high": high}
+    """Score ``y`` and its interval."""
+    return {"y": score.value, **interval(score)}
 
 
 def _score_curves(comparison: Comparison, points: list[Point], **more: Any) -> Shown | None:  # noqa: ANN401
@@ -135,7 +135,7 @@ def _score_map(scores: Sequence[tuple[str, str, str, BinnedScore]], across: Sequ
             "y": row,
             "share": score.value,
             "label": f"{score.value:.1f}",
-            "ink": "#111111" if score.value > most / 2 else "#f5f5f5",
+            "ink": ink_on(score.value, most),
         }
         for column, row, place, score in scores
     ]
@@ -269,7 +269,8 @@ def _break_even(comparison: Comparison) -> Shown | None:
     found = break_evens(comparison)
     if not found:
         return None
-    if crowded(comparison):
+    many = crowded(comparison)
+    if many:
         crossing = (one for one in found if 0 < one.questions < math.inf)
         found = sorted(crossing, key=lambda one: one.questions)[: len(COLOURS)]
         if not found:
@@ -295,7 +296,7 @@ def _break_even(comparison: Comparison) -> Shown | None:
     ]
     more = {"last": last, "crossings": by_field(crossings) if crossings else None}
     own = looks(comparison, lines)
-    if crowded(comparison):  # a look may be that of another method drawn here
+    if many:  # a look may be that of another method drawn here
         paying = [one.row for one in found]
         own |= dict(zip(paying, zip(COLOURS, MARKERS, strict=True), strict=False))
     return by_field(points), own, more

@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.costs import Cost, method_costs
-from lift_eval.reporting.figures.shared import Point, Shown, by_field, crowded, look_of, measured_rows
+from lift_eval.reporting.figures.shared import (
+    Point,
+    Shown,
+    by_field,
+    crowded,
+    interval,
+    look_of,
+    measured_rows,
+)
 from lift_eval.reporting.places import whole_columns
 
 FREE = 0.1
@@ -66,23 +74,20 @@ def score_against(comparison: Comparison, cost: Callable[[Cost], float]) -> Show
     if len(known) < 2 or not paid:
         return None
     free = [row for row in known if not known[row]]
-    named = crowded(comparison)
-    names = {row: row for row in known}
-    if named:
-        names = {row: f"{number} {row}" for number, row in enumerate(measured_rows(comparison), start=1)}
+    rows, named = measured_rows(comparison), crowded(comparison)
+    names = {row: f"{number} {row}" if named else row for number, row in enumerate(rows, start=1)}
     points: list[Point] = []
     lines: list[Point] = []
     for column in whole_columns(comparison)[:MOST_PANELS]:
-        cells = [comparison.cell(row, column.label) for row in measured_rows(comparison) if row in known]
+        cells = [comparison.cell(row, column.label) for row in rows if row in known]
         own: list[Point] = [
             {
                 "panel": column.label,
                 "look": names[cell.row],
-                "number": names[cell.row].partition(" ")[0] if named else "",
+                "number": str(rows.index(cell.row) + 1),
                 "x": known[cell.row] or FREE * min(paid) * (SPREAD ** free.index(cell.row) if named else 1),
                 "y": cell.value,
-                "low": cell.value if math.isnan(cell.low) else cell.low,
-                "high": cell.value if math.isnan(cell.high) else cell.high,
+                **interval(cell),
             }
             for cell in cells
             if cell.measured
@@ -95,6 +100,5 @@ def score_against(comparison: Comparison, cost: Callable[[Cost], float]) -> Show
     if not points:
         return None
     drawn = {str(point["look"]) for point in points}
-    own_looks = {names[row]: look_of(comparison, row) for row in measured_rows(comparison) if row in known}
-    shown = {name: look for name, look in own_looks.items() if name in drawn}
+    shown = {name: look_of(comparison, row) for row, name in names.items() if name in drawn}
     return by_field(points), shown, {"front": by_field(lines), "named": named}

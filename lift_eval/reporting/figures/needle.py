@@ -5,7 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.figures.shared import Shown, measured_rows, short
+from lift_eval.reporting.figures.shared import Shown, ink_on, measured_rows, short
+
+MOST = 100.0
+"""The share of needles that are all of them."""
 
 
 def needle_map(comparison: Comparison) -> Shown | None:
@@ -16,7 +19,7 @@ def needle_map(comparison: Comparison) -> Shown | None:
     order = {
         "across": found.sort_values("length").x.unique().tolist(),
         "upwards": found.sort_values("depth", ascending=False).y.unique().tolist(),
-        "most": 100.0,
+        "most": MOST,
     }
     return {str(name): values.tolist() for name, values in found.items()}, {}, order
 
@@ -47,7 +50,7 @@ def needle_shares(comparison: Comparison) -> pd.DataFrame:
                     "y": f"{100 * depth:.0f} %",
                     "share": share,
                     "label": f"{share:.0f}",
-                    "ink": "#111111" if share > 50 else "#f5f5f5",
+                    "ink": ink_on(share, MOST),
                 }
             )
     return pd.DataFrame(cells)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.comparison import Cell, Comparison
 from lift_eval.reporting.figures.figure import Look, Marks
+from lift_eval.reporting.scores import BinnedScore
 
 BASELINE_COLOUR = "#7d8590"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -23,6 +25,17 @@ Shown: TypeAlias = "tuple[Marks, Mapping[str, Look], Mapping[str, Any]]"
 def by_field(points: Sequence[Point]) -> Marks:
     """Marks as lists, by field."""
     return {name: [point[name] for point in points] for name in points[0]}
+
+
+def interval(score: Cell | BinnedScore) -> Point:
+    """The ends of a score's interval, ``low`` and ``high``; without one they are the score itself."""
+    low, high = (score.value if math.isnan(end) else end for end in (score.low, score.high))
+    return {"low": low, "high": high}
+
+
+def ink_on(share: float, most: float) -> str:
+    """An ink that can be read on a tile whose colour shows a share of the most."""
+    return "#111111" if share > most / 2 else "#f5f5f5"
 
 
 def looks(comparison: Comparison, rows: Iterable[str]) -> dict[str, Look]:
