@@ -43,6 +43,8 @@ class LiftTask(ConfigurableTask):  # type: ignore[misc]
 
     def _nothing(self, row: Mapping[str, Any]) -> list[Any]:
         """Results that say nothing."""
+        if self.OUTPUT_TYPE == "loglikelihood_rolling":
+            return [0.0]
         if self.OUTPUT_TYPE != "multiple_choice":
             return [""]
         return [(0.0, False)] * len(self.doc_to_choice(row))

@@ -21,14 +21,15 @@ class Request:
         row: Number of its row.
         arguments: The prompt, and what the kind of request has besides.
         query: The question by itself, for retrieval; empty where the row does not name it.
-        unrelated: Whether it has nothing to do with the document and only its adapter is to be on (`lift_forgetting`).
+        aside: Whether it asks nothing about the document and only its adapter is to be on: an unrelated question
+            (`lift_forgetting`), or the document's own text to be scored (`lift_document_loss`).
     """
 
     task: str
     row: int
     arguments: tuple[Any, ...]
     query: str = ""
-    unrelated: bool = False
+    aside: bool = False
 
     @property
     def question(self) -> tuple[str, int]:
@@ -76,7 +77,7 @@ class Group:
         """
         shares: dict[tuple[str, int], list[float | None]] = {}
         for request, share in zip(self.requests, kept, strict=True):
-            if not request.unrelated:
+            if not request.aside:
                 shares.setdefault(request.question, []).append(share)
         known = ([share for share in own if share is not None] for own in shares.values())
         return [

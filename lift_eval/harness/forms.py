@@ -180,6 +180,8 @@ def _trains_own_form(recipe: Recipe) -> bool:
 def refuse_scoring(recipe: Recipe, tasks: Sequence[str]) -> None:
     """Refuse a recipe that lets a model think, or reads prompts in its own way, where a task scores given answers.
 
+    A text that is scored as a whole has no prompt, so no recipe is refused for it.
+
     Args:
         recipe: The recipe.
         tasks: Names of tasks that score given answers.

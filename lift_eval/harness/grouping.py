@@ -20,12 +20,17 @@ from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.form import TaskForm, demonstrated
 from lift_eval.prompts.prompt import Prompt
 
-UNRELATED = "unrelated"
-"""The prompt style of questions that have nothing to do with their document (`lift_forgetting`)."""
+ASIDE = ("unrelated", "whole_text")
+"""Prompt styles that ask nothing about the document: those of `lift_forgetting` and `lift_document_loss`."""
 
 
 def group_requests(
-    kind: str, instances: Sequence[Instance], found: Documents, lifter: Lifter | None, most_tokens: int
+    kind: str,
+    instances: Sequence[Instance],
+    found: Documents,
+    forms: TaskForms,
+    lifter: Lifter | None,
+    most_tokens: int,
 ) -> list[Group]:
     """Group requests by document, and refuse what cannot be done.
 
@@ -33,6 +38,7 @@ def group_requests(
         kind: ``generate_until``, ``loglikelihood`` or ``loglikelihood_rolling``.
         instances: The requests as lm-eval hands them on.
         found: Finds their documents.
+        forms: Of the run's tasks; those of these requests are added.
         lifter: Does the requests. None means that only workers have one: they check what it takes a model to check.
         most_tokens: Most tokens of an answer where a task does not say.
 
@@ -41,12 +47,9 @@ def group_requests(
         RecipeError: If a task's settings of generation are wrong.
     """
     requests, documents, prompts = [], [], []
-    forms = TaskForms()
     for instance in instances:
-        unrelated = instance.doc.get("prompt_style") == UNRELATED
-        request = Request(
-            str(instance.task_name), int(instance.doc_id), tuple(instance.args), unrelated=unrelated
-        )
+        aside = instance.doc.get("prompt_style") in ASIDE
+        request = Request(str(instance.task_name), int(instance.doc_id), tuple(instance.args), aside=aside)
         with named_in_errors(request):
             document, prompt = found.find(instance.doc, request)
             if lifter is not None and document is not None:

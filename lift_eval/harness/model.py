@@ -29,7 +29,7 @@ from lift_eval.harness.arguments import read_arguments, with_flags
 from lift_eval.harness.documents import AUTO, Documents
 from lift_eval.harness.exit_status import note_given_up
 from lift_eval.harness.flags import noted_flags
-from lift_eval.harness.forms import check_forms, refuse_scoring
+from lift_eval.harness.forms import TaskForms, check_forms, refuse_scoring
 from lift_eval.harness.grouping import group_requests, shorten_logged
 from lift_eval.harness.lost_choices import LostScore, count_as_wrong
 from lift_eval.harness.responses import Respond, generate, lift_and_respond
@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 
 UNSAID_DEVICE = "cuda:0"
 BUNDLED_TASKS = "lift_tiny"
+ELSEWHERE = "its scores on other tasks mean nothing; name a model with pretrained=..."
 
 
 class LiftLM(HFLM):  # type: ignore[misc]
@@ -108,8 +109,8 @@ class LiftLM(HFLM):  # type: ignore[misc]
         self.judge = judge or os.environ.get(JUDGE_VARIABLE) or ""
         self.record = RunRecord()
         self._answered: list[tuple[Sequence[Instance], Sequence[Group]]] = []
-        self._named = pretrained
-        self._device_map = device_map
+        self._forms = TaskForms()
+        self._named, self._device_map = pretrained, device_map
         self._attn_implementation = attn_implementation
         began = time.perf_counter()
         source = gguf.locate(str(pretrained or BUNDLED), hf.gguf_file, hf.revision, hf.subfolder)
@@ -277,19 +278,18 @@ class LiftLM(HFLM):  # type: ignore[misc]
 
     def _groups(self, kind: str, requests: Sequence[Instance], *, quiet: bool) -> list[Group]:
         """Group the requests, and refuse what cannot be done before anything is trained."""
-        if kind != "generate_until":
+        if kind == "loglikelihood":
             refuse_scoring(self.recipe, sorted({str(request.task_name) for request in requests}))
         found = Documents(self.document_field, closed_book=self.recipe.prompt.document == "none")
         lifter = None if self._cluster else self.lifter
-        groups = group_requests(kind, requests, found, lifter, self.max_gen_toks)
+        if kind != "loglikelihood_rolling":  # whole texts have no form: the adapter is that of the questions
+            self._forms = TaskForms()
+        groups = group_requests(kind, requests, found, self._forms, lifter, self.max_gen_toks)
         check_forms(
             kind, groups, self.recipe, chat_template=self._chat_template_used, chosen=self._form_is_chosen
         )
         if self._named is None and any(not str(one.task_name).startswith(BUNDLED_TASKS) for one in requests):
-            logger.warning(
-                "the bundled model knows only the bundled world, so its scores on other tasks mean nothing; name a "
-                "model with pretrained=..."
-            )
+            logger.warning("the bundled model knows only the bundled world, so %s", ELSEWHERE)
         found.say(quiet=quiet or self.dispatcher.processes.rank > 0)
         self.record.questions_without_document += found.bare
         return groups

@@ -118,15 +118,14 @@ def generate(group: Group, lifter: Lifter, most_tokens: int) -> Respond:
 
     def respond(session: LiftedDocument) -> list[str]:
         answers = [""] * len(prompts)
-        unrelated = [request.unrelated for request in group.requests]
-        for alike in _alike(list(zip(decodings, unrelated, strict=True))):
+        asides = [request.aside for request in group.requests]
+        for alike in _alike(list(zip(decodings, asides, strict=True))):
             first, some = alike[0], [prompts[index] for index in alike]
-            aside = session.record.answering_unrelated(len(alike)) if unrelated[first] else nullcontext()
-            with aside:
+            with session.record.answering_aside(len(alike)) if asides[first] else nullcontext():
                 decoded = session.decode(some, decodings[first])
             for index, answer in zip(alike, decoded, strict=True):
                 answers[index] = answer.text
-            if group.document is not None and not unrelated[first]:
+            if group.document is not None and not asides[first]:
                 _count_alone(session, some, decoded, lifter)
         count(session, group, prompts)
         return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from lm_eval import utils
@@ -69,13 +70,17 @@ class Scoring:
         """
         texts = [Prompt.around(request.arguments[0], group.document) for request in group.requests]
 
+        def score(request: Request) -> float:
+            encoded = [(None, *window) for window in self._windows(request)]
+            parts = self._model._loglikelihood_tokens(encoded, disable_tqdm=True)
+            return float(sum(score for score, _ in parts))
+
         def respond(session: LiftedDocument) -> list[float]:
             scores = []
-            with session.scoring():
-                for request in group.requests:
-                    encoded = [(None, *window) for window in self._windows(request)]
-                    parts = self._model._loglikelihood_tokens(encoded, disable_tqdm=True)
-                    scores.append(sum(score for score, _ in parts))
+            for request in group.requests:
+                aside = session.record.answering_aside(1) if request.aside else nullcontext()
+                with aside, session.scoring():
+                    scores.append(score(request))
             session.record.count_questions(group.per_question([text.share for text in texts]))
             return scores
 

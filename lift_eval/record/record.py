@@ -31,17 +31,17 @@ class Recorded(BaseModel):
 
 
 class Answering(Recorded):
-    """What it took to answer some of a document's questions.
+    """What it took to answer some of a document's requests.
 
     Attributes:
-        questions: Their number.
+        requests: Their number.
         prompt_tokens: Tokens of their prompts.
         answer_tokens: Tokens of their answers.
         seconds: Wall-clock time when they were first answered.
         operations: Operations of the model.
     """
 
-    questions: Count = 0
+    requests: Count = 0
     prompt_tokens: Count = 0
     answer_tokens: Count = 0
     seconds: Number = 0.0
@@ -72,8 +72,9 @@ class DocumentRecord(Recorded):
             reused parts. A server's operations are not included.
         alone_operations: Operations of the answers to its questions if each were asked alone, so that nothing is
             shared. None means that it is not known.
-        unrelated: Questions that have nothing to do with the document (`lift_forgetting`), and the part of the answers'
-            tokens, seconds and operations that was spent on them. ``questions`` and ``kept`` leave them out.
+        aside: Requests that ask nothing about the document (`lift_forgetting`, `lift_document_loss`), and the part of
+            the answers' tokens, seconds and operations that was spent on them. ``questions`` and ``kept`` leave them
+            out.
         stored_bytes: What must be kept of the document for later questions: what was learned, and the text where
             prompts hold some of it.
         memory: Most bytes used by stage, of the GPU or else of the process; stages that did not run are missing.
@@ -106,7 +107,7 @@ class DocumentRecord(Recorded):
     seconds: dict[str, Number] = dict.fromkeys(STAGES, 0.0)
     operations: dict[str, Number] = {}
     alone_operations: Number | None = None
-    unrelated: Answering = Answering()
+    aside: Answering = Answering()
     stored_bytes: Count = 0
     memory: dict[str, Count] = {}
     pairs: dict[str, Count] = {}
@@ -164,20 +165,20 @@ class DocumentRecord(Recorded):
             self.reused_seconds[stage] = self.reused_seconds.get(stage, 0.0) + spent
 
     @contextmanager
-    def answering_unrelated(self, questions: int) -> Iterator[None]:
-        """Note that the answers given inside have nothing to do with the document.
+    def answering_aside(self, requests: int) -> Iterator[None]:
+        """Note that what is answered inside asks nothing about the document.
 
         Args:
-            questions: Number of their questions.
+            requests: Number of requests.
         """
         before = self._answering
         try:
             yield
         finally:
             spent = {name: after - before[name] for name, after in self._answering.items()}
-            spent["questions"] = questions
-            known = self.unrelated.model_dump()
-            self.unrelated = Answering(**{name: known[name] + value for name, value in spent.items()})
+            spent["requests"] = requests
+            known = self.aside.model_dump()
+            self.aside = Answering(**{name: known[name] + value for name, value in spent.items()})
 
     @property
     def _answering(self) -> dict[str, Any]:
@@ -257,8 +258,8 @@ class DocumentRecord(Recorded):
         if self.pairs_made:
             parts.append(self.pairs_made)
         parts.append(f"{counted(self.questions, 'question')}{self._in_the_prompt}")
-        if self.unrelated.questions:
-            parts.append(counted(self.unrelated.questions, "unrelated question"))
+        if self.aside.requests:
+            parts.append(f"{counted(self.aside.requests, 'request')} about something else")
         if self.thinking_tokens:
             parts.append(f"{counted(self.thinking_tokens, 'token')} of thinking")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]
@@ -281,7 +282,7 @@ class RunTotals(Recorded):
     retried_documents: Count = 0
     documents_with_few_pairs: Count = 0
     questions: Count = 0
-    unrelated_questions: Count = 0
+    aside_requests: Count = 0
     lost_questions: Count = 0
     questions_not_located: Count = 0
     skipped_questions: Count = 0
@@ -332,7 +333,7 @@ class RunRecord:
                 document.few_pairs and not document.failure for document in documents
             ),
             questions=sum(document.questions for document in documents),
-            unrelated_questions=sum(document.unrelated.questions for document in documents),
+            aside_requests=sum(document.aside.requests for document in documents),
             lost_questions=sum(document.lost_questions for document in documents),
             questions_not_located=sum(document.not_located for document in documents),
             skipped_questions=sum(document.skipped for document in documents),

@@ -98,7 +98,7 @@ class Comparison:
         scores: Every question of every measured cell: row, column, task, key, document, type, depth, length,
             numerator, denominator (seeds pooled).
         samples: Every sample by row and task, of the first seed.
-        documents: What the runs recorded of each document, without unrelated questions: row, seed, digest, tokens,
+        documents: What the runs recorded of each document, without requests aside: row, seed, digest, tokens,
             seconds, losses, ...
         published: Published figures.
         shortfalls: By how much runs fall short of the full benchmarks.
@@ -355,21 +355,21 @@ def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -
                 spent, reused = document.seconds, document.reused_seconds
                 stages = {stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES}
                 recorded = document.model_dump() | stages
-                records.append({"row": row.name, "seed": run.seed, **_about_it(recorded, document.unrelated)})
+                records.append({"row": row.name, "seed": run.seed, **_about_it(recorded, document.aside)})
     frame = pd.DataFrame(records, columns=["row", "seed", *DocumentRecord.model_fields, *STAGES])
     return frame.astype({"kept": float})  # None where it is not known
 
 
-def _about_it(recorded: dict[str, Any], unrelated: Answering) -> dict[str, Any]:
-    """What was recorded of a document, without the answers to questions that have nothing to do with it."""
+def _about_it(recorded: dict[str, Any], aside: Answering) -> dict[str, Any]:
+    """What was recorded of a document, without requests that ask nothing about it."""
     operations = dict(recorded["operations"])
     if ANSWERING in operations:
-        operations[ANSWERING] -= unrelated.operations
+        operations[ANSWERING] -= aside.operations
     return recorded | {
-        "prompt_tokens": recorded["prompt_tokens"] - unrelated.prompt_tokens,
-        "answer_tokens": recorded["answer_tokens"] - unrelated.answer_tokens,
+        "prompt_tokens": recorded["prompt_tokens"] - aside.prompt_tokens,
+        "answer_tokens": recorded["answer_tokens"] - aside.answer_tokens,
         "operations": operations,
-        ANSWERING: recorded[ANSWERING] - unrelated.seconds,
+        ANSWERING: recorded[ANSWERING] - aside.seconds,
     }
 
 

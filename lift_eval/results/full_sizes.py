@@ -43,6 +43,7 @@ LONGBENCH_OF_200 = (
 FULL_SIZES: Mapping[str, FullSize] = {
     "lift_originals": FullSize(180, 6),
     "lift_forgetting": FullSize(200, 6),
+    "lift_document_loss": FullSize(6, 6),
     "loogle_shortqa": FullSize(1951, 105),
     "loogle_longqa": FullSize(1101, types=dict(zip(LOOGLE_TYPES, (406, 380, 100, 215), strict=True))),
     "loogle_cloze": FullSize(None),

@@ -48,6 +48,9 @@ NEW_TOKENS = {
 CHOICES = ("quality_choices",)
 """Tasks that compare how likely given answers are."""
 
+WHOLE_TEXTS = ("lift_document_loss",)
+"""Tasks that ask nothing, but how likely a text is."""
+
 DOCUMENT = "Ada was born in Oran. {She} moved to Lyon. {{Then}} she founded a yard, in 1901."
 
 

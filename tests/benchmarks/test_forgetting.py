@@ -60,9 +60,9 @@ def test_their_costs_stand_apart_from_those_of_questions_about_the_document(chec
     )
     assert done is not None
     totals, (document,) = (done["config"]["lift"][name] for name in ("totals", "documents"))
-    aside = document["unrelated"]
-    assert (document["questions"], aside["questions"]) == (3, 3)
-    assert (totals["questions"], totals["unrelated_questions"]) == (3, 3)
+    aside = document["aside"]
+    assert (document["questions"], aside["requests"]) == (3, 3)
+    assert (totals["questions"], totals["aside_requests"]) == (3, 3)
     assert document["kept"] > 0.4, "prompts that are to hold nothing of the document do not count"
     assert aside["prompt_tokens"] < 0.1 * document["prompt_tokens"]
     assert 0 < aside["answer_tokens"] < document["answer_tokens"]

@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 from lift_eval.benchmarks.own import TASK
 from lift_eval.document import Document
 from lift_eval.results.full_sizes import LOOGLE_TYPES
-from tests.benchmarks.harness import CHOICES, DOCUMENT, NEW_TOKENS, TASKS, Echo, manager, small
+from tests.benchmarks.harness import CHOICES, DOCUMENT, NEW_TOKENS, TASKS, WHOLE_TEXTS, Echo, manager, small
 
 GROUPS = {"loogle": 4, "loogle_v2": 4, "lift_longbench": 21, "lift_longbench_v1": 5, "lift_tiny": 2}
 
@@ -26,7 +26,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_task_and_group_has_its_file() -> None:
-    named = [*NEW_TOKENS, *CHOICES, *GROUPS, TASK]
+    named = [*NEW_TOKENS, *CHOICES, *WHOLE_TEXTS, *GROUPS, TASK]
     assert sorted(manager().all_tasks) == sorted(named)
     assert len(list(TASKS.rglob("*.yaml"))) == len(named)  # none is passed over
 

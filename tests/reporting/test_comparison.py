@@ -440,7 +440,7 @@ def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_pa
 def test_questions_that_have_nothing_to_do_with_a_document_do_not_count_as_questions_about_it(
     tmp_path: Path,
 ) -> None:
-    aside = {"questions": 8, "prompt_tokens": 80, "answer_tokens": 16, "seconds": 3.0, "operations": 6e9}
+    aside = {"requests": 8, "prompt_tokens": 80, "answer_tokens": 16, "seconds": 3.0, "operations": 6e9}
     recorded = document_record(
         "doc0",
         questions=2,
@@ -449,7 +449,7 @@ def test_questions_that_have_nothing_to_do_with_a_document_do_not_count_as_quest
         seconds={"synthesis": 0.0, "train": 2.0, "answer": 1.0},
         reused_seconds={"answer": 4.0},
         operations={"train": 5e9, "answer": 8e9},
-        unrelated=aside,
+        aside=aside,
     )
     write_run(tmp_path / "run", {"task": [1, 1]}, rows(1, 2), documents=[recorded])
     runs = read_runs([tmp_path])
