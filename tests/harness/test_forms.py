@@ -156,5 +156,6 @@ def test_a_prompt_without_the_document_has_a_form_and_one_with_a_part_of_it_has_
         Instance("generate_until", row, (prompt, {}), 0, metadata=(task, 0, 1))
         for task, prompt in prompts.items()
     ]
-    (found,) = group_requests("generate_until", instances, Documents("context", closed_book=False), None, 16)
+    documents = Documents("context", closed_book=False)
+    (found,) = group_requests("generate_until", instances, documents, TaskForms(), None, 16)
     assert list(found.forms) == ["forgetting"]
