@@ -259,7 +259,7 @@ class DocumentRecord(Recorded):
             parts.append(self.pairs_made)
         parts.append(f"{counted(self.questions, 'question')}{self._in_the_prompt}")
         if self.aside.requests:
-            parts.append(f"{counted(self.aside.requests, 'request')} about something else")
+            parts.append(counted(self.aside.requests, "other request"))
         if self.thinking_tokens:
             parts.append(f"{counted(self.thinking_tokens, 'token')} of thinking")
         spent = [f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items() if seconds >= 0.05]

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from lift_eval.adapters.attach import attach
+from lift_eval.models.loading import BUNDLED, load_tokenizer
 from lift_eval.recipe import LoraSettings
 from lift_eval.training.samples import Sample
 from tests.tiny_models import tiny_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "perf"))  # its scripts import each other from there
 
+import bench_floor
 from account import Shape
 from common.floor import Reading, floor
 
@@ -51,3 +53,12 @@ def test_the_account_comes_down_to_the_floor_where_all_is_supervised(model: Any)
     """But for the first layer's gradients, and the last token."""
     whole = [sample([], [n % 200 for n in range(2000)])]
     assert Shape.of(model).training(whole) == pytest.approx(floor(model, [whole]), rel=0.1)
+
+
+def test_the_published_recipe_takes_few_operations_more_than_any_exact_implementation_of_it() -> None:
+    """At its full size, on the shape of Llama-3-8B; each stage's first epoch."""
+    model, recipe = bench_floor.adapted("llama-3-8b")
+    epochs = bench_floor.published(recipe, load_tokenizer(str(BUNDLED)), 24_000)
+    for epoch in (epochs[0], epochs[recipe.training.context_epochs]):
+        ours, least = bench_floor.operations(model, [epoch])
+        assert least < ours < 1.05 * least
