@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count, pairwise
 from typing import Any
 
 import torch
@@ -77,17 +77,34 @@ def shared_length(prompts: Sequence[Sequence[int]]) -> int:
 def group_rows(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
     """Gather prompts, as indices, that are best decoded as continuations of one row.
 
-    Continuations do not see each other, so all of them together are no longer than what they share.
+    Continuations do not see each other, so all of them together are hardly longer than what they share.
     """
+
+    def shared(row: Iterable[int]) -> int:
+        return shared_length([prompts[index] for index in row])
+
     rows: list[list[int]] = []
     for index in sorted(range(len(prompts)), key=lambda index: list(prompts[index])):
         row = [*rows[-1], index] if rows else [index]
-        shared = shared_length([prompts[one] for one in row])
-        if rows and sum(len(prompts[one]) - shared for one in row) <= shared:
+        common = shared(row)
+        if rows and sum(len(prompts[one]) - common for one in row) <= common:
             rows[-1] = row
         else:
             rows.append([index])
-    return rows
+    # A step reads as many tokens of each row as of the one with the most prompts.
+    alike: list[list[list[int]]] = []
+    for row in rows:
+        if alike and len(alike[-1][0]) > 1 and shared(chain(*alike[-1], row)) == shared(alike[-1][0]):
+            alike[-1].append(row)
+        else:
+            alike.append([row])
+    return [part for some in alike for part in _evenly(list(chain(*some)), len(some))]
+
+
+def _evenly(prompts: Sequence[int], rows: int) -> list[list[int]]:
+    """Prompts spread over rows, in order."""
+    edges = [len(prompts) * row // rows for row in range(rows + 1)]
+    return [list(prompts[start:stop]) for start, stop in pairwise(edges)]
 
 
 def decode_behind_prefix(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -102,6 +104,23 @@ def test_prompts_that_go_apart_early_have_rows_of_their_own():
     assert sorted(map(min, rows)) == [0, 3, 6]
     assert {0, 1, 2} in rows
     assert {6, 7} in rows
+
+
+def test_rows_that_share_equally_much_have_equally_many_prompts():
+    short = [[*BEGINNING, number] for number in range(20)]
+    long = [[*BEGINNING, 100 + number, *tokens(len(BEGINNING) // 2, number).tolist()] for number in range(7)]
+    rows = group_rows([*short, *long])
+    sizes = {len(row) for row in rows}
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(chain(*rows)) == list(range(27))
+
+
+def test_prompts_that_share_more_than_the_rest_stay_together():
+    one, other = (tokens(4 * len(BEGINNING), 60 + number).tolist() for number in range(2))
+    prompts = [
+        [*BEGINNING, *chunk, number] for chunk, count in ((one, 2), (other, 6)) for number in range(count)
+    ]
+    assert sorted(sorted(row) for row in group_rows(prompts)) == [[0, 1], [2, 3, 4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
