@@ -7,13 +7,15 @@
         print(document.answer(["Who ...?", "When ...?"]))
 
 The names below are the public ones. They are imported when they are first used, so that ``import lift_eval`` costs
-nothing.
+nothing. It lets peft load adapters of Gated Memory.
 """
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from lift_eval import _autoload
 
 __version__ = "0.1.0"
 
@@ -64,3 +66,6 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands fo
 
 def __dir__() -> list[str]:
     return sorted(["__version__", *__all__])
+
+
+_autoload.extend_peft()

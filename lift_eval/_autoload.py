@@ -1,8 +1,8 @@
-"""Makes the model ``lift`` and the folder ``tasks/`` known to lm-evaluation-harness.
+"""Makes the model ``lift`` and the folder ``tasks/`` known to lm-evaluation-harness, and Gated Memory to peft.
 
 A line in site-packages (``hatch_autorun_lift_eval.pth``, written by the build) waits for the import of lm_eval
 and then calls `install`. That puts one finder in front of ``sys.meta_path``. The finder passes every import by,
-except those of `_EXTENSIONS`. Right after ``lm_eval.models`` has run, the model is registered, to be imported when it
+except those of `_LM_EVAL`. Right after ``lm_eval.models`` has run, the model is registered, to be imported when it
 is asked for. After ``lm_eval.tasks`` our tasks are added to the task manager. After ``lm_eval.evaluator`` a run's flags
 are noted for the model, and on lm-eval's command line an error that a user can fix ends in one line. An
 interpreter that never imports lm_eval never gets here.
@@ -11,6 +11,9 @@ lm-eval reads the 14,000 tasks of its own at every start, which takes longer tha
 that names none but ours is spared that.
 
 Set ``LIFT_EVAL_AUTOLOAD=0`` to switch it off; `register` is the explicit way.
+
+``import lift_eval`` calls `extend_peft`, so that peft loads adapters of Gated Memory. Nothing is imported for that
+before peft is.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
     StrPath = str | os.PathLike[str]
+    Extension = Callable[[ModuleType], None]
 
 MODEL_NAME = "lift"
 MODEL_TARGET = "lift_eval.harness.model:LiftLM"
@@ -49,7 +53,7 @@ _ours_suffice: ContextVar[bool] = ContextVar("ours_suffice", default=False)
 def install() -> None:
     """Prepare lm-eval for ``--model lift`` and our tasks, unless ``LIFT_EVAL_AUTOLOAD=0``; never raises."""
     if os.environ.get(OFF_SWITCH) != "0":
-        _install_finder()
+        _install_finder(_LM_EVAL)
 
 
 def register() -> None:
@@ -58,11 +62,18 @@ def register() -> None:
     Use it if automatic registration is off, or if the package is on the path without being installed. It may be
     called before or after lm_eval is imported, and more than once. Existing task managers keep their tasks.
     """
-    _install_finder()
-    for name, extend in _EXTENSIONS.items():
+    _install_finder(_LM_EVAL)
+    for name, extend in _LM_EVAL.items():
         module = sys.modules.get(name)
         if module is not None:
             extend(module)
+
+
+def extend_peft() -> None:
+    """Make Gated Memory known to peft: now if peft is imported already, otherwise right after it; never raises."""
+    _install_finder(_PEFT)
+    if "peft" in sys.modules:
+        _extend(sys.modules["peft"], _add_gated_memory)
 
 
 def tasks_folder() -> Path:
@@ -80,9 +91,24 @@ def task_names() -> frozenset[str]:
     )
 
 
-def _install_finder() -> None:
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+def _install_finder(extensions: Mapping[str, Extension]) -> None:
+    installed = [finder.extensions for finder in sys.meta_path if isinstance(finder, _Finder)]
+    if extensions not in installed:
+        sys.meta_path.insert(0, _Finder(extensions))
+
+
+def _extend(module: ModuleType, extension: Extension) -> None:
+    """Extend a module. If it has changed and cannot be extended, it must still work, if without us."""
+    try:
+        extension(module)
+    except Exception as error:
+        hint = f"; {OFF_SWITCH}=0 switches this off" if module.__name__ in _LM_EVAL else ""
+        logging.getLogger(__name__).warning("lift_eval cannot extend %s: %s%s", module.__name__, error, hint)
+
+
+def _add_gated_memory(_peft: ModuleType) -> None:
+    # It registers itself. Where this module is why peft was imported, it goes on and does so in a moment.
+    import lift_eval.adapters.gated_memory.method  # noqa: F401
 
 
 def _add_model(_models: ModuleType) -> None:
@@ -219,21 +245,25 @@ def _with_ours(given: StrPath | Sequence[StrPath]) -> list[StrPath]:
     return paths if ours in (Path(path).resolve() for path in paths) else [ours, *paths]
 
 
-_EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
+_LM_EVAL: dict[str, Extension] = {
     "lm_eval.models": _add_model,
     "lm_eval.tasks": _add_tasks,
     "lm_eval.evaluator": _extend_evaluator,
     "lm_eval._cli.harness": _prepare_command_line,
 }
+_PEFT: dict[str, Extension] = {"peft": _add_gated_memory}
 
 
 class _Finder:
-    """Finds these modules as the finders behind it do, and has them extended after they have run."""
+    """Finds some modules as the finders behind it do, and has them extended after they have run."""
+
+    def __init__(self, extensions: Mapping[str, Extension]) -> None:
+        self.extensions = extensions
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in _EXTENSIONS:
+        if name not in self.extensions:
             return None
         # Only those behind: the ones in front have been asked already, and may themselves be asking us.
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
@@ -241,7 +271,7 @@ class _Finder:
             spec: ModuleSpec | None = find_spec and find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _ExtendingLoader(spec.loader)  # type: ignore[assignment]
+                    spec.loader = _ExtendingLoader(spec.loader, self.extensions[name])  # type: ignore[assignment]
                 return spec
         return None
 
@@ -249,8 +279,8 @@ class _Finder:
 class _ExtendingLoader:
     """Stands in for a module's loader until it has executed the module."""
 
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
+    def __init__(self, loader: Loader, extension: Extension) -> None:
+        self._loader, self._extension = loader, extension
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)
@@ -261,9 +291,4 @@ class _ExtendingLoader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        try:
-            _EXTENSIONS[module.__name__](module)
-        except Exception as error:  # an lm-eval that has changed must still work, if without us
-            logging.getLogger(__name__).warning(
-                "lift_eval cannot extend %s: %s; %s=0 switches this off", module.__name__, error, OFF_SWITCH
-            )
+        _extend(module, self._extension)

@@ -166,8 +166,9 @@ def test_an_lm_eval_that_has_changed_still_works_without_us(tmp_path: Path) -> N
 
 
 def test_other_modules_are_none_of_its_business() -> None:
-    assert _autoload._Finder().find_spec("json") is None
-    assert _autoload._Finder().find_spec("lm_eval.api.model") is None
+    for extensions in (_autoload._LM_EVAL, _autoload._PEFT):
+        for name in ("json", "lm_eval.api.model", "peft.config"):
+            assert _autoload._Finder(extensions).find_spec(name) is None
 
 
 # --- the tasks -------------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "cartridge": {"adapter.type": "cartridge", "adapter.tokens": 8},
 }
 MERGED = ("lora", "pissa", "weights")
+ELSEWHERE = {**os.environ, "PYTHONPATH": str(ROOT), "LIFT_EVAL_AUTOLOAD": "0"}
+"""Of a process that can import this package, but does not by itself."""
 # Run where this package is not: it reads folders of exports, each with the logits that it must give.
 PLAIN_PEFT = """
 import json, sys, torch
@@ -54,7 +56,7 @@ far = {}
 for folder in folders:
     if folder.endswith("gated_memory"):
         assert "lift_eval" not in sys.modules
-        import lift_eval.adapters.gated_memory.method
+        import lift_eval
     if folder.endswith("merged"):
         model = AutoModelForCausalLM.from_pretrained(folder)
     else:
@@ -77,9 +79,8 @@ def logits(lifter: Lifter, ids: torch.Tensor) -> torch.Tensor:
 
 def plain_peft(base: Path, folders: list[Path]) -> dict[str, float]:
     """How far the logits of each export are from ours, in a process that can import this package, but does not."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LIFT_EVAL_AUTOLOAD": "0"}
     command = [sys.executable, "-c", PLAIN_PEFT, str(base), *map(str, folders)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    ran = subprocess.run(command, env=ELSEWHERE, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stderr
     far: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
     return {Path(folder).name: distance for folder, distance in far.items()}
@@ -109,6 +110,26 @@ def test_every_export_gives_the_same_logits_without_this_package(tmp_path: Path)
     assert {name: distance for name, distance in far.items() if distance > 1e-3} == {}
 
 
+def test_gated_memory_loads_where_this_package_is_imported_first(tmp_path: Path) -> None:
+    """The other order is among the exports above; until peft is imported, this package imports no other library."""
+    base = save_checkpoint(tmp_path / "base")
+    with Lifter.from_pretrained(base, recipe("gated_memory")).lift(Document(TEXT)) as session:
+        session.save(tmp_path / "out")
+    script = """
+import sys
+import lift_eval
+assert {"torch", "peft"}.isdisjoint(sys.modules)
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(sys.argv[1]), sys.argv[2])
+print(model.peft_config["default"].peft_type.value)
+"""
+    command = [sys.executable, "-W", "error::UserWarning", "-c", script, str(base), str(tmp_path / "out")]
+    ran = subprocess.run(command, env=ELSEWHERE, capture_output=True, text=True, timeout=500, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "GATED_MEMORY\n"), ran.stderr
+    assert "cannot extend" not in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -116,7 +137,7 @@ def test_every_export_gives_the_same_logits_without_this_package(tmp_path: Path)
         ("pissa", ["| Rank | 8; vLLM: `--max-lora-rank 8` |"]),
         ("dora", ["| Rank | 4; vLLM does not load DoRA |"]),
         ("cartridge", ["peft's own CARTRIDGE", "cannot be merged"]),
-        ("gated_memory", ["import lift_eval.adapters.gated_memory.method", "cannot be merged"]),
+        ("gated_memory", ["`import lift_eval` before", "cannot be merged"]),
     ],
 )
 def test_the_card_says_what_it_is_and_what_it_needs(tmp_path: Path, kind: str, said: list[str]) -> None:

@@ -22,8 +22,8 @@ class GatedMemorySettings(AdapterSettings):
     type: Literal["gated_memory"] = "gated_memory"
 
     loading: ClassVar[str] = (
-        "Gated Memory is a method that lift_eval adds to peft: `import lift_eval.adapters.gated_memory.method` before "
-        "you load it. It cannot be merged into the base, and vLLM and other servers do not know it."
+        "Gated Memory is a method that lift_eval adds to peft: `import lift_eval` before you load it. It cannot be "
+        "merged into the base, and vLLM and other servers do not know it."
     )
     can_merge: ClassVar[bool] = False
 
