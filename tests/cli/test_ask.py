@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lift_eval.cli import main
+from tests.benchmarks.test_own_documents import pdf
 
 TEXT = (
     "The ship Silver Heron was built in 1842. Nobody spoke about the fog near the quay. The first cargo of the ship "
@@ -42,6 +43,35 @@ def test_questions_are_answered_and_the_next_ones_from_the_store(
     said = capsys.readouterr()
     assert said.out.splitlines() == [OTTO, "  Kirmoor", SHIP, "  1842"]
     assert "adapter from the store" in said.err
+
+
+def test_a_page_and_a_pdf_are_learned_as_their_text_is(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Closed-book, so that the answers come from the adapter; the three texts are one document of the store."""
+    closed = Path(file).with_name("closed.yaml")
+    closed.write_text("extends: tiny\nprompt: {document: none}\n")
+    page = (
+        f"<html><head><title>A site</title><script>track(1)</script></head><body><p>{TEXT}</p></body></html>"
+    )
+    files = {file: TEXT.encode(), "page.html": page.encode(), "paper.pdf": pdf(TEXT)}
+    for place, (name, content) in enumerate(files.items()):
+        path = Path(file).with_suffix(Path(name).suffix)
+        path.write_bytes(content)
+        assert main(["ask", str(path), SHIP, OTTO, "--recipe", str(closed)]) == 0
+        said = capsys.readouterr()
+        assert said.out.splitlines() == [SHIP, "  1842", OTTO, "  Kirmoor"]
+        assert ("from the store" in said.err) == (place > 0), name
+
+
+def test_a_pdf_without_its_reader_ends_in_the_line_that_names_the_extra(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pypdf", None)
+    paper = Path(file).with_suffix(".pdf")
+    paper.write_bytes(pdf(TEXT))
+    assert main(["ask", str(paper), SHIP]) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'lift-eval[pdf]'" in error
+    assert error.count("\n") == 1
 
 
 def test_the_model_alone_stands_beside_with_what_fits_of_the_document(
