@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,21 @@ def _computes_alike_on_every_processor() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.cpu.get_capabilities", dict, raising=False)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _asks_once_about_this_machine() -> Iterator[None]:
+    """For every results file lm-eval asks pip, compilers and drivers, which takes longer than most runs of tests."""
+    from torch.utils import collect_env
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collect_env, "get_pretty_env_info", cache(collect_env.get_pretty_env_info))
+        yield
+
+
+def untraced() -> dict[str, str]:
+    """The environment of a process that coverage does not watch: one that is killed or forks could tell it nothing."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import ast
 import graphlib
 import json
-import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import lift_eval
+from tests.conftest import untraced
 
 PACKAGE = Path(lift_eval.__file__).parent
 
@@ -47,8 +48,13 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Full names of the modules and objects that a file imports, wherever in the file."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = ["lift_eval", *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -59,6 +65,7 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+@cache
 def parts_graph() -> dict[str, set[str]]:
     """Which part imports which other parts."""
     parts = {part_of(path) for path in MODULES}
@@ -135,8 +142,7 @@ def test_lm_eval_and_torch_stay_where_they_belong(path: Path) -> None:
 )
 def test_what_starts_fast_loads_no_heavy_library(statement: str, absent: set[str]) -> None:
     script = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
-    environment = {name: value for name, value in os.environ.items() if "COV" not in name}
     ran = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env=untraced(), capture_output=True, text=True, check=True
     )
     assert absent.isdisjoint(json.loads(ran.stdout))

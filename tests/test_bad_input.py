@@ -276,8 +276,11 @@ def test_a_device_that_is_not_there(evaluate, device, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [["--tasks", "nosuch"], ["--tasks", "x", "--metadata", "{bad"]])
-def test_errors_of_lm_eval_with_another_model_are_left_alone(monkeypatch, options):
+def test_errors_of_lm_eval_with_another_model_are_left_alone(monkeypatch, tmp_path, options):
     _autoload.register()
+    monkeypatch.setattr(
+        lm_eval.tasks.manager, "__file__", str(tmp_path / "manager.py")
+    )  # a small index of tasks
     monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--model", "dummy", *options])
     with pytest.raises(ValueError, match=r"Tasks not found|Invalid JSON"):
         cli_evaluate()

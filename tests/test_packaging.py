@@ -95,7 +95,7 @@ def test_lm_eval_lists_the_tasks_of_an_installed_wheel(installation: Installatio
     listed = installation.run("python", "-m", "lm_eval", "ls", "tasks")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in listed.splitlines()]
     where = {cells[0]: cells[1] for cells in rows if len(cells) > 1}
-    assert {"hellaswag", "loogle", "loogle_shortqa", "loogle_longqa"} <= set(where)
+    assert {"hellaswag", "mmlu", "loogle", "loogle_shortqa", "loogle_longqa"} <= set(where)
     assert Path(where["loogle_shortqa"]).is_relative_to(installation.folder.resolve())
 
 
