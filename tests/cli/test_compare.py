@@ -32,6 +32,7 @@ def results(folder: Path) -> list[Path]:
     return sorted((folder / "comparison" / "results").rglob("results_*.json"))
 
 
+@pytest.mark.usefixtures("_runs_in_this_process")
 def test_a_comparison_ends_in_a_verdict_and_is_not_run_again(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

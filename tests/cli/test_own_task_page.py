@@ -13,11 +13,11 @@ PAGE = page("own_documents.md")
 FILES = files_of(PAGE)
 
 
+@pytest.mark.usefixtures("_runs_in_this_process")
 def test_the_pages_own_task_runs_word_for_word_and_is_not_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     assert FILES.keys() == {"rows.jsonl", "my_task.yaml", "experiment.yaml"}
     for name, content in FILES.items():
         (tmp_path / name).write_text(content)
