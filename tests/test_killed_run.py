@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, untraced
 from tests.killed_evaluations import MAY_DIFFER, RECIPES, comparable, differences
 
 KILLS = int(os.environ.get("LIFT_EVAL_KILLS", "4"))
@@ -28,7 +28,7 @@ def test_killed_command_lines_write_the_same_results_when_they_are_started_again
             recipe,
         ],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        env={**untraced(), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

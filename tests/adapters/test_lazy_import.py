@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lift_eval.adapters.lazy_import import LazyModule, lazy_import
+from tests.conftest import ROOT, untraced
 
 PACKAGE = "waits_for_need"
 
@@ -96,4 +97,4 @@ from peft.tuners.lora.bnb import Linear4bit
 again = attach(quantized.unload(), settings("lora"), seed=0)
 assert any(isinstance(layer, Linear4bit) for layer in again.modules()), "peft knows the quantized layers"
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=300, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300, cwd=ROOT, env=untraced())

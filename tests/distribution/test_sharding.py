@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 
 from lift_eval.distribution.processes import Processes
 from lift_eval.distribution.schedule import assign, longest_first
+from tests.conftest import ROOT, untraced
 from tests.line import trainings
-
-ROOT = Path(__file__).parents[2]
-
 
 # --- who takes what ---------------------------------------------------------------------------------------------
 
@@ -61,6 +59,7 @@ def runs(folder: Path) -> dict[str, Any]:
     ran = subprocess.run(
         [sys.executable, "-m", "tests.distribution.sharded_runs", str(folder)],
         cwd=ROOT,
+        env=untraced(),
         capture_output=True,
         text=True,
         timeout=900,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from lift_eval import Document, Lifter, load_recipe
 from lift_eval.cli import main
 from lift_eval.errors import AdapterError, DocumentError
 from lift_eval.store import Store
-from tests.conftest import ROOT
+from tests.conftest import ROOT, untraced
 from tests.tiny_models import save_checkpoint, tiny_tokenizer
 
 TEXT = "The mill at Kirmoor was built in 1842. Otto Larkley owned it until it burnt. " * 4
@@ -43,7 +42,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "cartridge": {"adapter.type": "cartridge", "adapter.tokens": 8},
 }
 MERGED = ("lora", "pissa", "weights")
-ELSEWHERE = {**os.environ, "PYTHONPATH": str(ROOT), "LIFT_EVAL_AUTOLOAD": "0"}
+ELSEWHERE = {**untraced(), "PYTHONPATH": str(ROOT), "LIFT_EVAL_AUTOLOAD": "0"}
 """Of a process that can import this package, but does not by itself."""
 # Run where this package is not: it reads folders of exports, each with the logits that it must give.
 PLAIN_PEFT = """

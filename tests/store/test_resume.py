@@ -12,9 +12,9 @@ import pytest
 
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.store import Store
+from tests.conftest import ROOT, untraced
 from tests.store.runs import DOCUMENTS, QUESTIONS, lifter, outcome, run
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("LIFT_EVAL_KILLS", "12"))
 
 ADAPTERS = {
@@ -162,7 +162,7 @@ def test_killed_runs_end_as_undisturbed_ones_and_train_no_finished_document_agai
             "8",
         ],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+        env={**untraced(), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
