@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from lift_eval.answering.choosing import Choose, Chosen, beyond_greedy, chooser
 from lift_eval.answering.copied_prefix import CopiedPrefix
 from lift_eval.answering.reading import Reading
 from lift_eval.answering.settings import DecodingSettings
-from lift_eval.answering.shared_prefix import beyond_greedy, decode_behind_prefix, decodes_plainly
+from lift_eval.answering.shared_prefix import decode_behind_prefix
 from lift_eval.answering.thinking import Thinking
 from lift_eval.errors import RecipeError
 from lift_eval.models.loading import autocast, supports_prefix_sharing
@@ -51,6 +53,11 @@ class Decoding:
     options: Mapping[str, Any] = field(default_factory=dict)
     thinking: Thinking | None = None
     form: Callable[[str], int | None] | None = None
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn by chance."""
+        return bool(self.options.get("do_sample"))
 
     @property
     def min_new_tokens(self) -> int:
@@ -146,14 +153,15 @@ def answer(
     decoding: Decoding,
     *,
     batch: int,
+    seed: int = 0,
     on_answered: OnProgress | None = None,
     reading: Reading | None = None,
 ) -> list[Answer]:
     """Answer prompts; what they begin with is read once.
 
-    Greedy answers of a model whose masks may be replaced are decoded by `decode_behind_prefix`, where a finished answer
-    makes room for the next. All others are decoded by ``generate`` in batches of like length, which goes on from what
-    `CopiedPrefix` has read.
+    Answers of a model whose masks may be replaced are decoded by `decode_behind_prefix`, where a finished answer makes
+    room for the next. Those of other models, and where more is asked for than `chooser` knows, are decoded by
+    ``generate`` in batches of like length, which goes on from what `CopiedPrefix` has read.
 
     Args:
         model: In evaluation mode.
@@ -161,6 +169,8 @@ def answer(
         prompts: Token ids of each prompt.
         decoding: How to decode.
         batch: Most prompts decoded at once; prompts that share a row count as one.
+        seed: Of sampling; prompt n is sampled by this seed plus n, whatever stands beside it. (Where ``generate`` must
+            choose, all prompts are sampled by this one, in their batches.)
         on_answered: Called as answers are done.
         reading: How prompts are read; then decoding must be greedy (`check_greedy`). None means as usual.
 
@@ -172,20 +182,34 @@ def answer(
     told = on_answered or ignore
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), list(prompts[index])))
     answers: dict[int, Answer] = {}
-    with torch.inference_mode(), autocast(model.device, model.dtype):
+    with torch.inference_mode(), autocast(model.device, model.dtype), _seeded(seed):
         if reading is not None:
             return _answer_as_read(model, tokenizer, prompts, decoding, batch, reading, told)
-        plain = decodes_plainly(model, _options(decoding))
-        if plain and len(prompts) > 1 and supports_prefix_sharing(model):
-            return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch, told)
+        choose = chooser(model, _options(decoding), range(seed, seed + len(prompts)))
+        if choose and len(prompts) > 1 and supports_prefix_sharing(model):
+            return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch, told, choose=choose)
         beams = decoding.options.get("num_beams", 1) != 1
-        prefix = None if beams else CopiedPrefix.of(model, prompts, plain=plain)
+        prefix = None if beams else CopiedPrefix.of(model, prompts, plain=choose is not None)
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding, prefix)
+            chosen = _as_chosen(choose, rows) if choose and decoding.samples else {}
+            decoded = _decode(model, tokenizer, [prompts[index] for index in rows], decoding, prefix, chosen)
             answers.update(zip(rows, decoded, strict=True))
             told(len(answers), len(prompts), "")
     return [answers[index] for index in range(len(prompts))]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let ``generate`` sample by a seed inside, and nothing outside."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def _as_chosen(choose: Choose, prompts: Sequence[int]) -> dict[str, Any]:
+    """Arguments by which ``generate`` takes what is chosen for some prompts."""
+    return {**GREEDY, "logits_processor": LogitsProcessorList([Chosen(choose, prompts)])}
 
 
 def check_greedy(model: Any, decoding: Decoding, wanted_by: str) -> None:  # noqa: ANN401
@@ -255,7 +279,7 @@ def warn_of_unfinished_thinking(answers: Sequence[Answer], decoding: Decoding, d
 
 
 def _options(decoding: Decoding) -> Mapping[str, Any]:
-    return decoding.options if decoding.options.get("do_sample") else {**GREEDY, **decoding.options}
+    return decoding.options if decoding.samples else {**GREEDY, **decoding.options}
 
 
 def _decode_behind_prefix(
@@ -296,6 +320,7 @@ def _decode(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     prefix: CopiedPrefix | None,
+    chosen: Mapping[str, Any],
 ) -> list[Answer]:
     ends = end_tokens(model, tokenizer)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
@@ -320,7 +345,7 @@ def _decode(
         eos_token_id=held_back or None,
         stopping_criteria=StoppingCriteriaList(criteria),
         **read,
-        **_options(decoding),
+        **{**_options(decoding), **chosen},
     )
     return [
         _cut(tokenizer, _without_padding(row, pad, ends), ends, decoding, opened=opened)

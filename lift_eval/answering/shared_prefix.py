@@ -1,4 +1,4 @@
-"""Greedy decoding of prompts under masks of our own: what all of them begin with is read once.
+"""Decoding of prompts under masks of our own: what all of them begin with is read once.
 
 Prompts that have nearly everything in common share a row, whose keys and values are in memory once; what is each
 prompt's own is a continuation in that row. Prompts that differ early, such as those whose middle is cut out at
@@ -9,7 +9,7 @@ continuation leaves its row, and an empty row makes room for the next one that w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
+from lift_eval.answering.choosing import Choose, most_probable
 from lift_eval.answering.grouped_attention import grouped
 from lift_eval.answering.key_values import SPARE, KeyValues, rows_that_fit
 from lift_eval.answering.reading import Reading
@@ -35,36 +36,11 @@ REFILLED = 4
 
 USUAL = Reading()
 
-_PLAIN = {
-    "_from_model_config", "bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens",
-    "output_attentions", "output_hidden_states", "pad_token_id", "temperature", "top_k", "top_p",
-    "transformers_version", "use_cache",
-}  # fmt: skip
-"""Settings of generation that do not change what greedy decoding chooses."""
-
 _COMMON, _PADDING = -1, -2
 """Columns that all continuations of a row see, and those that only padding sees."""
 
 _OWNER = torch.int16
 """Masks compare the owners of all columns; narrow numbers do so fast."""
-
-
-def decodes_plainly(model: Any, options: Mapping[str, Any]) -> bool:  # noqa: ANN401
-    """Whether generation takes the most probable token each time, as it is; arguments as of `beyond_greedy`."""
-    return not beyond_greedy(model, options)
-
-
-def beyond_greedy(model: Any, options: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    """What is asked of generation besides taking the most probable token each time.
-
-    Args:
-        model: Whose generation config may ask for more, such as a repetition penalty.
-        options: Arguments of ``generate`` in force.
-    """
-    sampled = {"do_sample": True} if options.get("do_sample") else {}
-    asked = {**model.generation_config.to_diff_dict(), **options}
-    more = {key: value for key, value in asked.items() if key not in _PLAIN and value is not None}
-    return {**sampled, **more}
 
 
 def shared_length(prompts: Sequence[Sequence[int]]) -> int:
@@ -115,11 +91,12 @@ def decode_behind_prefix(
     max_new_tokens: int,
     ends: Sequence[int],
     stopped: Callable[[list[int]], bool],
+    choose: Choose = most_probable,
     told: OnProgress = ignore,
     reading: Reading = USUAL,
     document: int = 0,
 ) -> list[list[int]]:
-    """Decode prompts, greedily.
+    """Decode prompts.
 
     Args:
         model: In evaluation mode, with full attention in every layer.
@@ -128,6 +105,7 @@ def decode_behind_prefix(
         max_new_tokens: Most tokens of an answer.
         ends: Tokens that end an answer.
         stopped: Whether an answer is ended by its tokens so far.
+        choose: How tokens are chosen.
         told: Called after each answer.
         reading: How prompts are read.
         document: How many tokens are read before some are dropped; 0 where all are kept.
@@ -159,7 +137,7 @@ def decode_behind_prefix(
             told(next(finished), len(prompts), "")
         return over
 
-    _Decoder(model, beginning, size, width, reading).decode(rows, ended)
+    _Decoder(model, beginning, size, width, reading, choose).decode(rows, ended)
     answers = {one.prompt: one.answer[held:] for row in rows for one in row.continuations}
     return [answers[index] for index in range(len(prompts))]
 
@@ -234,6 +212,7 @@ class _Decoder:
         size: How many rows there is room for.
         width: Columns to make room for.
         reading: How prompts are read.
+        choose: How tokens are chosen.
     """
 
     def __init__(
@@ -243,8 +222,9 @@ class _Decoder:
         size: int,
         width: int,
         reading: Reading,
+        choose: Choose,
     ) -> None:
-        self.model, self.size, self.reading = model, size, reading
+        self.model, self.size, self.reading, self.choose = model, size, reading, choose
         self.shared = beginning.get_seq_length()
         self.rows: list[_CacheRow] = []
         self.memory = KeyValues(beginning, size, width)
@@ -289,7 +269,7 @@ class _Decoder:
             part = slice(start, start + CHUNK)
             ends = {one.end for row in rows for one in row.continuations if start <= one.end < part.stop}
             kept = sorted(end - start for end in ends) or [0]
-            chosen = self._forward(
+            logits = self._forward(
                 places,
                 [start] * len(rows),
                 [row.tokens[part] for row in rows],
@@ -297,17 +277,21 @@ class _Decoder:
                 [row.owners[part] for row in rows],
                 kept,
             )
-            for row, tokens in zip(rows, chosen, strict=True):
-                for one in row.continuations:
-                    if one.end in ends:
-                        # What is held back stands in place of what the reader would say.
-                        one.answer = list(one.held) or [tokens[kept.index(one.end - start)]]
+            self._choose(
+                logits,
+                [
+                    (number, kept.index(one.end - start), one)
+                    for number, row in enumerate(rows)
+                    for one in row.continuations
+                    if one.end in ends
+                ],
+            )
         self.rows += rows
 
     def _write(self) -> None:
         """Choose the next token of each answer."""
         continuations = [[row.continuations[number] for number in row.alive] for row in self.rows]
-        chosen = self._forward(
+        logits = self._forward(
             slice(0, len(self.rows)),
             [row.used for row in self.rows],
             [[one.answer[-1] for one in row] for row in continuations],
@@ -315,10 +299,26 @@ class _Decoder:
             [row.alive for row in self.rows],
             list(range(max(map(len, continuations)))),
         )
-        for row, alive, tokens in zip(self.rows, continuations, chosen, strict=True):
-            row.used += len(alive)
-            for one, token in zip(alive, tokens, strict=False):
-                one.answer.append(token)
+        for row in self.rows:
+            row.used += len(row.alive)
+        self._choose(
+            logits,
+            [
+                (number, place, one)
+                for number, row in enumerate(continuations)
+                for place, one in enumerate(row)
+            ],
+        )
+
+    def _choose(self, logits: Tensor, behind: list[tuple[int, int, _Continuation]]) -> None:
+        """Choose the next token of continuations, each behind a place in a row."""
+        if not behind:
+            return
+        rows, places, continuations = zip(*behind, strict=True)
+        tokens = self.choose(logits[list(rows), list(places)], [one.prompt for one in continuations])
+        for one, token in zip(continuations, tokens, strict=True):
+            # What is held back stands in place of what the reader would say.
+            one.answer += one.held if one.held and not one.answer else [token]
 
     def _forward(
         self,
@@ -328,11 +328,11 @@ class _Decoder:
         positions: list[list[int]],
         owners: list[list[int]],
         kept: list[int],
-    ) -> list[list[int]]:
+    ) -> Tensor:
         """Read tokens of some rows, each from a column on.
 
         Returns:
-            The most probable next tokens behind kept places among them, for each row.
+            Logits behind kept places among them, shape (rows, kept, vocabulary).
         """
         device, width = self.model.device, max(map(len, tokens))
         columns = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
@@ -342,7 +342,7 @@ class _Decoder:
         seen = self.owners[places, :stop]
         seen.scatter_(1, columns, _filled(owners, width, _PADDING).to(device, _OWNER))
         self.memory.aim(places, columns, stop)
-        logits = self.model(
+        logits: Tensor = self.model(
             input_ids=_filled(tokens, width, 0).to(device),
             attention_mask=_mask(self.model, seen, columns),
             position_ids=_filled(positions, width, 0).to(device),
@@ -350,8 +350,7 @@ class _Decoder:
             use_cache=True,
             logits_to_keep=torch.tensor(kept, device=device),
         ).logits
-        chosen: list[list[int]] = logits.float().argmax(dim=-1).tolist()
-        return chosen
+        return logits
 
 
 def _filled(rows: list[list[int]], width: int, filler: int) -> Tensor:

@@ -244,15 +244,14 @@ class LiftedDocument:
         watching = self._trained and len(prompts) > 0
         observed = adapted.recipe.adapter.observe(adapted.model) if watching else nullcontext(list)
         watched = costs(adapted.model, self.record, "answer")
-        forked = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-        with forked, watched as spent, observed as gates, self._progress.stage("answering") as show:
-            torch.manual_seed(document_seed(adapted.recipe.seed, self.document))  # sampling
+        with watched as spent, observed as gates, self._progress.stage("answering") as show:
             answers = answer(
                 adapted.model,
                 adapted.tokenizer,
                 [prompt.ids for prompt in prompts],
                 decoding,
                 batch=adapted.recipe.compute.answer_batch,
+                seed=document_seed(adapted.recipe.seed, self.document),
                 on_answered=show,
                 reading=adapted.reading([one.before_question for one in prompts], adapted=self._trained),
             )

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from lift_eval.answering.choosing import chooser
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.answering.reading import Reading
 from lift_eval.answering.shared_prefix import CHUNK, group_rows, shared_length
@@ -182,13 +183,14 @@ def answering_bytes(
         work = partial(answer, model, NoTokenizer(), prompts, short, batch=batch, reading=reading)
         return _sections(model, work)
 
-    if len(longer) > batch or reading is not None or decoding.options or not _alike_rows(model, longer):
+    known = chooser(model, decoding.options, range(len(longer))) is not None
+    if len(longer) > batch or reading is not None or not known or not _alike_rows(model, longer):
         return most_alive(model, lambda: decode(longer))
     return most_alive(model, lambda: more_rows(decode(longer[:2]), decode(longer[:3]), len(longer)))
 
 
 def _alike_rows(model: Any, prompts: Sequence[Sequence[int]]) -> bool:  # noqa: ANN401
-    """Whether greedy decoding has a row for each of several prompts, equally long, and reads them one by one."""
+    """Whether each of several prompts, equally long, has a row of its own, and they are read one by one."""
     if len(prompts) <= MANY_ROWS or len(set(map(len, prompts))) > 1 or not supports_prefix_sharing(model):
         return False
     own = len(prompts[0]) - shared_length(prompts)

@@ -75,8 +75,8 @@ class PairGenerator(Protocol):
 class ModelGenerator:
     """A loaded model as generator.
 
-    Sampling is seeded once a call and goes through the requests in batches, so replies depend on the requests of
-    the call and on the batch size, and on nothing before it.
+    Request n of a call is sampled by the call's seed plus n, as at a server, so a reply does not depend on the requests
+    beside it.
 
     Args:
         model: A causal language model in evaluation mode.
@@ -117,16 +117,14 @@ class ModelGenerator:
         form = self._form if all(request.formatted for request in requests) else None
         fitting = [ids for ids in prompts if len(ids) + most <= self.window]
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
-        devices = [self.model.device.index or 0] if self.model.device.type == "cuda" else []
-        counted = counting(self.model, self._spent, "synthesis")
-        with self.base(), counted, torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
+        with self.base(), counting(self.model, self._spent, "synthesis"):
             answers = answer(
                 self.model,
                 self.tokenizer,
                 fitting,
                 Decoding(most, self._reply_ends, sampling, self.thinking, form),
                 batch=self.settings.batch,
+                seed=seed,
                 on_answered=self.on_answered,
             )
         replies = iter(answers)

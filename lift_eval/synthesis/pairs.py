@@ -169,7 +169,7 @@ def _ask(
                 for number in waiting
             ],
             temperature=settings.temperature if attempt or converses else 0.0,
-            seed=seed + attempt,
+            seed=seed + attempt * len(passages),  # a generator adds the number of each request
         )
         again = []
         for number, reply in zip(waiting, replies, strict=True):

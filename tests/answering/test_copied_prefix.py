@@ -94,7 +94,8 @@ def test_other_ways_to_choose_tokens_choose_the_same(architecture, options):
     alone = [answer(model, TOKENIZER, [prompt], decoding, batch=1)[0] for prompt in ASKED]
     found, read = read_by(model, ASKED, decoding, 16)
     assert found == alone
-    assert (read < 2 * len(BEGINNING)) == (architecture != "mamba")  # which would not see the prompts again
+    sees_prompts = architecture != "mamba"  # it does not, where they are read already
+    assert (read < 2 * len(BEGINNING)) == (sees_prompts or "do_sample" in options)
 
 
 def test_an_adapter_and_stop_strings_count_as_ever():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -219,13 +221,35 @@ SAMPLING = Decoding(12, options={"do_sample": True, "temperature": 1.5})
 
 
 def sampled(seed: int, decoding: Decoding = SAMPLING, model=None) -> list[str]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return texts(answer(model or tiny_model(), TOKENIZER, PROMPTS, decoding, batch=16))
+    return texts(answer(model or tiny_model(), TOKENIZER, PROMPTS, decoding, batch=16, seed=seed))
 
 
-def test_sampling_follows_the_seed():
-    assert sampled(0) == sampled(0) != sampled(1)
+@pytest.mark.parametrize(
+    "decoding", [SAMPLING, replace(SAMPLING, options={**SAMPLING.options, "min_p": 0.01})]
+)
+def test_sampling_follows_the_seed_alone(decoding):
+    """Whether we choose or ``generate`` does."""
+    torch.manual_seed(3)
+    first, state = sampled(0, decoding), torch.get_rng_state()
+    torch.manual_seed(4)
+    assert sampled(0, decoding) == first != sampled(1, decoding)
+    torch.manual_seed(3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, APART], ids=["shared", "apart"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_what_is_sampled_does_not_depend_on_the_batch(architecture, prompts):
+    model = tiny_model(architecture)
+    alone = [
+        answer(model, TOKENIZER, [prompt], SAMPLING, batch=1, seed=5 + number)[0]
+        for number, prompt in enumerate(prompts)
+    ]
+    assert len({one.text for one in alone}) > 2
+    for batch in (1, 2, 16):
+        assert answer(model, TOKENIZER, prompts, SAMPLING, batch=batch, seed=5) == alone
+    again = answer(model, TOKENIZER, [prompts[0]] * 4, SAMPLING, batch=16, seed=5)
+    assert len({one.text for one in again}) == 4  # what is asked several times has several answers
 
 
 def test_sampling_is_as_hot_as_asked():

@@ -14,7 +14,7 @@ from lift_eval.answering import generate as answering
 from lift_eval.answering import key_values
 from lift_eval.answering import shared_prefix as branches
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.answering.shared_prefix import decodes_plainly, group_rows
+from lift_eval.answering.shared_prefix import group_rows
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import moved_model, tokens
 
@@ -83,10 +83,9 @@ def test_other_ways_to_decode_are_left_to_generate(setting, branched):
     assert not branched
     for key, value in setting.items():
         setattr(model.generation_config, key, value)
-    assert not decodes_plainly(model, {})
-    answer(model, tokenizer, PROMPTS, Decoding(4), batch=16)
-    assert not branched
-    assert not decodes_plainly(model, {"do_sample": True})
+    for options in ({}, {"do_sample": True}):
+        answer(model, tokenizer, PROMPTS, Decoding(4, options=options), batch=16)
+        assert not branched
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------

@@ -218,16 +218,20 @@ def test_a_quantized_base_takes_what_was_predicted(quantization: str) -> None:
     assert expected == pytest.approx(ledger.peak, rel=0.15)
 
 
+GREEDY, SAMPLED = Decoding(6), Decoding(6, options={"do_sample": True})
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("shared", [0, 150, 290], ids=["apart", "half", "branches"])
 @pytest.mark.parametrize("architecture", ["llama", "gemma3"])
-def test_answering_takes_what_was_predicted(architecture: str, shared: int) -> None:
+def test_answering_takes_what_was_predicted(architecture: str, shared: int, decoding: Decoding) -> None:
     prompts = [[1] * shared + [2 + number] * (300 - shared) for number in range(4)]
     expected = answering_bytes(
-        fake_model(tiny_config(architecture), recipe_with("lora"), CPU), prompts, Decoding(6), batch=4
+        fake_model(tiny_config(architecture), recipe_with("lora"), CPU), prompts, decoding, batch=4
     )
     model = attach(tiny_model(architecture), recipe_with("lora").adapter, seed=0).eval()
     with _Ledger() as ledger:
-        answer(model, tiny_tokenizer(), prompts, Decoding(6), batch=4)
+        answer(model, tiny_tokenizer(), prompts, decoding, batch=4)
     assert expected == pytest.approx(ledger.peak, rel=0.1)
 
 
@@ -275,15 +279,17 @@ def test_the_answers_of_a_deep_model_are_told_by_its_first_layers(
     assert measure() == pytest.approx(simulated_whole(monkeypatch, measure), rel=0.001)
 
 
-@pytest.mark.parametrize("shared", [0, 300], ids=["apart", "half"])
+@pytest.mark.parametrize(
+    ("shared", "decoding"), [(0, GREEDY), (300, GREEDY), (0, SAMPLED)], ids=["apart", "half", "sampled"]
+)
 def test_rows_that_are_read_one_by_one_are_told_by_three_of_them(
-    shared: int, monkeypatch: pytest.MonkeyPatch
+    shared: int, decoding: Decoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = [[1] * shared + [2 + number] * (700 - shared) for number in range(6)]
     made = fake_model(tiny_config("llama"), recipe_with("lora"), CPU)
-    told = answering_bytes(made, prompts, Decoding(6), batch=6)
+    told = answering_bytes(made, prompts, decoding, batch=6)
     monkeypatch.setattr(simulate, "_alike_rows", lambda *_: False)
-    assert told == pytest.approx(answering_bytes(made, prompts, Decoding(6), batch=6), rel=0.001)
+    assert told == pytest.approx(answering_bytes(made, prompts, decoding, batch=6), rel=0.001)
 
 
 def test_shallow_models_end_as_the_whole_one_does_and_layers_that_differ_are_all_simulated() -> None:

@@ -156,16 +156,21 @@ def test_a_model_reads_the_chunk_as_its_teacher_will(template: str | None) -> No
     assert ("system" in tokenizer.decode(read)) == (template == CHAT_TEMPLATE)
 
 
-def test_the_base_model_converses_with_itself() -> None:
-    model = tiny_model()
+@pytest.mark.parametrize("strategy", ["conversations", "summaries"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_the_base_model_converses_with_itself_alike_in_every_batch(architecture: str, strategy: str) -> None:
+    model = tiny_model(architecture)
     model.generation_config.eos_token_id = [257, *range(150, 200)]
-    settings = AuxiliarySettings(**{**SHORT, "max_tokens": 24})
-    results = [
-        make_pairs(DOCUMENT, settings, ModelGenerator(model, tiny_tokenizer(), settings, 4096), seed=3)
-        for _ in range(2)
-    ]
-    assert results[0].pairs == results[1].pairs
-    assert results[0].counts["kept"] > 0
+
+    def talk(batch: int, seed: int = 3) -> PairYield:
+        changes = {"strategy": strategy, "max_tokens": 24, "pairs": 3, "batch": batch}
+        settings = AuxiliarySettings(**{**SHORT, **changes})
+        return make_pairs(DOCUMENT, settings, ModelGenerator(model, tiny_tokenizer(), settings, 4096), seed)
+
+    result = talk(batch=4)
+    assert result.counts["kept"] > 0
+    assert talk(batch=1).pairs == talk(batch=16).pairs == result.pairs
+    assert talk(batch=4, seed=4).pairs != result.pairs
     assert torch.is_grad_enabled()
 
 

@@ -46,9 +46,10 @@ def test_sampling_depends_on_the_seed_alone() -> None:
     assert replies(generator(model), 1.0, seed=8) != first
 
 
-def test_greedy_replies_do_not_depend_on_the_batch() -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_replies_do_not_depend_on_the_batch(temperature: float) -> None:
     model = tiny_model()
-    assert replies(generator(model, batch=1)) == replies(generator(model, batch=3))
+    assert replies(generator(model, batch=1), temperature) == replies(generator(model, batch=3), temperature)
 
 
 @pytest.mark.parametrize(
