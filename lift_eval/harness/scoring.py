@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
+import torch
 from lm_eval import utils
 from lm_eval.models.huggingface import HFLM
 
@@ -31,6 +32,8 @@ class Scoring:
 
     def __init__(self, model: HFLM, encoder: PromptEncoder) -> None:
         self._model = model
+        # lm-eval turns autocast off around each forward pass unless it has a type of its own.
+        model.mixed_precision_dtype = None if model.model.dtype == torch.float32 else model.model.dtype
         self._encoder = encoder
         self._longest = self._longest_searched = self._found_batch_size = 0
 

@@ -105,6 +105,20 @@ def test_log_likelihoods_are_those_of_hf(icl, hf):
     assert ours == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.mark.parametrize("adapter", ["lora", "gated_memory", "cartridge", "weights"])
+def test_a_half_precision_base_scores_with_every_kind_of_adapter(checkpoint: Path, adapter: str) -> None:
+    settings = {key: value for key, value in TRAINED.items() if key != "adapter.rank"} | {
+        "adapter.type": adapter
+    }
+    scores = []
+    for dtype in ("float32", "bfloat16"):
+        lm = lift(checkpoint, **settings | {"precision.dtype": dtype})
+        choices = [scoring(LAMP, name, {"page": LAMP}, row=row) for row, name in enumerate((" Ann", " Bob"))]
+        scores.append([score for score, _ in lm.loglikelihood(choices, disable_tqdm=True)])
+        scores[-1] += lm.loglikelihood_rolling([rolling(LAMP, {"page": LAMP})], disable_tqdm=True)
+    assert scores[0] == pytest.approx(scores[1], rel=0.05)
+
+
 def assert_close(ours: list[tuple[float, bool]], theirs: list[tuple[float, bool]]) -> None:
     assert [score for score, _ in ours] == pytest.approx([score for score, _ in theirs], rel=1e-5)
     assert [greedy for _, greedy in ours] == [greedy for _, greedy in theirs]
