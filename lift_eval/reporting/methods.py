@@ -8,6 +8,8 @@ from typing import Any
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.provenance import recipe_differences
 
+CONTROLS = ("wrong", "shuffled")
+"""Values of ``prompt.document`` and ``decoding.learned`` that are not ways to use a document."""
 WEIGHTS, CACHE, PROMPT = "weights", "cache", "prompt"
 CACHES = ("cartridge",)
 """Adapters that are keys and values."""
@@ -33,6 +35,12 @@ def method_class(comparison: Comparison, row: str) -> str:
         return PROMPT
     # Weights that are trained behind the document are used with its keys and values alone.
     return CACHE if adapter["type"] in CACHES or training.get("samples") == "spans" else WEIGHTS
+
+
+def is_control(comparison: Comparison, row: str) -> bool:
+    """Whether a row answers from another document than that of its questions, or from shuffled sentences."""
+    prompt, decoding = (recipe_of(comparison, row).get(group) or {} for group in ("prompt", "decoding"))
+    return prompt.get("document") in CONTROLS or decoding.get("learned") in CONTROLS
 
 
 def descriptions(comparison: Comparison) -> dict[str, tuple[str, ...]]:

@@ -385,7 +385,8 @@ def test_a_method_without_preparation_that_answers_slower_never_breaks_even(fixe
     assert BreakEven("LIFT", "ICL", fixed, per_question, 0.0, 2.0, 6).questions == questions
 
 
-def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_path: Path) -> None:
+def write_alternatives(folder: Path) -> Comparison:
+    """A lifted document compared with reading it truncated or whole, and with retrieval."""
     spent: dict[str, dict[str, Any]] = {
         "none truncated": {"operations": {"answer": 4e9}, "stored_bytes": 100},
         "lora none": {"operations": {"synthesis": 1e9, "train": 5e9, "answer": 1e9}, "stored_bytes": 4000},
@@ -398,7 +399,7 @@ def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_pa
         adapter, document, *cache = name.split()
         decoding = {"cache": {"type": cache[0] if cache else "none"}}
         write_run(
-            tmp_path / name,
+            folder / name,
             {"task": [1, 1]},
             rows(1, 2),
             model_args={"recipe": name},
@@ -419,9 +420,13 @@ def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_pa
                 )
             ],
         )
-    runs = read_runs([tmp_path])
-    experiment = infer_experiment(runs, "T", tmp_path / "e.yaml")
-    comparison = compare(experiment, runs_of_rows(experiment, runs))
+    runs = read_runs([folder])
+    experiment = infer_experiment(runs, "T", folder / "e.yaml")
+    return compare(experiment, runs_of_rows(experiment, runs))
+
+
+def test_costs_of_preparing_keeping_and_answering_stand_beside_each_other(tmp_path: Path) -> None:
+    comparison = write_alternatives(tmp_path)
     lifted = method_costs(comparison)["lora none"]
     assert (lifted.preparation_operations, lifted.answer_operations, lifted.stored_bytes) == (6e9, 5e8, 4000)
     assert (lifted.prompt_tokens, lifted.answer_tokens) == (5, 2)

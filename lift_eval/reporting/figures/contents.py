@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 
 from lift_eval.record.record import STAGES
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.costs import break_evens, peak_memory
+from lift_eval.reporting.costs import peak_memory
+from lift_eval.reporting.figures.break_even import cost_by_questions
 from lift_eval.reporting.figures.figure import Figure, Look, Marks
 from lift_eval.reporting.figures.fronts import MOST_PANELS, score_against
 from lift_eval.reporting.figures.needle import needle_map
 from lift_eval.reporting.figures.shared import (
     CIRCLE,
-    COLOURS,
-    MARKERS,
     SQUARE,
     TRIANGLE,
     Point,
@@ -265,43 +263,6 @@ def _memory(comparison: Comparison) -> Shown | None:
     return by_field(bars), looks(comparison, [str(bar["look"]) for bar in bars]), {}
 
 
-def _break_even(comparison: Comparison) -> Shown | None:
-    found = break_evens(comparison)
-    if not found:
-        return None
-    many = crowded(comparison)
-    if many:
-        crossing = (one for one in found if 0 < one.questions < math.inf)
-        found = sorted(crossing, key=lambda one: one.questions)[: len(COLOURS)]
-        if not found:
-            return None
-    last = max(20.0, 1.6 * max((one.questions for one in found if math.isfinite(one.questions)), default=0.0))
-    lines = {one.baseline: (one.baseline_fixed, one.baseline_per_question) for one in found}
-    lines |= {one.row: (one.fixed, one.per_question) for one in found}
-    points = [
-        {"look": row, "x": questions, "y": fixed + each * questions}
-        for row, (fixed, each) in lines.items()
-        for questions in (0.0, last)
-    ]
-    crossings = [
-        {
-            "look": one.row,
-            "x": one.questions,
-            "y": one.fixed + one.per_question * one.questions,
-            "label": f" {math.ceil(one.questions):,}",
-            "foot": 0,
-        }
-        for one in found
-        if 0 < one.questions < math.inf
-    ]
-    more = {"last": last, "crossings": by_field(crossings) if crossings else None}
-    own = looks(comparison, lines)
-    if many:  # a look may be that of another method drawn here
-        paying = [one.row for one in found]
-        own |= dict(zip(paying, zip(COLOURS, MARKERS, strict=True), strict=False))
-    return by_field(points), own, more
-
-
 FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     "scores": (
         "Scores",
@@ -347,9 +308,12 @@ FIGURES: dict[str, tuple[str, str, Callable[[Comparison], Shown | None]]] = {
     ),
     "break-even": (
         "Break-even",
-        "Seconds per document by number of questions: preparation, then each answer. A method pays off where its line "
-        "falls below the baseline's. Of more than six methods, those are shown that pay off first.",
-        _break_even,
+        "Cost per document by number of questions (both logarithmic): preparation, then each answer. A method pays off "
+        "where its line falls below that of an alternative: its baseline, the whole document in each prompt, or "
+        "retrieval. Each crossing has the method's colour and the alternative's marker; below it is the number of "
+        "questions. If there are too many methods to tell apart, only the six that pay off first are shown, without "
+        "controls.",
+        cost_by_questions,
     ),
     "score-preparation": (
         "Score against preparation cost",

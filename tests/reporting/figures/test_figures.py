@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 from PIL import Image
 
 from lift_eval.reporting.comparison import Comparison, compare
+from lift_eval.reporting.costs import all_break_evens
 from lift_eval.reporting.experiment import load_experiment
+from lift_eval.reporting.figures.break_even import PANELS, cost_by_questions, lanes
 from lift_eval.reporting.figures.contents import FIGURES, all_figures
-from lift_eval.reporting.figures.drawing import INK, draw, on_page, on_paper
+from lift_eval.reporting.figures.drawing import draw, on_page, on_paper
+from lift_eval.reporting.figures.figure import Figure
 from lift_eval.reporting.figures.fronts import apart, front
+from lift_eval.reporting.figures.layers import INK
 from lift_eval.reporting.figures.needle import needle_shares
 from lift_eval.reporting.figures.pixels import png
 from lift_eval.reporting.figures.shared import look_of
@@ -23,6 +28,7 @@ from lift_eval.reporting.planning import runs_of_rows
 from lift_eval.results.reading import read_runs
 from tests.reporting.everything import write_everything
 from tests.reporting.helpers import document_record, rows, write_run
+from tests.reporting.test_comparison import write_alternatives
 
 
 @pytest.fixture(scope="module")
@@ -175,15 +181,19 @@ def test_foreign_runs_have_scores_but_no_costs(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """Nine methods, of which the last two pay off against ICL: more than there are colours and markers."""
+    """More methods than there are colours and markers; three pay off against ICL, of which the last is a control."""
     folder = tmp_path_factory.mktemp("crowd")
-    for number in range(9):
+    for number in range(10):
         write_run(
             folder / f"method{number}",
             {"task": [number % 2, 1, 0, 1, 0, 1]},
             rows(3, 2),
             model_args={"recipe": f"method{number}"},
-            recipe={"name": f"method{number}", "adapter": {"type": "lora" if number else "none"}},
+            recipe={
+                "name": f"method{number}",
+                "adapter": {"type": "lora" if number else "none"},
+                "decoding": {"learned": "wrong" if number == 9 else "own"},
+            },
             documents=[
                 document_record(
                     f"doc{document}",
@@ -219,6 +229,30 @@ def test_of_many_methods_those_that_pay_off_are_drawn_against_the_number_of_ques
 ) -> None:
     methods = {row.name for row in crowd.experiment.rows}
     assert texts(drawn(crowd)["break-even"]) & methods == {crowd.experiment.baseline, "method7", "method8"}
+
+
+def test_the_crossings_of_the_figure_are_those_of_the_table(tmp_path: Path) -> None:
+    """With the baseline, which reads the whole text here, and with retrieval, in seconds and in operations."""
+    comparison = write_alternatives(tmp_path)
+    shown = cost_by_questions(comparison)
+    assert shown is not None
+    crossings = shown[2]["crossings"]
+    fields = (crossings[name] for name in ("panel", "look", "other", "label"))
+    expected = {
+        (panel, one.row, one.baseline, f"{math.ceil(one.questions):,}")
+        for unit, panel in PANELS.items()
+        for one in all_break_evens(comparison, unit)
+        if 0 < one.questions < math.inf
+    }
+    assert set(zip(*fields, strict=True)) == expected
+    found = {(panel.partition(" ")[0], row, other) for panel, row, other, _ in expected}
+    assert {("operations", "lora none", "none full"), ("operations", "lora none", "none retrieved")} <= found
+    assert {*PANELS.values(), "12"} <= texts(draw(Figure("break-even", "", "", *shown)))
+
+
+def test_numbers_below_crossings_are_covered_by_nothing() -> None:
+    starts, widths = [0.0, 0.1, 0.15, 0.5, 0.9], [0.2, 0.2, 0.2, 0.2, 0.2]
+    assert lanes(starts, widths) == [2, 1, 0, 0, 0]
 
 
 def test_numbers_of_methods_with_equal_cost_do_not_cover_each_other() -> None:
