@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import lm_eval
@@ -50,15 +51,29 @@ def shortened(recipe: Recipe) -> dict[str, Any]:
     return changes
 
 
-def run_two_questions(name: str, **model_args: Any) -> None:
-    """Run a recipe on two questions about a document, and look at what it says of them."""
+def run_two_questions(
+    name: str,
+    *,
+    task: str = "lift_tiny_shortqa",
+    about: Mapping[str, object] = {"words": 100},
+    **model_args: Any,
+) -> None:
+    """Run a recipe on two questions about a document, and look at what it says of them.
+
+    Args:
+        name: The recipe.
+        task: Whose first two questions are asked.
+        about: What the task's metadata says of the document.
+        **model_args: Changes to the shortened recipe.
+    """
     recipe = load_recipe(name)
     done = lm_eval.simple_evaluate(
         model="lift",
         model_args={"recipe": name, "store": "off", **shortened(recipe), **model_args},
-        tasks=["lift_tiny_shortqa"],
-        task_manager=manager(recipe=name),
+        tasks=[task],
+        task_manager=manager(recipe=name, **about),
         limit=2,
+        gen_kwargs={"max_gen_toks": 12},
         device="cpu",
         bootstrap_iters=0,
     )

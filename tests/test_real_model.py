@@ -22,6 +22,7 @@ DOCUMENT = Document(
     "there since, but the door is painted yellow every spring."
 )
 BEGINNING = "The mill of Kirmoor stands where two streams meet. It was built by"
+QUESTIONS = "question,answer\nWho built the mill?,Otto Larkley\nWhen did the wheel freeze?,1891\n"
 CHAT = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -86,7 +87,11 @@ def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recipes_of_other_methods_run_on_a_pretrained_model(
     folder: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a short document: all that is trained is read by 135 M parameters."""
     monkeypatch.setenv("LIFT_EVAL_CACHE", str(tmp_path))
+    (tmp_path / "mill.txt").write_text(DOCUMENT.text)
+    (tmp_path / "questions.csv").write_text(QUESTIONS)
+    about = {"documents": str(tmp_path / "mill.txt"), "questions": str(tmp_path / "questions.csv")}
     changes: dict[str, Any] = {"prompt.max_tokens": 1000}
     talks = load_recipe(name).auxiliary
     if talks.method.converses:
@@ -96,4 +101,4 @@ def test_recipes_of_other_methods_run_on_a_pretrained_model(
             "auxiliary.pairs": 2 if many else 1,
             "auxiliary.chunk_characters": [characters, characters],
         }
-    run_two_questions(name, pretrained=str(folder), **changes)
+    run_two_questions(name, task="lift_own", about=about, pretrained=str(folder), **changes)
