@@ -9,7 +9,6 @@ it writes. Prints one JSON line per killed run.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import json
 import os
@@ -23,7 +22,6 @@ from typing import Any
 import lm_eval
 import lm_eval.tasks.manager
 import torch
-import torch.utils.collect_env
 from lm_eval.__main__ import cli_evaluate
 
 from lift_eval import _autoload
@@ -146,9 +144,7 @@ def main(folder: Path, count: int, seed: int, recipe: str = "lora") -> None:
     lm_eval.tasks.manager.__file__ = str(
         folder / "manager.py"
     )  # without lm-eval's own tasks, thousands of files
-    # It asks pip and other programs about the machine, which takes longer than the run.
-    torch.utils.collect_env.get_pretty_env_info = functools.cache(torch.utils.collect_env.get_pretty_env_info)
-    torch.utils.collect_env.get_pretty_env_info()
+    line.ask_once_about_this_machine()
     moments = Moments(folders=FOLDERS)
     undisturbed = whole(folder, recipe, moments)
     assert all(document["losses"] for document in undisturbed["results"]["config"]["lift"]["documents"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def prepare(folder: Path, *, documents: int = 5, questions: int = 2) -> Path:
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def ask_once_about_this_machine() -> None:
+    """Let lm-eval keep what it asks pip, compilers and drivers for each results file; forked processes have it too."""
+    from torch.utils import collect_env
+
+    collect_env.get_pretty_env_info = cache(collect_env.get_pretty_env_info)
+    collect_env.get_pretty_env_info()
 
 
 def task(folder: Path, name: str) -> dict[str, Any]:

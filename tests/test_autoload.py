@@ -22,7 +22,6 @@ from lm_eval.tasks._index import TaskIndex
 
 from lift_eval import _autoload
 from tests import line
-from tests.tiny_models import save_checkpoint
 
 
 def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -275,52 +274,27 @@ def test_accelerate_launch_finds_our_tasks() -> None:
     assert "All tasks found and valid" in ran.stdout
 
 
-def test_a_run_outside_of_a_repository_says_nothing_that_is_ours_to_prevent(tmp_path: Path) -> None:
-    """Neither git's complaint nor lm-eval's warnings on rows from a function and on metrics of some rows."""
+def test_a_run_knows_lift_without_an_import_of_ours_and_says_nothing_that_is_ours_to_prevent(
+    tmp_path: Path,
+) -> None:
+    """Neither git's complaint outside of a repository, nor lm-eval's on rows of a function and metrics of some rows."""
     script = f"""
-        import os, lm_eval
+        import os, lm_eval.tasks.manager
         os.chdir({str(tmp_path)!r})
-        from lm_eval.tasks import TaskManager
+        lm_eval.tasks.manager.__file__ = os.path.abspath("manager.py")  # a small index of tasks
         results = lm_eval.simple_evaluate(
             model="lift", model_args="recipe=tiny_icl,store=off", tasks=["lift_tiny_longqa"], device="cpu",
-            task_manager=TaskManager(include_path={OURS!r}, include_defaults=False, metadata={{"documents": 1}}),
+            metadata={{"documents": 1}},
         )
-        print(results["git_hash"], results["results"]["lift_tiny_longqa"]["exact_match_computation,none"])
+        scores = results["results"]["lift_tiny_longqa"]
+        print(results["config"]["model"], results["git_hash"], scores["exact_match_computation,none"])
     """
     ran = python("-c", textwrap.dedent(script), LMEVAL_LOG_LEVEL="WARNING")
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith("None 0.")
+    assert ran.stdout.startswith("lift None 0.")
     lines = [line for line in ran.stderr.replace("\r", "\n").splitlines() if line.strip()]
     ours = ("document of ", "%|", "questions", "answering ", " \x1b[A")  # what a run says of itself
     assert [line for line in lines if not any(part in line for part in ours)] == []
-
-
-def test_simple_evaluate_knows_lift_without_an_import_of_ours(tmp_path: Path) -> None:
-    checkpoint = save_checkpoint(tmp_path / "checkpoint")
-    row = {
-        "doc_id": "d1",
-        "id": "q1",
-        "title": "Ada",
-        "context": "Ada was born in Oran.",
-        "question": "Where?",
-    }
-    (tmp_path / "shortdep_qa.jsonl").write_text(json.dumps({**row, "answer": "Oran"}) + "\n")
-    script = f"""
-        import json, lm_eval.tasks.manager
-        lm_eval.tasks.manager.__file__ = {str(tmp_path / "manager.py")!r}  # a small index of tasks
-        results = lm_eval.simple_evaluate(
-            model="lift",
-            model_args={{"pretrained": {str(checkpoint)!r}, "recipe": "icl"}},
-            tasks=["loogle_shortqa"],
-            gen_kwargs="max_gen_toks=4",
-            device="cpu",
-            metadata={{"data_dir": {str(tmp_path)!r}}},
-        )
-        print(json.dumps([results["config"]["model"], results["n-samples"]["loogle_shortqa"]["effective"]]))
-    """
-    ran = python("-c", textwrap.dedent(script))
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout.splitlines()[-1]) == ["lift", 1]
 
 
 def test_models_of_other_classes_are_evaluated_as_ever(tmp_path: Path) -> None:

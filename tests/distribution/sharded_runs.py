@@ -103,6 +103,7 @@ def dying(work: Callable[[], Any], documents: int) -> Callable[[], Any]:
 def main(folder: Path) -> None:
     torch.set_num_threads(1)  # so that forking is safe
     line.prepare(folder, documents=DOCUMENTS)
+    line.ask_once_about_this_machine()
 
     def over(store: str) -> Callable[[], Any]:
         return lambda: line.run(folder, store=str(folder / store))
