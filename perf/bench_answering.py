@@ -26,8 +26,8 @@ from common.setting import (
 from peers import trainer
 
 from lift_eval import load_recipe
+from lift_eval.answering.cache_rows import group_rows, shared_length
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.answering.shared_prefix import group_rows, shared_length
 from lift_eval.prompts.prompt import PromptEncoder
 
 NEW_TOKENS = 32

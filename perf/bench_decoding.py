@@ -1,6 +1,7 @@
-"""Requests for pairs, and questions behind a document: ours and `generate` in batches of the same size, in turn.
+"""Requests for pairs, conversations, and questions behind a document: ours and `generate` in equal batches, in turn.
 
-Texts are compared as far as they are used: up to the end of the reply's form.
+Texts are compared as far as they are used: up to the end of the reply's form. Conversations are sampled, so each side
+has its own.
 """
 
 # ruff: noqa: ANN401 - models and tokenizers of transformers have no types
@@ -20,6 +21,7 @@ from common.setting import Paired, Row, Setting, bundled, console, print_pairs, 
 
 from lift_eval import Document, Recipe, benchmarks, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.synthesis import pairs
 from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.generators import ModelGenerator
 from lift_eval.tiny import world
@@ -77,8 +79,8 @@ def by_generate(model: Any, tokenizer: Any, case: Case) -> list[str]:
             input_ids=torch.tensor(ids, device=model.device),
             attention_mask=torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps]).to(model.device),
             max_new_tokens=case.decoding.max_new_tokens,
-            do_sample=False,
             pad_token_id=pad,
+            **case.decoding.arguments,
         )
         written = tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)
         texts.update(zip(rows, written, strict=True))
@@ -118,6 +120,71 @@ def compare(where: Setting, model: Any, tokenizer: Any, case: Case) -> tuple[lis
     return rows, rates
 
 
+def conversations_by_generate(model: Any, tokenizer: Any, recipe: Recipe, document: Document) -> list[str]:
+    """The messages and answers that ``generate`` writes, all messages first."""
+    settings = recipe.auxiliary
+    generator = ModelGenerator(model, tokenizer, settings, WINDOW)
+    passages = settings.method.choose(document, settings, torch.Generator().manual_seed(0))
+    requests = [pairs._request(document, passage, (), settings) for passage in passages]
+    sampling = Decoding(
+        settings.reply_tokens,
+        generator._reply_ends,
+        {"do_sample": True, "temperature": settings.temperature},
+    )
+
+    def written(asked: Sequence[Request], decoding: Decoding) -> list[str]:
+        prompts = [generator._encode(request) for request in asked]
+        texts = by_generate(model, tokenizer, Case("", prompts, decoding, settings.batch))
+        return [text[: decoding.end(text)].strip() for text in texts]
+
+    messages = written(requests, sampling)
+    following = (request.follow for request in requests)
+    second = [ask and ask(Answer(text, True)) for ask, text in zip(following, messages, strict=True)]
+    return messages + written([one for one in second if one], replace(sampling, options={}))
+
+
+def compare_conversations(
+    where: Setting, model: Any, tokenizer: Any, recipe: Recipe, document: Document
+) -> tuple[list[list[str]], Row]:
+    """Converse on both sides in turn; see `compare`."""
+    spent: list[list[float]] = [[], []]
+    used, passed = [0, 0], [0, 0]
+    settings = recipe.auxiliary
+
+    def ours() -> list[str]:
+        generator = ModelGenerator(model, tokenizer, settings, WINDOW)
+        made = pairs.make_pairs(document, settings, generator, seed=0).pairs
+        return [text for pair in made for text in (pair.question, pair.answer)]
+
+    def theirs() -> list[str]:
+        return conversations_by_generate(model, tokenizer, recipe, document)
+
+    with torch.inference_mode():
+        for _ in range(where.pairs):
+            for side, work in enumerate((ours, theirs)):
+                read: list[int] = []
+                hook = model.get_input_embeddings().register_forward_pre_hook(
+                    lambda _, ids, read=read: read.append(ids[0].numel())
+                )
+                seconds, texts = where.seconds(work)
+                hook.remove()
+                spent[side].append(seconds)
+                used[side] = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+                passed[side] = sum(read)
+    name = f"{settings.pairs} conversations, {recipe.name}"
+    remark = f"{passed[0]} against {passed[1]} tokens through the model"
+    rates: Row = {
+        "": name,
+        "tokens used": used[0],
+        "ours a second": used[0] / min(spent[0]),
+        "peer a second": used[1] / min(spent[1]),
+        "tokens that the peer wrote": used[1],
+    }
+    row = Paired(*spent).row(name, remark)
+    console.print("  ".join(row))  # a sign of life
+    return [row], rates
+
+
 def any_document(model: Path) -> Document:
     """A document of the bundled model's world, or one in plain English for other models."""
     if model == bundled():
@@ -135,6 +202,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="tiny", help="whose requests for pairs are made")
     parser.add_argument("--requests", type=int, default=48)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--conversations", type=int, default=16, help="of recipe cartridge")
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=300, help="of the document before the questions")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe")
@@ -143,18 +211,20 @@ def main() -> None:
         options = parser.parse_args()
         model, tokenizer = where.model(), where.tokenizer()
         document = any_document(where.checkpoint)
-        changes = dict(change.split("=", 1) for change in options.set)
+        changes: dict[str, Any] = dict(change.split("=", 1) for change in options.set)
         recipe = load_recipe(options.recipe, {"auxiliary.batch": options.batch, **changes})
         cases = []
         if options.requests:
             cases.append(requests_for_pairs(model, tokenizer, recipe, document, options.requests))
         if options.questions:
             cases.append(questions(tokenizer, document, options.tokens, options.questions))
-        times, rates = [], []
-        for case in cases:
-            spent, written = compare(where, model, tokenizer, case)
-            times += spent
-            rates.append(written)
+        done = [compare(where, model, tokenizer, case) for case in cases]
+        if options.conversations:
+            changes |= {"auxiliary.batch": options.batch, "auxiliary.pairs": options.conversations}
+            talk = load_recipe("cartridge", changes)
+            done.append(compare_conversations(where, model, tokenizer, talk, document))
+        times = [row for rows, _ in done for row in rows]
+        rates = [row for _, row in done]
         print_pairs("Decoding", times)
         print_rows("Rates", rates)
 

@@ -106,6 +106,21 @@ class Draw:
         return limited.softmax(dim=-1)
 
 
+def greedy_from(number: int, choose: Choose) -> Choose:
+    """Takes the most probable tokens for prompts from a number on, and chooses for those before it."""
+
+    def chosen(logits: Tensor, prompts: Sequence[int]) -> list[int]:
+        tokens = most_probable(logits, prompts)
+        before = [place for place, prompt in enumerate(prompts) if prompt < number]
+        if before:
+            drawn = choose(logits[before], [prompts[place] for place in before])
+            for place, token in zip(before, drawn, strict=True):
+                tokens[place] = token
+        return tokens
+
+    return chosen
+
+
 class Chosen(LogitsProcessor):  # type: ignore[misc]
     """Leaves ``generate`` the tokens that are chosen, and no others.
 

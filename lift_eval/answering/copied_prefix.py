@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
-from lift_eval.answering.shared_prefix import CHUNK, MIN_SHARED_TOKENS, shared_length
+from lift_eval.answering.cache_rows import shared_length
+from lift_eval.answering.shared_prefix import CHUNK, MIN_SHARED_TOKENS
 from lift_eval.models.loading import base_of
 
 _COPIED_LAYERS = {

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -60,6 +60,11 @@ class Decoding:
         return bool(self.options.get("do_sample"))
 
     @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The options, with those of greedy decoding where they do not ask to sample."""
+        return self.options if self.samples else {**GREEDY, **self.options}
+
+    @property
     def min_new_tokens(self) -> int:
         """Tokens that an answer has in any case."""
         return int(self.options.get("min_new_tokens") or 0)
@@ -90,6 +95,10 @@ class Answer:
     complete: bool
     thinking_tokens: int = 0
     tokens: int = field(default=0, compare=False)
+
+
+Follow: TypeAlias = Callable[[int, Answer], Sequence[int] | None]
+"""Makes a second prompt, by the number of the first and the answer to it. None means that there is none."""
 
 
 class _Stopping(StoppingCriteria):  # type: ignore[misc]
@@ -185,9 +194,10 @@ def answer(
     with torch.inference_mode(), autocast(model.device, model.dtype), _seeded(seed):
         if reading is not None:
             return _answer_as_read(model, tokenizer, prompts, decoding, batch, reading, told)
-        choose = chooser(model, _options(decoding), range(seed, seed + len(prompts)))
+        choose = chooser(model, decoding.arguments, range(seed, seed + len(prompts)))
         if choose and len(prompts) > 1 and supports_prefix_sharing(model):
-            return _decode_behind_prefix(model, tokenizer, prompts, decoding, batch, told, choose=choose)
+            answers = decode_together(model, tokenizer, prompts, decoding, batch, told, choose=choose)
+            return [answers[index] for index in range(len(prompts))]
         beams = decoding.options.get("num_beams", 1) != 1
         prefix = None if beams else CopiedPrefix.of(model, prompts, plain=choose is not None)
         for start in range(0, len(order), batch):
@@ -223,7 +233,7 @@ def check_greedy(model: Any, decoding: Decoding, wanted_by: str) -> None:  # noq
     Raises:
         RecipeError: If more is asked for.
     """
-    if more := beyond_greedy(model, _options(decoding)):
+    if more := beyond_greedy(model, decoding.arguments):
         asked = ", ".join(f"{key}={value}" for key, value in more.items())
         raise RecipeError(
             "group 'decoding'",
@@ -250,11 +260,12 @@ def _answer_as_read(
     for places, how, document in reading.groups(prompts):
         some = [prompts[place] for place in places]
         if how is None:
-            decoded = answer(model, tokenizer, some, decoding, batch=batch, on_answered=told_of_all)
+            usual = answer(model, tokenizer, some, decoding, batch=batch, on_answered=told_of_all)
+            decoded = dict(enumerate(usual))
         else:
-            more = {"reading": how, "document": document}
-            decoded = _decode_behind_prefix(model, tokenizer, some, decoding, batch, told_of_all, **more)
-        answers.update(zip(places, decoded, strict=True))
+            more: dict[str, Any] = {"reading": how, "document": document}
+            decoded = decode_together(model, tokenizer, some, decoding, batch, told_of_all, **more)
+        answers.update({place: decoded[number] for number, place in enumerate(places)})
     return [answers[place] for place in range(len(prompts))]
 
 
@@ -278,22 +289,24 @@ def warn_of_unfinished_thinking(answers: Sequence[Answer], decoding: Decoding, d
         )
 
 
-def _options(decoding: Decoding) -> Mapping[str, Any]:
-    return decoding.options if decoding.samples else {**GREEDY, **decoding.options}
-
-
-def _decode_behind_prefix(
+def decode_together(
     model: Any,  # noqa: ANN401
     tokenizer: Any,  # noqa: ANN401
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     batch: int,
     told: OnProgress,
-    **how: Any,  # noqa: ANN401 - of `decode_behind_prefix`
-) -> list[Answer]:
+    follow: Follow | None = None,
+    **how: Any,  # noqa: ANN401
+) -> dict[int, Answer]:
+    """Answers as `decode_behind_prefix` decodes them, whose other arguments are in ``how``."""
     ends = end_tokens(model, tokenizer)
     opened = _is_open(tokenizer, prompts, decoding)
     stopping = _Stopping(tokenizer, decoding, 0, opened=opened) if decoding.stops else None
+
+    def cut(ids: list[int]) -> Answer:
+        return _cut(tokenizer, ids, ends, decoding, opened=opened)
+
     new = decode_behind_prefix(
         model,
         prompts,
@@ -301,10 +314,11 @@ def _decode_behind_prefix(
         max_new_tokens=decoding.max_new_tokens,
         ends=ends,
         stopped=stopping.ended if stopping else lambda _: False,
+        follow=None if follow is None else lambda number, ids: follow(number, cut(ids)),
         told=told,
         **how,
     )
-    return [_cut(tokenizer, row, ends, decoding, opened=opened) for row in new]
+    return {number: cut(ids) for number, ids in new.items()}
 
 
 def _is_open(tokenizer: Any, prompts: Sequence[Sequence[int]], decoding: Decoding) -> bool:  # noqa: ANN401
@@ -345,7 +359,7 @@ def _decode(
         eos_token_id=held_back or None,
         stopping_criteria=StoppingCriteriaList(criteria),
         **read,
-        **{**_options(decoding), **chosen},
+        **{**decoding.arguments, **chosen},
     )
     return [
         _cut(tokenizer, _without_padding(row, pad, ends), ends, decoding, opened=opened)

@@ -3,22 +3,22 @@
 Prompts that have nearly everything in common share a row, whose keys and values are in memory once; what is each
 prompt's own is a continuation in that row. Prompts that differ early, such as those whose middle is cut out at
 different places, have rows of their own, side by side. In each step every continuation gets its next token. A finished
-continuation leaves its row, and an empty row makes room for the next one that waits.
+continuation leaves its row, and an empty row makes room for the next one that waits. Where a second prompt follows from
+an answer, it stays in the row, and what both prompts begin with is not read again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, count, pairwise
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
 
+from lift_eval.answering.cache_rows import COMMON, PADDING, CacheRow, Continuation, lay_out, shared_length
 from lift_eval.answering.choosing import Choose, most_probable
 from lift_eval.answering.grouped_attention import grouped
 from lift_eval.answering.key_values import SPARE, KeyValues, rows_that_fit
@@ -36,51 +36,11 @@ REFILLED = 4
 
 USUAL = Reading()
 
-_COMMON, _PADDING = -1, -2
-"""Columns that all continuations of a row see, and those that only padding sees."""
+FollowIds: TypeAlias = Callable[[int, list[int]], Sequence[int] | None]
+"""Makes a second prompt, by the number of the first and the new tokens behind it. None means that there is none."""
 
 _OWNER = torch.int16
 """Masks compare the owners of all columns; narrow numbers do so fast."""
-
-
-def shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, short of the shortest prompt's last."""
-    first, last = min(prompts, key=list), max(prompts, key=list)
-    limit = min(len(prompt) for prompt in prompts) - 1
-    return next((i for i in range(limit) if first[i] != last[i]), limit)
-
-
-def group_rows(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Gather prompts, as indices, that are best decoded as continuations of one row.
-
-    Continuations do not see each other, so all of them together are hardly longer than what they share.
-    """
-
-    def shared(row: Iterable[int]) -> int:
-        return shared_length([prompts[index] for index in row])
-
-    rows: list[list[int]] = []
-    for index in sorted(range(len(prompts)), key=lambda index: list(prompts[index])):
-        row = [*rows[-1], index] if rows else [index]
-        common = shared(row)
-        if rows and sum(len(prompts[one]) - common for one in row) <= common:
-            rows[-1] = row
-        else:
-            rows.append([index])
-    # A step reads as many tokens of each row as of the one with the most prompts.
-    alike: list[list[list[int]]] = []
-    for row in rows:
-        if alike and len(alike[-1][0]) > 1 and shared(chain(*alike[-1], row)) == shared(alike[-1][0]):
-            alike[-1].append(row)
-        else:
-            alike.append([row])
-    return [part for some in alike for part in _evenly(list(chain(*some)), len(some))]
-
-
-def _evenly(prompts: Sequence[int], rows: int) -> list[list[int]]:
-    """Prompts spread over rows, in order."""
-    edges = [len(prompts) * row // rows for row in range(rows + 1)]
-    return [list(prompts[start:stop]) for start, stop in pairwise(edges)]
 
 
 def decode_behind_prefix(
@@ -92,10 +52,12 @@ def decode_behind_prefix(
     ends: Sequence[int],
     stopped: Callable[[list[int]], bool],
     choose: Choose = most_probable,
+    follow: FollowIds | None = None,
+    alike: Sequence[int] = (),
     told: OnProgress = ignore,
     reading: Reading = USUAL,
     document: int = 0,
-) -> list[list[int]]:
+) -> dict[int, list[int]]:
     """Decode prompts.
 
     Args:
@@ -105,102 +67,71 @@ def decode_behind_prefix(
         max_new_tokens: Most tokens of an answer.
         ends: Tokens that end an answer.
         stopped: Whether an answer is ended by its tokens so far.
-        choose: How tokens are chosen.
+        choose: How tokens are chosen. Second prompts are numbered behind all first ones, in their order.
+        follow: Makes second prompts. None means that there are none.
+        alike: For each prompt, how many of its tokens its second one begins with; all of them if it has none.
         told: Called after each answer.
         reading: How prompts are read.
         document: How many tokens are read before some are dropped; 0 where all are kept.
 
     Returns:
-        The new tokens of each prompt, the one that ended it included.
+        The new tokens of each prompt, by its number, the one that ended them included.
     """
     held = reading.held_back
     read = [prompt[: len(prompt) - held] for prompt in prompts]
-    shared = min(shared_length(read), document or len(read[0]))
+    shared = min(shared_length(read), document or len(read[0]), *alike)
     shared = shared if shared >= MIN_SHARED_TOKENS or document else 0
     beginning = DynamicCache(config=model.config)
     if shared:
         with reading.reader():
             beginning = reading.first(model, torch.tensor([list(read[0][:shared])], device=model.device))
     dropped = shared - beginning.get_seq_length()
-    rows = [_CacheRow.of(row, read, shared).without(dropped) for row in group_rows(read)]
-    for one in (one for row in rows for one in row.continuations):
-        one.held = list(prompts[one.prompt][len(read[one.prompt]) :])
-    rows.sort(key=lambda row: -len(row.tokens))  # those read side by side are of like length
+    rows = lay_out(prompts, held, shared, alike, dropped)
     width = len(rows[0].tokens) + SPARE
     size = min(batch, len(rows), rows_that_fit(beginning, width) or batch)
-    finished = count(1)
 
-    def ended(ids: list[int]) -> bool:
-        new = ids[held:]
-        over = bool(new) and (len(new) >= max_new_tokens or new[-1] in ends or stopped(new))
-        if over:
-            told(next(finished), len(prompts), "")
-        return over
+    def over(new: list[int]) -> bool:
+        return bool(new) and (len(new) >= max_new_tokens or new[-1] in ends or stopped(new))
 
-    _Decoder(model, beginning, size, width, reading, choose).decode(rows, ended)
-    answers = {one.prompt: one.answer[held:] for row in rows for one in row.continuations}
-    return [answers[index] for index in range(len(prompts))]
+    answers = _Answers(len(prompts), over, follow, told)
+    _Decoder(model, beginning, size, width, reading, choose).decode(rows, answers)
+    return answers.done
 
 
-@dataclass
-class _Continuation:
-    """A prompt and its answer so far.
+class _Answers:
+    """Answers that are done, and the prompts that follow from them.
 
-    Attributes:
-        prompt: Number of the prompt.
-        length: Of its tokens.
-        end: Column of its last token in the row.
-        held: Tokens of the prompt that are not read with the rest of it.
-        answer: These, and new tokens.
-    """
-
-    prompt: int
-    length: int
-    end: int
-    held: list[int] = field(default_factory=list)
-    answer: list[int] = field(default_factory=list)
-
-
-@dataclass
-class _CacheRow:
-    """Prompts in one row: their common tokens, then the rest of each.
+    Args:
+        count: How many first prompts there are.
+        over: Whether new tokens are a whole answer.
+        follow: See `decode_behind_prefix`.
+        told: Called after each answer.
 
     Attributes:
-        tokens: Of all columns.
-        positions: In the text, of all columns.
-        owners: The continuation of each column, by its number in ``continuations``; `_COMMON` where it belongs to all.
-        continuations: The prompts.
-        alive: Numbers of the continuations that are not finished.
-        used: Columns that hold something.
+        done: The new tokens of each prompt, by its number.
     """
 
-    tokens: list[int]
-    positions: list[int]
-    owners: list[int]
-    continuations: list[_Continuation]
-    alive: list[int]
-    used: int
+    def __init__(
+        self, count: int, over: Callable[[list[int]], bool], follow: FollowIds | None, told: OnProgress
+    ) -> None:
+        self.count, self.over, self.follow, self.told = count, over, follow, told
+        self.done: dict[int, list[int]] = {}
 
-    @classmethod
-    def of(cls, indices: Sequence[int], prompts: Sequence[Sequence[int]], shared: int) -> _CacheRow:
-        """Lay out prompts; a single one goes on where all rows do."""
-        row = [prompts[index] for index in indices]
-        common = shared_length(row) if len(row) > 1 else shared
-        tokens, positions = list(row[0][:common]), list(range(common))
-        owners, continuations = [_COMMON] * common, []
-        for number, (index, prompt) in enumerate(zip(indices, row, strict=True)):
-            tokens += prompt[common:]
-            positions += range(common, len(prompt))
-            owners += [number] * (len(prompt) - common)
-            continuations.append(_Continuation(index, len(prompt), len(tokens) - 1))
-        return cls(tokens, positions, owners, continuations, list(range(len(continuations))), len(tokens))
+    def takes(self, one: Continuation) -> bool:
+        """Whether the answer of a continuation is whole; then it is done."""
+        new = one.answer[len(one.held) :]
+        if not self.over(new):
+            return False
+        self.done[one.prompt] = new
+        self.told(len(self.done), self.count if self.follow is None else 2 * self.count, "")
+        return True
 
-    def without(self, columns: int) -> _CacheRow:
-        """The row when so many of its first columns have been dropped from memory."""
-        for one in self.continuations:
-            one.end -= columns
-        kept = (self.tokens[columns:], self.positions[columns:], self.owners[columns:])
-        return _CacheRow(*kept, self.continuations, self.alive, self.used - columns)
+    def following(self, prompt: int) -> tuple[int, Sequence[int]] | None:
+        """The number and the tokens of the prompt that follows from the answer to another; None where none does."""
+        if self.follow is None or prompt >= self.count:
+            return None
+        second = self.follow(prompt, self.done[prompt])
+        return None if second is None else (prompt + self.count, second)
 
 
 class _Decoder:
@@ -226,16 +157,18 @@ class _Decoder:
     ) -> None:
         self.model, self.size, self.reading, self.choose = model, size, reading, choose
         self.shared = beginning.get_seq_length()
-        self.rows: list[_CacheRow] = []
+        self.rows: list[CacheRow] = []
         self.memory = KeyValues(beginning, size, width)
-        self.owners = torch.full((size, width), _PADDING, dtype=_OWNER, device=model.device)
-        self.owners[:, : self.shared] = _COMMON
+        self.owners = torch.full((size, width), PADDING, dtype=_OWNER, device=model.device)
+        self.owners[:, : self.shared] = COMMON
 
-    def decode(self, rows: Iterable[_CacheRow], finished: Callable[[list[int]], bool]) -> None:
-        """Choose the tokens of all answers in some rows."""
+    def decode(self, rows: Iterable[CacheRow], answers: _Answers) -> None:
+        """Choose the tokens of all answers in some rows, and of those to the prompts that follow from them."""
         waiting = deque(rows)
         while waiting or self.rows:
-            self._leave(finished)
+            for place, row in enumerate(self.rows):
+                row.alive = [one for number in row.alive for one in self._going_on(place, number, answers)]
+            self._leave()
             free = self.size - len(self.rows)
             if waiting and (not self.rows or free * REFILLED >= self.size):
                 self._enter([waiting.popleft() for _ in range(min(free, len(waiting)))])
@@ -243,10 +176,35 @@ class _Decoder:
                 with grouped(self.model):
                     self._write()
 
-    def _leave(self, finished: Callable[[list[int]], bool]) -> None:
-        """Let finished continuations go; an empty row's place is taken by the last row."""
-        for row in self.rows:
-            row.alive = [number for number in row.alive if not finished(row.continuations[number].answer)]
+    def _going_on(self, place: int, number: int, answers: _Answers) -> Iterator[int]:
+        """The continuation that has tokens to come: this one, or the prompt that follows from it, or none."""
+        row = self.rows[place]
+        while answers.takes(one := row.continuations[number]):
+            second = answers.following(one.prompt)
+            if second is None:
+                return
+            with grouped(self.model):
+                number = self._follow(place, *second)
+        yield number
+
+    def _follow(self, place: int, prompt: int, ids: Sequence[int]) -> int:
+        """Read a second prompt in a row, and choose the first token of its answer; its number in the row."""
+        row = self.rows[place]
+        number, start, column = row.follow(prompt, ids)
+        rest = list(ids[start:])
+        logits = self._forward(
+            slice(place, place + 1),
+            [column],
+            [rest],
+            [list(range(start, len(ids)))],
+            [[number] * len(rest)],
+            [len(rest) - 1],
+        )
+        self._choose(logits, [(0, 0, row.continuations[number])])
+        return number
+
+    def _leave(self) -> None:
+        """Let rows without a continuation go; the place of such a row is taken by the last one."""
         for number in reversed(range(len(self.rows))):
             if not self.rows[number].alive:
                 last = len(self.rows) - 1
@@ -256,14 +214,14 @@ class _Decoder:
                     self.rows[number] = self.rows[last]
                 self.rows.pop()
 
-    def _enter(self, rows: list[_CacheRow]) -> None:
+    def _enter(self, rows: list[CacheRow]) -> None:
         """Read rows, as many side by side as make few tokens, and choose the first token of each answer."""
         together = max(CHUNK // (len(rows[0].tokens) - self.shared), 1)
         for start in range(0, len(rows), together):
             with self.reading.reader():
                 self._read(rows[start : start + together])
 
-    def _read(self, rows: list[_CacheRow]) -> None:
+    def _read(self, rows: list[CacheRow]) -> None:
         places = slice(len(self.rows), len(self.rows) + len(rows))
         for start in range(self.shared, len(rows[0].tokens), CHUNK):
             part = slice(start, start + CHUNK)
@@ -310,7 +268,7 @@ class _Decoder:
             ],
         )
 
-    def _choose(self, logits: Tensor, behind: list[tuple[int, int, _Continuation]]) -> None:
+    def _choose(self, logits: Tensor, behind: list[tuple[int, int, Continuation]]) -> None:
         """Choose the next token of continuations, each behind a place in a row."""
         if not behind:
             return
@@ -338,9 +296,9 @@ class _Decoder:
         columns = torch.tensor(starts, device=device)[:, None] + torch.arange(width, device=device)
         stop = max(starts) + width
         if stop > self.owners.shape[1]:
-            self.owners = pad(self.owners, (0, stop + SPARE - self.owners.shape[1]), value=_PADDING)
+            self.owners = pad(self.owners, (0, stop + SPARE - self.owners.shape[1]), value=PADDING)
         seen = self.owners[places, :stop]
-        seen.scatter_(1, columns, _filled(owners, width, _PADDING).to(device, _OWNER))
+        seen.scatter_(1, columns, _filled(owners, width, PADDING).to(device, _OWNER))
         self.memory.aim(places, columns, stop)
         logits: Tensor = self.model(
             input_ids=_filled(tokens, width, 0).to(device),
@@ -360,7 +318,7 @@ def _filled(rows: list[list[int]], width: int, filler: int) -> Tensor:
 def _mask(model: Any, owners: Tensor, columns: Tensor) -> Tensor:  # noqa: ANN401
     """The mask added to the scores of new columns, shape (rows, 1, new, columns): 0 where they may look."""
     seeing, seen = owners.gather(1, columns)[..., None], owners[:, None, :]
-    visible = ((seen == _COMMON) & (seeing != _PADDING)) | (seen == seeing)
+    visible = ((seen == COMMON) & (seeing != PADDING)) | (seen == seeing)
     visible &= torch.arange(owners.shape[1], device=owners.device) <= columns[..., None]
     mask = torch.zeros(visible.shape, dtype=model.dtype, device=owners.device)
     return mask.masked_fill_(~visible, torch.finfo(model.dtype).min)[:, None]

@@ -14,10 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from lift_eval.answering.cache_rows import group_rows, shared_length
 from lift_eval.answering.choosing import chooser
 from lift_eval.answering.generate import Decoding, answer
 from lift_eval.answering.reading import Reading
-from lift_eval.answering.shared_prefix import CHUNK, group_rows, shared_length
+from lift_eval.answering.shared_prefix import CHUNK
 from lift_eval.memory.depth import Sections, more_rows, most_alive
 from lift_eval.memory.fake_model import trained_parameters
 from lift_eval.models.loading import base_of, body_of, supports_prefix_sharing

@@ -354,5 +354,7 @@ def largest_requests(recipe: Recipe, document_tokens: int) -> list[list[int]]:
     settings = recipe.auxiliary
     strategy = settings.method
     shown = min(strategy.passage_tokens(settings), document_tokens)
-    length = shown + len(settings.request_template) // CHARACTERS_PER_TOKEN
-    return alike(min(strategy.passages(settings, document_tokens), settings.batch), length, 0)
+    asked = len(settings.request_template) // CHARACTERS_PER_TOKEN
+    if strategy.converses and not strategy.message:  # a message is answered in the place of its request
+        asked = max(asked, settings.reply_tokens)
+    return alike(min(strategy.passages(settings, document_tokens), settings.batch), shown + asked, 0)

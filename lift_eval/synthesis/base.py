@@ -6,8 +6,8 @@ Recipes read these modules, so they import torch inside functions only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from lift_eval.settings import DEMONSTRATION_END, Demonstration, PositiveInt, Se
 if TYPE_CHECKING:
     import torch
 
+    from lift_eval.answering.generate import Answer
     from lift_eval.document import Document
     from lift_eval.synthesis.settings import AuxiliarySettings
 
@@ -97,11 +98,14 @@ class Request:
         text: The user's message.
         system: The system message; empty for none.
         formatted: Whether the reply has the recipe's format of replies; else it is plain text, an answer or a rewrite.
+        follow: What will be asked of a reply, greedily, or None for nothing. A generator may answer that at once
+            (`Answered`). None means that nothing will be asked of any.
     """
 
     text: str
     system: str = ""
     formatted: bool = True
+    follow: Callable[[Answer], Request | None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from jinja2 import TemplateError
 
 from lift_eval.answering.generate import Answer, Decoding, answer
 from lift_eval.answering.thinking import Thinking
+from lift_eval.answering.turns import converse
 from lift_eval.errors import CheckpointError
 from lift_eval.models.loading import (
     checkpoint_version,
@@ -31,6 +33,17 @@ from lift_eval.synthesis.settings import AuxiliarySettings
 
 BaseModel = Callable[[], AbstractContextManager[None]]
 """Opens a context in which a model is its base, without what its adapter has learned."""
+
+
+@dataclass(frozen=True)
+class Answered(Answer):
+    """A reply of which has been asked what its request's `Request.follow` says.
+
+    Attributes:
+        answer: The reply to that; None where nothing follows.
+    """
+
+    answer: Answer | None = None
 
 
 class PairGenerator(Protocol):
@@ -113,23 +126,31 @@ class ModelGenerator:
     ) -> Iterator[Answer | None]:
         """See `PairGenerator`; all replies of a call are there at once."""
         prompts = [self._encode(request) for request in requests]
-        most = self.settings.reply_tokens
+        fitting = [number for number, ids in enumerate(prompts) if self._fits(ids)]
         form = self._form if all(request.formatted for request in requests) else None
-        fitting = [ids for ids in prompts if len(ids) + most <= self.window]
         sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+        decoding = Decoding(self.settings.reply_tokens, self._reply_ends, sampling, self.thinking, form)
+        asked = self.model, self.tokenizer, [prompts[number] for number in fitting], decoding
+        how: dict[str, Any] = {"batch": self.settings.batch, "seed": seed, "on_answered": self.on_answered}
+
+        def follow(place: int, reply: Answer) -> list[int] | None:
+            ask = requests[fitting[place]].follow
+            request = ask(reply) if ask else None
+            ids = self._encode(request) if request else []
+            return ids if ids and self._fits(ids) else None
+
+        answers: Sequence[Answer]
         with self.base(), counting(self.model, self._spent, "synthesis"):
-            answers = answer(
-                self.model,
-                self.tokenizer,
-                fitting,
-                Decoding(most, self._reply_ends, sampling, self.thinking, form),
-                batch=self.settings.batch,
-                seed=seed,
-                on_answered=self.on_answered,
-            )
-        replies = iter(answers)
-        for ids in prompts:
-            yield next(replies) if len(ids) + most <= self.window else None
+            if any(request.follow for request in requests):
+                turns = converse(*asked, follow, **how)
+                answers = [Answered(**vars(first), answer=second) for first, second in turns]
+            else:
+                answers = answer(*asked, **how)
+        replies = dict(zip(fitting, answers, strict=True))
+        yield from (replies.get(number) for number in range(len(prompts)))
+
+    def _fits(self, ids: Sequence[int]) -> bool:
+        return len(ids) + self.settings.reply_tokens <= self.window
 
     @property
     def _chats(self) -> bool:

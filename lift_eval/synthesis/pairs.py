@@ -23,12 +23,12 @@ import torch
 from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
 from lift_eval.synthesis.base import Passage, Request, render, system_message
-from lift_eval.synthesis.generators import PairGenerator
+from lift_eval.synthesis.generators import Answered, PairGenerator
 from lift_eval.synthesis.replies import Pair, is_text, read_reply
 from lift_eval.synthesis.settings import AuxiliarySettings
 
-Asked: TypeAlias = tuple[Passage, Pair]
-"""A passage, and a question about it."""
+Asked: TypeAlias = tuple[Passage, Pair, Answer | None]
+"""A passage, a question about it, and the reply to that where it is there already."""
 
 REASONS = (
     "no_pair",
@@ -128,14 +128,14 @@ def stream_pairs(
     if method.message:
         counts["kept"] = len(passages)
         asked: Iterable[Asked] = (
-            (passage, Pair(method.message, "", passage=passage.text)) for passage in passages
+            (passage, Pair(method.message, "", passage=passage.text), None) for passage in passages
         )
     else:
         asked = _ask(document, passages, settings, generator, seed, counts)
     if settings.asks_for_answers:
         pairs = _answer(document, asked, settings, generator, seed, counts)
     else:
-        pairs = (pair for _, pair in asked)
+        pairs = (pair for _, pair, _ in asked)
     yield from (
         pairs
         if settings.rewrite_request is None
@@ -162,10 +162,7 @@ def _ask(
             break
         replies = generator.generate(
             [
-                Request(
-                    passages[number].request(() if sampling else made[number]),
-                    system_message(document.title, passages[number].text) if converses else "",
-                )
+                _request(document, passages[number], () if sampling else made[number], settings)
                 for number in waiting
             ],
             temperature=settings.temperature if attempt or converses else 0.0,
@@ -183,7 +180,8 @@ def _ask(
             rest = cut and len(made[number]) < settings.pairs_in_reply
             if not final and (sampling or not pairs or rest):
                 again.append(number)
-            yield from ((passages[number], pair) for pair in pairs)
+            then = reply.answer if isinstance(reply, Answered) else None
+            yield from ((passages[number], pair, then) for pair in pairs)
         waiting = again
     counts["given_up"] += len(useless)
 
@@ -200,12 +198,17 @@ def _answer(
     arriving = iter(asked)
     while group := list(islice(arriving, settings.batch)):
         replies = generator.generate(
-            [_request_for_answer(document, passage, pair, settings) for passage, pair in group],
+            [
+                _request_for_answer(document, passage, pair, settings)
+                for passage, pair, there in group
+                if there is None
+            ],
             temperature=settings.temperature if settings.method.message else 0.0,
             seed=seed + counts["requests"],  # each message may be the same
         )
         counts["requests"] += len(group)
-        for (passage, pair), reply in zip(group, replies, strict=True):
+        for passage, pair, there in group:
+            reply = there or next(replies)
             fault = _fault_of_answer(reply, passage, pair, settings)
             if reply is None or fault:
                 counts[fault] += 1
@@ -244,11 +247,25 @@ def _rewrite(
         yield from (replace(pair, passage=shown[pair.passage]) for pair in group)
 
 
+def _request(
+    document: Document, passage: Passage, made: Sequence[str], settings: AuxiliarySettings
+) -> Request:
+    if not settings.method.converses:
+        return Request(passage.request(made))
+
+    def follow(message: Answer) -> Request | None:
+        pairs = read_reply(message, settings, passage.answer).pairs
+        asks = pairs and pairs[0].question
+        return _request_for_answer(document, passage, pairs[0], settings) if asks else None
+
+    return Request(passage.request(made), system_message(document.title, passage.text), follow=follow)
+
+
 def _request_for_answer(
     document: Document, passage: Passage, pair: Pair, settings: AuxiliarySettings
 ) -> Request:
     if settings.method.converses:
-        return Request(pair.question + "\n", system_message(document.title, pair.passage))
+        return Request(pair.question + "\n", system_message(document.title, passage.text))
     return Request(passage.answer_request(pair.question), formatted=False)
 
 

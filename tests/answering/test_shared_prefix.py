@@ -13,8 +13,8 @@ from lift_eval.adapters.gated_memory import record_gates
 from lift_eval.answering import generate as answering
 from lift_eval.answering import key_values
 from lift_eval.answering import shared_prefix as branches
+from lift_eval.answering.cache_rows import group_rows
 from lift_eval.answering.generate import Decoding, answer
-from lift_eval.answering.shared_prefix import group_rows
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import moved_model, tokens
 

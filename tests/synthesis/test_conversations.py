@@ -14,7 +14,7 @@ from lift_eval.answering.generate import Answer
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import AuxiliarySettings, PromptSettings
-from lift_eval.synthesis.base import Request
+from lift_eval.synthesis.base import Request, system_message
 from lift_eval.synthesis.conversations import INSTRUCTIONS
 from lift_eval.synthesis.generators import ModelGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
@@ -172,6 +172,24 @@ def test_the_base_model_converses_with_itself_alike_in_every_batch(architecture:
     assert talk(batch=1).pairs == talk(batch=16).pairs == result.pairs
     assert talk(batch=4, seed=4).pairs != result.pairs
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("draw", ["random", "each"])
+def test_a_chunk_is_read_once_for_messages_about_it_and_their_answers(draw: str) -> None:
+    model, read = tiny_model(), []
+    model.generation_config.eos_token_id = [257, *range(150, 200)]
+    changes = {"chunk_characters": (1400, 1500), "chunk_draw": draw, "pairs": 4, "max_tokens": 24}
+    settings = AuxiliarySettings(**{**SHORT, **changes, "attempts": 1})
+    generator = ModelGenerator(model, tiny_tokenizer(), settings, 4096)
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: read.append(ids[0].numel()))
+    counts = make_pairs(DOCUMENT, settings, generator, seed=3).counts
+    assert counts["requests"] > counts["asked"]  # messages were answered
+    passages = list(settings.method.choose(DOCUMENT, settings, torch.Generator().manual_seed(3)))
+    chunks = [passage.text for passage in passages]
+    once = sum(map(len, chunks if draw == "random" else set(chunks)))
+    requests = sum(len(passage.request()) for passage in passages)
+    others = len(passages) * (len(system_message("Mills", "")) + 2 * 24 + 30)
+    assert once < sum(read) < once + requests + others
 
 
 @pytest.mark.parametrize(
