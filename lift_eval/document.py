@@ -21,6 +21,9 @@ QUESTION_FIELDS = ("question", "query", "input", "problem")
 WHOLE_PROMPT = "input"
 """The field in which RULER's rows hold the document and the question behind it."""
 
+ASIDE = ("unrelated", "whole_text")
+"""Prompt styles of rows that ask nothing about their document: `lift_forgetting`, `lift_document_loss`."""
+
 Span = tuple[int, int]
 """Start and end of a part of a text."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from lm_eval.api.instance import Instance
 
 from lift_eval.distribution.groups import Group, Request, group_by_document
-from lift_eval.document import find_question
+from lift_eval.document import ASIDE, find_question
 from lift_eval.errors import DocumentError
 from lift_eval.harness.documents import Documents
 from lift_eval.harness.forms import TaskForms
@@ -19,9 +19,6 @@ from lift_eval.prompts.contents.base import Content
 from lift_eval.prompts.contents.registry import content_for
 from lift_eval.prompts.form import TaskForm, demonstrated
 from lift_eval.prompts.prompt import Prompt
-
-ASIDE = ("unrelated", "whole_text")
-"""Prompt styles that ask nothing about the document: those of `lift_forgetting` and `lift_document_loss`."""
 
 
 def group_requests(

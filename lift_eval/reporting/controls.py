@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lift_eval.document import ASIDE
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.places import whole_columns
 from lift_eval.reporting.table import Table, TableCell, count, number, share
@@ -36,11 +37,15 @@ class Nearness:
 
 
 def nearness(comparison: Comparison) -> list[Nearness]:
-    """The nearness of each method that was trained on pairs, over all its documents and seeds."""
+    """The nearness of each method that was trained on pairs, over all its documents and seeds.
+
+    Questions that have nothing to do with their document are left out.
+    """
     asked: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for (method, _), samples in comparison.samples.items():
         for sample in samples:
-            asked[method, sample.document][sample.question] = None
+            if sample.prompt_style not in ASIDE:
+                asked[method, sample.document][sample.question] = None
     found = []
     for row in comparison.experiment.rows:
         recorded = comparison.documents[comparison.documents.row == row.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,18 @@ from lift_eval.results.reading import read_runs
 from tests.reporting.helpers import document_record, rows, write_run
 
 
-def of_pairs(folder: Path, *pairs: tuple[str, str], **changes: Any) -> Comparison:
-    """A method that learned pairs about one of the two documents that it is asked about, two questions each."""
+def of_pairs(
+    folder: Path, *pairs: tuple[str, str], row: Mapping[str, Any] | None = None, **changes: Any
+) -> Comparison:
+    """A method that learned pairs about one of the two documents that it is asked about, two questions each.
+
+    The first row may be changed.
+    """
+    asked = rows(2, 2)
+    asked[0] |= row or {}
     made = [list(pair) for pair in pairs]
     documents = [document_record("doc0", made_pairs=made, **changes), document_record("doc1")]
-    write_run(folder / "results", {"task": [1, 0, 1, 1]}, rows(2, 2), documents=documents)
+    write_run(folder / "results", {"task": [1, 0, 1, 1]}, asked, documents=documents)
     runs = read_runs([folder])
     experiment = infer_experiment(runs, "T", folder / "e.yaml")
     return compare(experiment, runs_of_rows(experiment, runs))
@@ -54,6 +62,13 @@ def test_the_table_shows_who_was_nearest(tmp_path: Path) -> None:
         "Question": "What is number 0 of 0?",
         "Pair": "What is number 0 of 0?",
     }
+
+
+def test_questions_unrelated_to_the_document_are_left_out(tmp_path: Path) -> None:
+    (known,) = nearness(of_pairs(tmp_path / "one", ("Nobody knows.", "no")))
+    style = {"prompt_style": "unrelated"}
+    (found,) = nearness(of_pairs(tmp_path / "other", ("Nobody knows.", "no"), row=style))
+    assert (known.questions, found.questions) == (2, 1)
 
 
 def test_where_nothing_was_generated_nothing_is_compared(tmp_path: Path) -> None:
