@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from lift_eval import __version__
 from tests.conftest import ROOT
-from tests.installation import Installation, build, install
+from tests.installation import Installation, install
 from tests.test_architecture import imports
 
 
@@ -35,8 +35,9 @@ def files_below(folder: Path) -> set[str]:
     }
 
 
-def test_the_wheel_holds_the_package_the_tasks_and_nothing_else(tmp_path: Path) -> None:
-    with zipfile.ZipFile(build("wheel", tmp_path)) as archive:
+@pytest.mark.parametrize("installation", ["wheel"], indirect=True)
+def test_the_wheel_holds_the_package_the_tasks_and_nothing_else(installation: Installation) -> None:
+    with zipfile.ZipFile(installation.archive) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
         notices = {Path(name).name for name in archive.namelist() if ".dist-info/" in name}
     package = {f"lift_eval/{name}" for name in files_below(ROOT / "lift_eval")}
@@ -46,8 +47,9 @@ def test_the_wheel_holds_the_package_the_tasks_and_nothing_else(tmp_path: Path) 
     assert {"LICENSE", "METADATA", "entry_points.txt"} <= notices
 
 
-def test_the_package_index_shows_no_link_that_leads_nowhere(tmp_path: Path) -> None:
-    with zipfile.ZipFile(build("wheel", tmp_path)) as archive:
+@pytest.mark.parametrize("installation", ["wheel"], indirect=True)
+def test_the_package_index_shows_no_link_that_leads_nowhere(installation: Installation) -> None:
+    with zipfile.ZipFile(installation.archive) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         shown = archive.read(name).decode()
     links = re.findall(r"\]\(([^)]*)\)", shown)
