@@ -1,6 +1,6 @@
 """What people wait for before anything happens: an interpreter, `--help`, a report, `doctor`, lm-eval's requests.
 
-    python perf/startup.py [--part interpreter|help|report|doctor|requests ...] [--clock wall|cpu] [--pairs N]
+    python perf/startup.py [--part interpreter|help|report|doctor|imports|requests ...] [--clock wall|cpu] [--pairs N]
 
 Every command is started in a process of its own, after one start that is not counted (bytecode is written then, as for
 any user). Those that are compared are started in turn. ``--clock cpu`` counts processor time, which is the clock for a
@@ -11,6 +11,7 @@ machine that does other work too.
     help          `lift-eval --help`
     report        `lift-eval report reports/demo.yaml`, all formats and figures
     doctor        `lift-eval doctor`, and with `--model smollm2`, which `lift-eval model fetch smollm2` must have got
+    imports       the memory of what a run imports and a prediction of its memory does not
     requests      `--model lift` against lm-eval's own `--model hf` with the same checkpoint, until the first request
                   is to be answered; and lm-eval's index of its own tasks, which both pay where a task of lm-eval's own
                   is named
@@ -38,6 +39,15 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 HELP = [sys.executable, "-m", "lift_eval.cli", "--help"]
 DOCTOR = [sys.executable, "-m", "lift_eval.cli", "doctor"]
 PREDICTED = ("smollm2", "lora")
+MEMORY_OF_IMPORTS = """
+import importlib, psutil
+import lift_eval.memory.predict
+
+for name in ("lift_eval.harness.model", "nltk.tokenize.punkt"):
+    before = psutil.Process().memory_info().rss
+    importlib.import_module(name)
+    print(f"{'memory of ' + name:52} {(psutil.Process().memory_info().rss - before) / 2**20:7.0f} MiB")
+"""
 REPORT = [sys.executable, "-m", "lift_eval.cli", "report", str(ROOT / "reports" / "demo.yaml"), "--out"]
 INDEX = [sys.executable, "-c", "from lm_eval.tasks import TaskManager; TaskManager()"]
 UNTIL_REQUESTS = """
@@ -133,6 +143,13 @@ def doctor(times: int, clock: Clock) -> None:
         tell(f"lift-eval doctor --model smollm2 --recipe {recipe}", taken, limit="at most 10 s")
 
 
+def imports(_: int, __: Clock) -> None:
+    """What `lift_eval.memory.predict.IMPORTED` says."""
+    command = [sys.executable, "-c", MEMORY_OF_IMPORTS]
+    told = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True, text=True)
+    print(told.stdout, end="")
+
+
 def requests(times: int, clock: Clock) -> None:
     """lm-eval up to its first request."""
     arguments = {"hf": f"pretrained={CHECKPOINT},dtype=float32", "lift": "recipe=tiny,store=off"}
@@ -150,6 +167,7 @@ PARTS: dict[str, Callable[[int, Clock], None]] = {
     "help": usage,
     "report": report,
     "doctor": doctor,
+    "imports": imports,
     "requests": requests,
 }
 

@@ -1,4 +1,7 @@
-"""What ``lift-eval doctor`` finds: what is installed, what will be used, what is missing and how to get it."""
+"""What ``lift-eval doctor`` finds: what is installed, what will be used, what is missing and how to get it.
+
+Torch and what needs it are imported where they are used, so that the first lines are there at once.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import torch
 from huggingface_hub import constants
 
 from lift_eval.cli.shared import green, yellow
 from lift_eval.document import Document
 from lift_eval.errors import counted
 from lift_eval.judging import JUDGE_VARIABLE
-from lift_eval.lifter.lifter import Lifter
-from lift_eval.memory.predict import Prediction, free_bytes, is_here, predict
-from lift_eval.memory.workload import SAFE_SHARE
-from lift_eval.models.loading import BUNDLED, context_window, load_config, resolve_device, resolve_dtype
-from lift_eval.recipe import PrecisionSettings, Recipe
 from lift_eval.record.record import PACKAGES, versions
 
-DOCUMENT_TOKENS = 24_000
-"""Of a document of LooGLE, about."""
-OPERATIONS_PER_SECOND = 100e12
-"""A round number to tell times by, not what any GPU reaches."""
 HUB = ("huggingface.co", 443)
 HUB_TIMEOUT_SECONDS = 3.0
 TRIAL_TEXT = """\
@@ -66,6 +59,11 @@ class Finding:
         return f"{mark} {self.subject:18} {self.state}{advice}"
 
 
+def gib(count: int) -> str:
+    """A number of bytes in GiB."""
+    return f"{count / 2**30:.2f} GiB"
+
+
 def examine() -> Iterator[Finding]:
     """Look at packages, device, precision, the bundled model, the Hub and the judge, and try LIFT, in this order."""
     with ThreadPoolExecutor(1) as aside:
@@ -79,15 +77,7 @@ def examine() -> Iterator[Finding]:
             )
         yield from _optional_packages()
         yield from _hardware()
-        bundled = (BUNDLED / "model.safetensors").is_file()
-        yield Finding(
-            bundled,
-            "bundled model",
-            str(BUNDLED) if bundled else "missing",
-            "" if bundled else "create it with python -m pretraining.pretrain",
-        )
-        if bundled:
-            yield _trial()
+        yield from _bundled_model()
         yield hub.result()
         judge = os.environ.get(JUDGE_VARIABLE, "")
         yield Finding(
@@ -98,78 +88,6 @@ def examine() -> Iterator[Finding]:
             if judge
             else f"set {JUDGE_VARIABLE} (and OPENAI_API_KEY) for judge accuracy; other metrics need no judge",
         )
-
-
-def examine_run(name: str, recipe: Recipe, document_tokens: int, on: str | None = None) -> Iterator[Finding]:
-    """Predict a run's peak memory and its operations, and compare the memory with what is free; no weights are loaded.
-
-    Args:
-        name: Folder or Hub name of the checkpoint.
-        recipe: The recipe.
-        document_tokens: Tokens of the longest document.
-        on: Type of the device. None means a GPU where there is one, else the CPU. A GPU that is not there has no free
-            memory to compare with: the least that the run needs is predicted.
-
-    Raises:
-        LiftEvalError: If there is no such checkpoint, or the recipe's adapter does not fit it.
-    """
-    device = resolve_device(None) if on is None else torch.device(on)
-    config = load_config(name)
-    kind, _, other = recipe.auxiliary.generator.partition(":")
-    free = free_bytes(device) if is_here(device) else None
-    prediction = predict(
-        config,
-        recipe,
-        device=device,
-        document_tokens=document_tokens,
-        window=context_window(config, None),
-        free=free,
-        generator=load_config(other) if recipe.trains and kind == "local" else None,
-    )
-    largest = prediction.largest_phase
-    for part in prediction.parts:
-        when = f" while {part.phase}" if part.phase else ""
-        yield Finding(True, f"{part.name}{when}", f"{_gib(part.bytes)}: {part.remark}")
-    if prediction.operations:
-        yield Finding(True, "operations while training", _work(prediction.operations))
-    peak = _gib(prediction.peak)
-    if free is None:
-        less = f"for less, try {_savings(prediction, recipe)}"
-        yield Finding(True, "peak memory", f"at least {peak}; the peak is while {largest}", less)
-        return
-    fits = prediction.peak <= free
-    advice = "" if fits else f"try {_savings(prediction, recipe)}"
-    if fits and prediction.peak > SAFE_SHARE * free:
-        advice = "close to the limit: predictions may be off by 15 %"
-    state = f"{peak} of {_gib(free)} of free memory; the peak is while {largest}"
-    yield Finding(fits, "peak memory", state, advice)
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"
-
-
-def _work(operations: int) -> str:
-    minutes, rate = operations / OPERATIONS_PER_SECOND / 60, OPERATIONS_PER_SECOND / 1e12
-    return f"{operations / 1e15:.3g} petaFLOP a document: {minutes:.2g} min at {rate:.0f} TFLOP/s"
-
-
-def _savings(prediction: Prediction, recipe: Recipe) -> str:
-    """Recipe keys that save memory in the largest phase, the cheapest first."""
-    compute, keys = prediction.compute, []
-    if prediction.largest_phase == "training":
-        if int(compute.micro_batch_tokens) > recipe.training.segment_tokens:
-            keys.append("a smaller compute.micro_batch_tokens")
-        if not compute.gradient_checkpointing:
-            keys.append("compute.gradient_checkpointing=true")
-        keys.append("a smaller training.segment_tokens")
-    elif prediction.largest_phase == "answering":
-        keys += ["a smaller compute.answer_batch", "a smaller prompt.max_tokens"]
-    else:
-        keys.append("a smaller auxiliary.batch")
-    if recipe.precision.quantization == "none":
-        keys.append("precision.quantization=nf4")
-    return ", ".join(keys)
 
 
 def _optional_packages() -> Iterator[Finding]:
@@ -186,6 +104,12 @@ def _optional_packages() -> Iterator[Finding]:
 
 
 def _hardware() -> Iterator[Finding]:
+    import torch
+
+    from lift_eval.memory.predict import free_bytes
+    from lift_eval.models.loading import resolve_device, resolve_dtype
+    from lift_eval.recipe import PrecisionSettings
+
     device = resolve_device(None)
     dtype = resolve_dtype(PrecisionSettings(), device)
     gpu = device.type == "cuda"
@@ -193,12 +117,24 @@ def _hardware() -> Iterator[Finding]:
     advice = "" if gpu else "enough for the bundled model; larger models need a GPU and a CUDA build of torch"
     yield Finding(gpu, "device", name, advice)
     yield Finding(True, "precision", f"{str(dtype).removeprefix('torch.')} (precision.dtype=auto)")
-    yield Finding(True, "free memory", _gib(free_bytes(device)))
+    yield Finding(True, "free memory", gib(free_bytes(device)))
     yield Finding(True, "free disk", f"{shutil.disk_usage('.').free / 2**30:.1f} GiB")
+
+
+def _bundled_model() -> Iterator[Finding]:
+    from lift_eval.models.loading import BUNDLED
+
+    if (BUNDLED / "model.safetensors").is_file():
+        yield Finding(True, "bundled model", str(BUNDLED))
+        yield _trial()
+    else:
+        yield Finding(False, "bundled model", "missing", "create it with python -m pretraining.pretrain")
 
 
 def _trial() -> Finding:
     """Lift a short document with the bundled model as a run does: pairs, training and an answer."""
+    from lift_eval.lifter.lifter import Lifter
+
     began = time.perf_counter()
     with Lifter.from_pretrained().lift(Document(TRIAL_TEXT, "Notes from Kirmoor")) as session:
         reply = session.answer([TRIAL_QUESTION])[0]

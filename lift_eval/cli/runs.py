@@ -263,14 +263,14 @@ def _doctor(parsed: argparse.Namespace) -> int:
 
 
 def _findings(parsed: argparse.Namespace) -> Iterator[Finding]:
-    from lift_eval.cli.doctor import DOCUMENT_TOKENS, examine, examine_run
-
     if not (parsed.model or parsed.recipe or parsed.document_tokens or parsed.device):
+        from lift_eval.cli.doctor import examine
+
         return examine()
-    import lift_eval.harness.model  # noqa: F401 - a run has lm-eval in memory too
+    from lift_eval.cli.prediction import DOCUMENT_TOKENS, predict_run
     from lift_eval.models.loading import BUNDLED
     from lift_eval.recipe import default_recipe, load_recipe
 
     recipe = load_recipe(parsed.recipe or default_recipe(parsed.model))
     tokens = parsed.document_tokens or DOCUMENT_TOKENS
-    return examine_run(named_model(parsed) or str(BUNDLED), recipe, tokens, parsed.device)
+    return predict_run(named_model(parsed) or str(BUNDLED), recipe, tokens, parsed.device)

@@ -50,12 +50,16 @@ def _styled(text: str, style: str) -> str:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Work without the garbage collector, which takes a sixth of the time of imports: what they make stays."""
+    """Work without the garbage collector, which takes a sixth of the time of imports: what they make stays.
+
+    It is not looked at later either, above all not when the process ends.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if collects:
             gc.enable()
 

@@ -8,6 +8,7 @@ an adapter or the checkpointing of activations changes is in the sum, and nothin
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -38,10 +39,12 @@ from lift_eval.memory.workload import (
 )
 from lift_eval.models.loading import base_of
 from lift_eval.recipe import ComputeSettings, LoraSettings, NoAdapter, Recipe, TrainingSettings
-from lift_eval.synthesis.sentence_splitter import split_sentences
 from lift_eval.training.finetune import finetune
 
 logger = logging.getLogger(__name__)
+
+IMPORTED = {"lm_eval": 100 * 2**20, "nltk": 60 * 2**20}
+"""Bytes that libraries take which only a run imports, about (`python perf/startup.py --part imports`)."""
 
 MANY_TOKENS = 100_000
 """Of a document that makes every sample as long as the recipe lets it be."""
@@ -306,13 +309,14 @@ def _bound_gradient_bytes(model: Any, tokens: int) -> int:  # noqa: ANN401 - Pre
 
 
 def process_bytes(recipe: Recipe) -> int:
-    """Bytes of this process with all that libraries load when they first work, as a tiny model makes them do.
+    """Bytes of a run's process, without the model: of this one, and of what only a run imports.
+
+    Libraries load more when they first work, as a tiny model makes them do.
 
     Args:
         recipe: Whose libraries.
     """
-    if recipe.auxiliary.strategy != "none":
-        split_sentences("A sentence. Another one.")
+    used = {"lm_eval"} if recipe.auxiliary.strategy == "none" else {"lm_eval", "nltk"}
     config = LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
     )
@@ -328,7 +332,7 @@ def process_bytes(recipe: Recipe) -> int:
         generator=torch.Generator(),
     )
     answer(model, NoTokenizer(), alike(2, 80, 70), Decoding(DECODED, options={"do_sample": True}), batch=2)
-    return int(psutil.Process().memory_info().rss)
+    return int(psutil.Process().memory_info().rss) + sum(IMPORTED[name] for name in used - sys.modules.keys())
 
 
 def free_bytes(device: torch.device) -> int:

@@ -99,7 +99,21 @@ def test_doctor_names_device_precision_and_versions(capsys: pytest.CaptureFixtur
     for subject in ("python", "torch", "lm-eval", "device", "precision", "Hub", "judge"):
         assert subject in report
     assert gc.isenabled()
+    assert gc.get_freeze_count(), "what was imported is not looked at again when the process ends"
     assert re.search(r"ok +LIFT +\d+ steps, loss .*'When was the ship Silver Heron built\?' '1842'", report)
+
+
+def test_the_first_lines_of_doctor_do_not_wait_for_torch() -> None:
+    script = """
+import sys
+from itertools import takewhile
+from lift_eval.cli.doctor import examine
+
+first = [finding.subject for finding in takewhile(lambda found: found.subject != "ray", examine())]
+assert {"python", "torch", "lm-eval", "gguf"} <= set(first)
+assert not {"torch", "transformers"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

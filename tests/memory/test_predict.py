@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -415,7 +417,7 @@ def test_the_doctor_predicts_and_advises(
     for subject in ("process", "base weights", "adapter", "optimizer", "gradient", "answers", "peak memory"):
         assert any(subject in line for line in lines), subject
     assert lines[-1].startswith("ok  peak memory")
-    monkeypatch.setattr("lift_eval.cli.doctor.free_bytes", lambda _: 2**20)
+    monkeypatch.setattr("lift_eval.cli.prediction.free_bytes", lambda _: 2**20)
     assert main(asked) == 0
     advice = capsys.readouterr().out.splitlines()[-1]
     assert advice.startswith("--  peak memory")
@@ -453,6 +455,25 @@ def test_the_doctor_predicts_for_a_gpu_that_is_not_there(
     assert re.search(
         r"peak memory +at least \d+\.\d\d GiB; the peak is while \w+; for less, try a smaller", peak
     )
+
+
+def test_what_only_a_run_imports_is_counted_and_not_imported() -> None:
+    """In an interpreter of its own: another test of this process has imported all of it."""
+    script = """
+import importlib, sys
+import psutil
+import lift_eval.cli.prediction
+from lift_eval.memory.predict import IMPORTED, process_bytes
+from lift_eval.recipe import load_recipe
+
+process_bytes(load_recipe("v2_self"))
+assert not set(IMPORTED) & set(sys.modules)
+for name, module in (("lm_eval", "lift_eval.harness.model"), ("nltk", "nltk.tokenize.punkt")):
+    before = psutil.Process().memory_info().rss
+    importlib.import_module(module)
+    assert 0.5 < (psutil.Process().memory_info().rss - before) / IMPORTED[name] < 2, name
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=600)
 
 
 def test_the_doctor_names_a_checkpoint_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
