@@ -21,9 +21,9 @@ from common.setting import Paired, Row, Setting, bundled, console, print_pairs, 
 
 from lift_eval import Document, Recipe, benchmarks, load_recipe
 from lift_eval.answering.generate import Answer, Decoding, answer
-from lift_eval.synthesis import pairs
 from lift_eval.synthesis.base import Request
-from lift_eval.synthesis.generators import ModelGenerator
+from lift_eval.synthesis.generators import Answered, ModelGenerator
+from lift_eval.synthesis.pairs import _request
 from lift_eval.tiny import world
 
 WINDOW = 8192
@@ -120,44 +120,42 @@ def compare(where: Setting, model: Any, tokenizer: Any, case: Case) -> tuple[lis
     return rows, rates
 
 
-def conversations_by_generate(model: Any, tokenizer: Any, recipe: Recipe, document: Document) -> list[str]:
+def conversations_by_generate(
+    generator: ModelGenerator, requests: Sequence[Request], temperature: float
+) -> list[str]:
     """The messages and answers that ``generate`` writes, all messages first."""
-    settings = recipe.auxiliary
-    generator = ModelGenerator(model, tokenizer, settings, WINDOW)
-    passages = settings.method.choose(document, settings, torch.Generator().manual_seed(0))
-    requests = [pairs._request(document, passage, (), settings) for passage in passages]
-    sampling = Decoding(
-        settings.reply_tokens,
-        generator._reply_ends,
-        {"do_sample": True, "temperature": settings.temperature},
-    )
+    model, tokenizer, settings = generator.model, generator.tokenizer, generator.settings
+    most, ends = settings.reply_tokens, generator._reply_ends
 
-    def written(asked: Sequence[Request], decoding: Decoding) -> list[str]:
-        prompts = [generator._encode(request) for request in asked]
+    def written(asked: Sequence[Request], options: dict[str, Any]) -> list[Answer]:
+        prompts, decoding = [generator._encode(one) for one in asked], Decoding(most, ends, options)
         texts = by_generate(model, tokenizer, Case("", prompts, decoding, settings.batch))
-        return [text[: decoding.end(text)].strip() for text in texts]
+        whole = [len(tokenizer(text)["input_ids"]) < most for text in texts]
+        return [Answer(text[: decoding.end(text)], end) for text, end in zip(texts, whole, strict=True)]
 
-    messages = written(requests, sampling)
-    following = (request.follow for request in requests)
-    second = [ask and ask(Answer(text, True)) for ask, text in zip(following, messages, strict=True)]
-    return messages + written([one for one in second if one], replace(sampling, options={}))
+    messages = written(requests, {"do_sample": True, "temperature": temperature})
+    second = [one.follow and one.follow(said) for one, said in zip(requests, messages, strict=True)]
+    return [said.text for said in (*messages, *written([one for one in second if one], {}))]
 
 
 def compare_conversations(
     where: Setting, model: Any, tokenizer: Any, recipe: Recipe, document: Document
 ) -> tuple[list[list[str]], Row]:
-    """Converse on both sides in turn; see `compare`."""
+    """Converse on both sides in turn, without a second try; see `compare`."""
     spent: list[list[float]] = [[], []]
     used, passed = [0, 0], [0, 0]
     settings = recipe.auxiliary
+    generator = ModelGenerator(model, tokenizer, settings, WINDOW)
+    passages = settings.method.choose(document, settings, torch.Generator().manual_seed(0))
+    requests = [_request(document, passage, (), settings) for passage in passages]
 
     def ours() -> list[str]:
-        generator = ModelGenerator(model, tokenizer, settings, WINDOW)
-        made = pairs.make_pairs(document, settings, generator, seed=0).pairs
-        return [text for pair in made for text in (pair.question, pair.answer)]
+        replies = generator.generate(requests, temperature=settings.temperature, seed=0)
+        said = [reply for reply in replies if isinstance(reply, Answered)]
+        return [one.text for reply in said for one in (reply, reply.answer) if one]
 
     def theirs() -> list[str]:
-        return conversations_by_generate(model, tokenizer, recipe, document)
+        return conversations_by_generate(generator, requests, settings.temperature)
 
     with torch.inference_mode():
         for _ in range(where.pairs):
@@ -172,7 +170,7 @@ def compare_conversations(
                 used[side] = sum(len(tokenizer(text)["input_ids"]) for text in texts)
                 passed[side] = sum(read)
     name = f"{settings.pairs} conversations, {recipe.name}"
-    remark = f"{passed[0]} against {passed[1]} tokens through the model"
+    remark = f"{passed[0]} against {passed[1]} tokens read"
     rates: Row = {
         "": name,
         "tokens used": used[0],
