@@ -16,49 +16,30 @@ from typing import Any
 
 import torch
 from account import Shape
+from bench_training import LORA, epochs_of, short_steps
 from common.floor import floor
-from common.setting import Row, be_quiet, document_of, pairs_of_lengths, print_rows, short_samples
+from common.setting import Row, be_quiet, print_rows
 from gpu.bench import Size
 from transformers import AutoModelForCausalLM
 
 from lift_eval import Recipe, load_recipe
 from lift_eval.adapters.attach import attach
 from lift_eval.models.loading import BUNDLED, load_tokenizer, supports_prefix_sharing
-from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.training.batching import micro_batches
 from lift_eval.training.finetune import column_cost_of
-from lift_eval.training.pair_samples import PairSamples
 from lift_eval.training.samples import Sample
-from lift_eval.training.stages import build_epochs
 
-LORA = {"adapter": {"type": "lora", "rank": 16, "alpha": 32, "targets": "all-linear", "init": True}}
 ROOM = 8192
 """Tokens of a micro-batch."""
 
 Steps = Sequence[Sequence[Sample]]
 
 
-def published(recipe: Recipe, tokenizer: Any, tokens: int) -> Steps:
-    """The epochs of a recipe whose epochs are steps, for a document of so many tokens."""
-    encoder = PromptEncoder(tokenizer, recipe.prompt, 8192)
-    document = document_of(tokenizer, tokens)
-    pairs = PairSamples(document, pairs_of_lengths(recipe.auxiliary.pairs), encoder, recipe.auxiliary)
-    return [
-        list(one) for one in build_epochs(document, recipe, encoder, pairs, torch.Generator().manual_seed(0))
-    ]
-
-
-def sentence_pairs(recipe: Recipe, tokenizer: Any, steps: int = 6) -> Steps:
-    """Steps of eight closed-book pairs about sentences."""
-    samples = short_samples(tokenizer, recipe, 8 * steps)
-    return [samples[start : start + 8] for start in range(0, len(samples), 8)]
-
-
 def adapted(shape: str) -> tuple[Any, Recipe]:
     """A model without weights, with the LoRA, and the published recipe."""
     with torch.device("meta"):
         base: Any = AutoModelForCausalLM.from_config(Size(shape, "meta").config)
-    recipe = load_recipe("llama3_loogle", LORA)
+    recipe = load_recipe("llama3_loogle", {"adapter": LORA})
     return attach(base, recipe.adapter, seed=0), recipe
 
 
@@ -66,13 +47,13 @@ def cases(shape: str) -> Iterator[Row]:
     """Count each case."""
     tokenizer = load_tokenizer(str(BUNDLED))
     model, recipe = adapted(shape)
-    epochs = published(recipe, tokenizer, Size(shape, "meta").scaled(24_000))
+    epochs = epochs_of(recipe, tokenizer, Size(shape, "meta").scaled(24_000))
     contextualized = recipe.training.context_epochs
     yield counted("llama3_loogle: contextualized segments", model, epochs[:contextualized])
     yield counted("llama3_loogle: segments and pairs", model, epochs[contextualized:])
     yield counted("llama3_loogle: the whole recipe", model, epochs)
-    short = load_recipe("v2", LORA | {"prompt.chat_template": False})
-    yield counted("v2: pairs about sentences", model, sentence_pairs(short, tokenizer))
+    short = load_recipe("v2", {"adapter": LORA, "prompt.chat_template": False})
+    yield counted("v2: pairs about sentences", model, short_steps(tokenizer, short, 8, 6))
 
 
 def operations(model: Any, steps: Steps) -> tuple[float, float]:

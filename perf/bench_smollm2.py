@@ -18,9 +18,9 @@ from typing import Any
 from bench_answering import print_decoding
 from bench_decoding import compare as compare_decoding
 from bench_decoding import questions
-from bench_training import compare, train
+from bench_training import compare, short_steps, train
 from common.operators import print_operators
-from common.setting import Setting, console, print_pairs, print_rows, setting, short_samples
+from common.setting import Setting, console, print_pairs, print_rows, setting
 
 from lift_eval import Document, Recipe, load_recipe
 from lift_eval.adapters.attach import attach
@@ -59,8 +59,8 @@ def segments(where: Setting, tokens: int) -> tuple[Recipe, Steps]:
 def pairs(where: Setting) -> tuple[Recipe, Steps]:
     """Steps of closed-book pairs."""
     recipe = load_recipe("smollm2_pairs", ON_ALL_LAYERS)
-    samples, size = short_samples(where.tokenizer(), recipe, PAIRS), int(recipe.training.samples_per_step)
-    return recipe, [samples[start : start + size] for start in range(0, len(samples), size)]
+    size = int(recipe.training.samples_per_step)
+    return recipe, short_steps(where.tokenizer(), recipe, size, PAIRS // size)
 
 
 def print_training(where: Setting, lengths: list[int]) -> None:

@@ -77,28 +77,35 @@ def whole_recipe(where: Setting) -> tuple[Recipe, list[list[Sample]]]:
         "compute.micro_batch_tokens": 1024,
     }
     recipe = load_recipe("llama3_loogle", {"adapter": LORA, "training.learning_rate": 2e-4, **scaled})
-    tokenizer = where.tokenizer()
+    return recipe, epochs_of(recipe, where.tokenizer(), 3000)
+
+
+def epochs_of(recipe: Recipe, tokenizer: Any, tokens: int) -> list[list[Sample]]:
+    """All epochs of a recipe, pairs included, for a document of so many tokens."""
     encoder = PromptEncoder(tokenizer, recipe.prompt, 16384)
-    document = document_of(tokenizer, 3000)
+    document = document_of(tokenizer, tokens)
     pairs = PairSamples(document, pairs_of_lengths(recipe.auxiliary.pairs), encoder, recipe.auxiliary)
     epochs = build_epochs(document, recipe, encoder, pairs, torch.Generator().manual_seed(0))
-    return recipe, [list(epoch) for epoch in epochs]
+    return [list(epoch) for epoch in epochs]
 
 
 def sentence_pairs(where: Setting, steps: int = 6) -> tuple[Recipe, list[list[Sample]]]:
     """Steps of eight closed-book pairs, as short as those of v2, without its chat template."""
     changes = {"adapter": LORA, "prompt.chat_template": False, "training.learning_rate": 5e-5}
     recipe = load_recipe("v2", changes)
-    samples = short_samples(where.tokenizer(), recipe, 8 * steps)
-    return recipe, [samples[start : start + 8] for start in range(0, len(samples), 8)]
+    return recipe, short_steps(where.tokenizer(), recipe, 8, steps)
+
+
+def short_steps(tokenizer: Any, recipe: Recipe, size: int, steps: int) -> list[list[Sample]]:
+    """Steps of so many closed-book pairs each, as a recipe would train them."""
+    samples = short_samples(tokenizer, recipe, size * steps)
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def bundled_recipe(where: Setting, steps: int = 3) -> tuple[Recipe, list[list[Sample]]]:
     """Steps of the recipe `tiny`."""
     recipe = load_recipe("tiny", {"training.schedule": "constant", "training.warmup_steps": 0})
-    size = int(recipe.training.samples_per_step)
-    samples = short_samples(where.tokenizer(), recipe, size * steps)
-    return recipe, [samples[start : start + size] for start in range(0, len(samples), size)]
+    return recipe, short_steps(where.tokenizer(), recipe, int(recipe.training.samples_per_step), steps)
 
 
 def compare(

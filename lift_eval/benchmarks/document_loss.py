@@ -8,9 +8,8 @@ from typing import Any
 
 import datasets
 
-from lift_eval.benchmarks.data import as_dataset, choose_prompt, read_options, withhold_text
-from lift_eval.benchmarks.loogle import FEATURES
-from lift_eval.benchmarks.original_documents import OriginalsOptions, read_originals
+from lift_eval.benchmarks.data import withhold_text
+from lift_eval.benchmarks.original_documents import NamedOriginal, OriginalsOptions, load_about
 
 
 def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, datasets.Dataset]:
@@ -20,10 +19,12 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
         prompts: The task's prompt templates by name.
         **metadata: lm-eval's metadata and model arguments; see `OriginalsOptions`. ``max_questions`` changes nothing.
     """
-    options = read_options(OriginalsOptions, metadata)
-    style, template = choose_prompt(prompts, options.prompt_style, metadata)
-    rows: Iterator[dict[str, Any]] = (
-        {
+    return load_about(_rows, prompts, metadata)
+
+
+def _rows(originals: Sequence[NamedOriginal], _: OriginalsOptions) -> Iterator[dict[str, Any]]:
+    for name, original in originals:
+        yield {
             "doc_id": name,
             "id": "whole text",
             "title": original.title,
@@ -33,14 +34,7 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
             "type": original.kind,
             "evidence": [],
             "depth": None,
-            "prompt_style": style,
-            "prompt_template": template,
-            "judge": "",
-            "judged_as": "",
         }
-        for name, original in list(read_originals(options.split))[: options.documents]
-    )
-    return as_dataset(rows, FEATURES)
 
 
 def score(row: dict[str, Any], results: Sequence[float]) -> dict[str, Any]:

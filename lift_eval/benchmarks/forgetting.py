@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from lift_eval.benchmarks.data import as_dataset, choose_prompt, even_sample, read_options
-from lift_eval.benchmarks.loogle import FEATURES
-from lift_eval.benchmarks.original_documents import OriginalsOptions, read_originals
+from lift_eval.benchmarks.data import even_sample
+from lift_eval.benchmarks.original_documents import NamedOriginal, OriginalsOptions, load_about
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -45,14 +44,10 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
         prompts: The task's prompt templates by name, the default first; they hold nothing of the document.
         **metadata: lm-eval's metadata and model arguments; see `OriginalsOptions`.
     """
-    options = read_options(OriginalsOptions, metadata)
-    style, template = choose_prompt(prompts, options.prompt_style, metadata)
-    shared = {"prompt_style": style, "prompt_template": template, "judge": "", "judged_as": ""}
-    return as_dataset((row | shared for row in _rows(options)), FEATURES)
+    return load_about(_rows, prompts, metadata)
 
 
-def _rows(options: OriginalsOptions) -> Iterator[dict[str, Any]]:
-    originals = list(read_originals(options.split))[: options.documents]
+def _rows(originals: Sequence[NamedOriginal], options: OriginalsOptions) -> Iterator[dict[str, Any]]:
     questions = read_questions()
     for number, (name, original) in enumerate(originals):
         dealt = range(number, len(questions), len(originals))

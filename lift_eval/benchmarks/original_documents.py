@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import datasets
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,7 +69,11 @@ class Original(BaseModel):
     questions: tuple[WrittenQuestion, ...]
 
 
-def read_originals(split: Split) -> Iterator[tuple[str, Original]]:
+NamedOriginal: TypeAlias = tuple[str, Original]
+"""An original behind its name."""
+
+
+def read_originals(split: Split) -> Iterator[NamedOriginal]:
     """Yield the name and the content of each document of a split, sorted by name."""
     for path in sorted(FOLDER.glob("*.json")):
         original = Original.model_validate_json(path.read_text(encoding="utf-8"))
@@ -84,30 +88,43 @@ def load(*, prompts: Mapping[str, str], **metadata: object) -> dict[str, dataset
         prompts: The task's prompt templates by name, the default first.
         **metadata: lm-eval's metadata and model arguments; see `OriginalsOptions`.
     """
+    return load_about(_questions, prompts, metadata)
+
+
+def load_about(
+    rows: Callable[[Sequence[NamedOriginal], OriginalsOptions], Iterable[dict[str, Any]]],
+    prompts: Mapping[str, str],
+    metadata: Mapping[str, object],
+) -> dict[str, datasets.Dataset]:
+    """Make the rows of a task about the documents that a run selects.
+
+    Args:
+        rows: Makes them, but for how they are asked and judged, from the documents and the options.
+        prompts: As of `load`.
+        metadata: As of `load`.
+    """
     options = read_options(OriginalsOptions, metadata)
     style, template = choose_prompt(prompts, options.prompt_style, metadata)
     shared = {"prompt_style": style, "prompt_template": template, "judge": "", "judged_as": ""}
     originals = list(read_originals(options.split))[: options.documents]
-    rows = (
-        row | shared for name, original in originals for row in _rows(name, original, options.max_questions)
-    )
-    return as_dataset(rows, FEATURES)
+    return as_dataset((row | shared for row in rows(originals, options)), FEATURES)
 
 
-def _rows(name: str, original: Original, most: int | None) -> Iterator[dict[str, Any]]:
-    for place in even_sample(len(original.questions), most):
-        asked = original.questions[place]
-        yield {
-            "doc_id": name,
-            "id": str(place),
-            "title": original.title,
-            "context": original.text,
-            "question": asked.question,
-            "answer": json.dumps(asked.answers, ensure_ascii=False),
-            "type": "one_place" if len(asked.evidence) == 1 else "two_places",
-            "evidence": list(asked.evidence),
-            "depth": evidence_depth(original.text, asked.evidence),
-        }
+def _questions(originals: Sequence[NamedOriginal], options: OriginalsOptions) -> Iterator[dict[str, Any]]:
+    for name, original in originals:
+        for place in even_sample(len(original.questions), options.max_questions):
+            asked = original.questions[place]
+            yield {
+                "doc_id": name,
+                "id": str(place),
+                "title": original.title,
+                "context": original.text,
+                "question": asked.question,
+                "answer": json.dumps(asked.answers, ensure_ascii=False),
+                "type": "one_place" if len(asked.evidence) == 1 else "two_places",
+                "evidence": list(asked.evidence),
+                "depth": evidence_depth(original.text, asked.evidence),
+            }
 
 
 def score(row: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:

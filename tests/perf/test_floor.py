@@ -18,6 +18,7 @@ from tests.tiny_models import tiny_model
 sys.path.insert(0, str(Path(__file__).parents[2] / "perf"))  # its scripts import each other from there
 
 import bench_floor
+import bench_training
 from account import Shape
 from common.floor import Reading, floor
 
@@ -58,7 +59,7 @@ def test_the_account_comes_down_to_the_floor_where_all_is_supervised(model: Any)
 def test_the_published_recipe_takes_few_operations_more_than_any_exact_implementation_of_it() -> None:
     """At its full size, on the shape of Llama-3-8B; each stage's first epoch."""
     model, recipe = bench_floor.adapted("llama-3-8b")
-    epochs = bench_floor.published(recipe, load_tokenizer(str(BUNDLED)), 24_000)
+    epochs = bench_training.epochs_of(recipe, load_tokenizer(str(BUNDLED)), 24_000)
     for epoch in (epochs[0], epochs[recipe.training.context_epochs]):
         ours, least = bench_floor.operations(model, [epoch])
         assert least < ours < 1.05 * least
