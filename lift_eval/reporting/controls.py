@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from lift_eval.document import ASIDE
 from lift_eval.reporting.comparison import Comparison
@@ -13,6 +14,8 @@ from lift_eval.reporting.places import whole_columns
 from lift_eval.reporting.table import Table, TableCell, count, number, share
 
 SHOWN_CHARACTERS = 120
+Words: TypeAlias = frozenset[tuple[str, int]]
+"""The words of a text, equal ones numbered, so that two texts share as many words as their sets share elements."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ def nearness(comparison: Comparison) -> list[Nearness]:
         for digest, pairs in zip(recorded.digest, recorded.made_pairs, strict=True):
             made[digest] += [question for question, _ in pairs]
         best = [
-            max(_likeness(question, pairs), default=(0.0, "", ""))
-            for digest, pairs in made.items()
-            if pairs
+            _nearest(question, pairs)
+            for digest, questions in made.items()
+            if (pairs := {question: _words(question) for question in questions})
             for question in asked[row.name, digest]
         ]
         if best:
@@ -65,16 +68,20 @@ def nearness(comparison: Comparison) -> list[Nearness]:
     return found
 
 
-def _likeness(question: str, pairs: Iterable[str]) -> Iterable[tuple[float, str, str]]:
+def _nearest(question: str, pairs: Mapping[str, Words]) -> tuple[float, str, str]:
+    """The highest likeness of a question and a pair's, that question, and the pair's."""
     own = _words(question)
-    for pair in pairs:
-        other = _words(pair)
-        total = own.total() + other.total()
-        yield (2 * (own & other).total() / total if total else 0.0), question, pair
+    return max((_likeness(own, words), question, pair) for pair, words in pairs.items())
 
 
-def _words(text: str) -> Counter[str]:
-    return Counter(re.findall(r"\w+", text.casefold()))
+def _likeness(own: Words, other: Words) -> float:
+    total = len(own) + len(other)
+    return 2 * len(own & other) / total if total else 0.0
+
+
+def _words(text: str) -> Words:
+    counts = Counter(re.findall(r"\w+", text.casefold()))
+    return frozenset((word, number) for word, total in counts.items() for number in range(total))
 
 
 def nearness_table(comparison: Comparison) -> Table:

@@ -38,6 +38,7 @@ def of_pairs(
     [
         ("what is NUMBER 1 of 0", 1, 1.0),
         ("What number is 1?", 0, 8 / 10),
+        ("Number, number 1?", 0, 4 / 9),
         ("Nobody knows.", 0, 0.0),
         ("", 0, 0.0),
     ],
