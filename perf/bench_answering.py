@@ -27,7 +27,8 @@ from peers import trainer
 
 from lift_eval import load_recipe
 from lift_eval.answering.cache_rows import group_rows, shared_length
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.prompts.prompt import PromptEncoder
 
 NEW_TOKENS = 32

@@ -20,7 +20,8 @@ import torch
 from common.setting import Paired, Row, Setting, bundled, console, print_pairs, print_rows, setting
 
 from lift_eval import Document, Recipe, benchmarks, load_recipe
-from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.answering.decoding import Answer, Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.generators import Answered, ModelGenerator
 from lift_eval.synthesis.pairs import _request

@@ -26,7 +26,8 @@ from common.operators import BETWEEN, PRODUCTS, profiled
 from common.setting import Paired, Setting, console, print_pairs, print_table, setting
 
 from lift_eval import Document, load_recipe
-from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.answering.decoding import Answer, Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.document import document_seed
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.models.loading import BUNDLED

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 
-from lift_eval.answering.generate import Answer, Decoding
+from lift_eval.answering.decoding import Answer, Decoding
 from lift_eval.document import Document, document_seed
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.lifter.session import LiftedDocument

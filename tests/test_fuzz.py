@@ -23,7 +23,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lift_eval.answering import generate
+from lift_eval.answering import decoding
 from lift_eval.benchmarks import longbench, loogle, niah, tiny
 from lift_eval.benchmarks.data import Options, parse_jsonl, read_options, read_zipped_jsonl
 from lift_eval.benchmarks.fetch import FetchedFile, _write_manifest
@@ -477,7 +477,7 @@ def replies(*whole: str) -> st.SearchStrategy[str]:
 @fuzz(200, replies(PAIRS, LABELLED), st.sampled_from(["sentences", "passages", "paragraphs"]))
 def test_replies_of_generators(reply: str, strategy: Any) -> None:
     for complete in (True, False):
-        read_reply(generate.Answer(reply, complete), AuxiliarySettings(strategy=strategy))
+        read_reply(decoding.Answer(reply, complete), AuxiliarySettings(strategy=strategy))
 
 
 @fuzz(

@@ -1,8 +1,9 @@
 """Reading what prompts begin with once, on any architecture: they go on from copies of the model's own cache.
 
 No mask is replaced and no padding stands between tokens, since a sliding window counts columns and a recurrent layer
-takes tokens in their order. Prompts that go on alike share that too. In the end the caches stand side by side as if the
-prompts had been read together, padded on the left, and ``generate`` goes on from there.
+takes tokens in their order. Prompts that go on alike share that too, and so do prompts that come later, such as the
+second turn of a conversation. The caches of a batch stand side by side as if its prompts had been read together, padded
+on the left, and ``generate`` goes on from there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from operator import eq
 from typing import Any
 
 import torch
@@ -38,29 +39,23 @@ _STATES = ("conv_states", "recurrent_states")
 _TRIED = 8
 """Tokens by which is tried whether a model reads several tokens behind others as it should."""
 
-_ROUNDING = 0.1
-"""Share of itself by which a state may differ through rounding."""
 
-
-@dataclass(frozen=True)
 class CopiedPrefix:
-    """What all prompts begin with, read once; nothing is read yet where that is too short.
+    """What prompts begin with: read once, and kept for as long as prompts are to come that begin with it.
 
-    Attributes:
+    Args:
         model: In evaluation mode.
         piece: Most tokens that it reads at once behind others.
-        length: Tokens read.
-        cache: What the model remembers of them.
     """
 
-    model: Any
-    piece: int
-    length: int
-    cache: DynamicCache | None
+    def __init__(self, model: Any, piece: int) -> None:  # noqa: ANN401
+        self.model, self.piece = model, piece
+        self._read: dict[tuple[int, ...], DynamicCache | None] = {(): None}
+        """The model's cache behind tokens that are read."""
 
     @classmethod
     def of(cls, model: Any, prompts: Sequence[Sequence[int]], *, plain: bool) -> CopiedPrefix | None:  # noqa: ANN401
-        """Read what prompts begin with.
+        """Find out whether prompts can be read like this.
 
         Args:
             model: PreTrainedModel or PeftModel, in evaluation mode.
@@ -69,69 +64,87 @@ class CopiedPrefix:
                 the prompts again, on which other ways to choose may depend.
 
         Returns:
-            What is read. None means that no two prompts begin alike, or that the model's cache cannot be copied.
+            Nothing is read yet. None means that no two prompts begin alike, or that the model's cache cannot be copied.
         """
-        if not _begin_alike(prompts) or not (plain or _cache_name(model) == "past_key_values"):
+        if not _begin_alike(prompts, len(prompts)) or not (plain or _cache_name(model) == "past_key_values"):
             return None
-        if not (piece := _piece(model, max(prompts, key=len)[: _TRIED + 2])):
-            return None
-        shared = shared_length(prompts)
-        if shared < MIN_SHARED_TOKENS:
-            return cls(model, piece, 0, None)
-        return cls(model, piece, shared, _forward(model, [prompts[0][:shared]]))
+        piece = _piece(model, max(prompts, key=len)[: _TRIED + 2])
+        return cls(model, piece) if piece else None
 
-    def arguments(self, prompts: Sequence[Sequence[int]]) -> dict[str, DynamicCache]:
-        """Read some of the prompts but for the last token of each.
+    def arguments(
+        self, prompts: Sequence[Sequence[int]], to_come: Sequence[Sequence[int]] = ()
+    ) -> dict[str, DynamicCache]:
+        """Read prompts but for the last token of each.
+
+        Args:
+            prompts: Token ids of each prompt.
+            to_come: Prompts that are read later; what they share with these is not read again then.
 
         Returns:
-            The argument of ``generate`` that holds what is read; none where these prompts begin unlike each other.
+            The argument of ``generate`` that holds what is read; none where nothing is shared.
         """
-        if self.cache is None and not _begin_alike(prompts):
+        every, count = [*prompts, *to_come], len(prompts)
+        behind: dict[tuple[int, ...], dict[int, Sequence[int]]] = {}
+        for number, prompt in enumerate(every):
+            behind.setdefault(self._known(prompt), {})[number] = prompt
+        if not any(map(self._known, prompts)) and not _begin_alike(every, count):
             return {}
         read = {
             number: (cache, row)
-            for numbers, cache in self._read(self.cache, self.length, dict(enumerate(prompts)))
+            for known, some in behind.items()
+            for numbers, cache in self._go_on(known, some, count)
             for row, number in enumerate(numbers)
         }
         longest = max(read, key=lambda number: len(prompts[number]))
-        return {_cache_name(self.model): _side_by_side([read[number] for number in sorted(read)], longest)}
+        joined = _side_by_side([read[number] for number in range(count)], longest)
+        useful = {self._known(prompt) for prompt in to_come}
+        self._read = {ids: cache for ids, cache in self._read.items() if not ids or ids in useful}
+        return {_cache_name(self.model): joined}
 
-    def _read(
-        self, cache: DynamicCache | None, start: int, prompts: Mapping[int, Sequence[int]]
+    def _known(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """The most tokens at a prompt's beginning that are read, short of its last."""
+        known = (ids for ids in self._read if len(ids) < len(prompt) and all(map(eq, ids, prompt)))
+        return max(known, key=len)
+
+    def _go_on(
+        self, known: tuple[int, ...], prompts: Mapping[int, Sequence[int]], count: int
     ) -> Iterator[tuple[list[int], DynamicCache]]:
-        """Read prompts from a place on; yields numbers of prompts with a cache that has a row for each."""
+        """Read those of the first prompts that begin with known tokens; yields their numbers with a row for each."""
         alone: list[int] = []
-        for branch in _branches(prompts, start):
+        for branch in branches(prompts, len(known)):
             shared = shared_length([prompts[number] for number in branch])
-            if len(branch) > 1 and shared >= start + MIN_SHARED_TOKENS:
-                grown = self._grown(cache, [prompts[branch[0]][start:shared]])
-                yield from self._read(grown, shared, {number: prompts[number] for number in branch})
+            wanted = [number for number in branch if number < count]
+            if wanted and len(branch) > 1 and shared >= len(known) + MIN_SHARED_TOKENS:
+                further = tuple(prompts[branch[0]][:shared])
+                self._read[further] = self._grown(known, [further])
+                yield from self._go_on(further, {number: prompts[number] for number in branch}, count)
             else:
-                alone += branch
+                alone += wanted
         lengths = {number: len(prompts[number]) for number in alone}
         for _, alike in groupby(sorted(alone, key=lengths.__getitem__), key=lengths.__getitem__):
             numbers = list(alike)
-            yield numbers, self._grown(cache, [prompts[number][start:-1] for number in numbers])
+            yield numbers, self._grown(known, [prompts[number][:-1] for number in numbers])
 
-    def _grown(self, cache: DynamicCache | None, rows: Sequence[Sequence[int]]) -> DynamicCache:
-        """A copy of a cache for each row, and what is read behind it."""
+    def _grown(self, known: tuple[int, ...], rows: Sequence[Sequence[int]]) -> DynamicCache:
+        """The cache behind rows of the same length that begin with known tokens."""
+        cache, start = self._read[known], len(known)
         if cache is None:
             return _forward(self.model, rows)
         grown = _copied(cache, len(rows))
-        for start in range(0, len(rows[0]), self.piece):
-            grown = _forward(self.model, [row[start : start + self.piece] for row in rows], grown)
+        for place in range(start, len(rows[0]), self.piece):
+            grown = _forward(self.model, [row[place : place + self.piece] for row in rows], grown)
         return grown
 
 
-def _begin_alike(prompts: Sequence[Sequence[int]]) -> bool:
-    """Whether any two prompts share a beginning that is long enough; a single token cannot be read in part."""
+def _begin_alike(prompts: Sequence[Sequence[int]], count: int) -> bool:
+    """Whether any of the first prompts shares a long beginning with another; a single token cannot be read in part."""
     return min(map(len, prompts), default=0) > 1 and any(
-        len(branch) > 1 and len(prompts[branch[0]]) > MIN_SHARED_TOKENS
-        for branch in _branches(dict(enumerate(prompts)), 0)
+        len(branch) > 1 and min(branch) < count and len(prompts[branch[0]]) > MIN_SHARED_TOKENS
+        for branch in branches(dict(enumerate(prompts)), 0)
     )
 
 
-def _branches(prompts: Mapping[int, Sequence[int]], start: int) -> Iterator[list[int]]:
+def branches(prompts: Mapping[int, Sequence[int]], start: int) -> Iterator[list[int]]:
     """Numbers of prompts that go on alike from a place."""
 
     def following(number: int) -> list[int]:
@@ -155,8 +168,9 @@ def _piece(model: Any, ids: Sequence[int]) -> int:  # noqa: ANN401
     if not any(hasattr(layer, "recurrent_states") for layer in whole.layers):
         return CHUNK
     parts = _forward(model, [ids[_TRIED:]], _forward(model, [ids[:_TRIED]]))
+    rounding = torch.finfo(model.dtype).eps ** 0.5  # far more than a few operations round
     differ = [
-        torch.dist(one, other) > _ROUNDING * one.norm()
+        torch.dist(one, other) > rounding * one.norm()
         for one, other in zip(_tensors(whole), _tensors(parts), strict=True)
     ]
     return 1 if torch.stack(differ).any() else CHUNK

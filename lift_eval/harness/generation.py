@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from lm_eval.models.utils import normalize_gen_kwargs
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.decoding import Decoding
 from lift_eval.errors import RecipeError, sentences_of
 from lift_eval.prompts.prompt import PromptEncoder
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lift_eval.answering.generate import Answer, Decoding, sampling_options
+from lift_eval.answering.decoding import Answer, Decoding, sampling_options
 from lift_eval.distribution.groups import Group, Outcome, Request
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, GeneratorError, TrainingError

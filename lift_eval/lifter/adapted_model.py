@@ -15,7 +15,7 @@ import torch
 from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.quantization import quantized_bits
 from lift_eval.adapters.state import AdapterState
-from lift_eval.answering.generate import Decoding, check_greedy, sampling_options
+from lift_eval.answering.decoding import Decoding, check_greedy, sampling_options
 from lift_eval.answering.reading import Reading
 from lift_eval.answering.shared_prefix import MIN_SHARED_TOKENS
 from lift_eval.document import Document, Span, document_seed

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lift_eval.adapters.folder import CONFIG_FILE, WEIGHTS_FILE
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.decoding import Decoding
 from lift_eval.document import Document, document_seed
 from lift_eval.lifter.adapted_model import AdaptedModel
 from lift_eval.prompts.form import TaskForm

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.answering.reading import Reading
 from lift_eval.answering.shared_prefix import MIN_SHARED_TOKENS
 from lift_eval.errors import CheckpointError

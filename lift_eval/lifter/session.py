@@ -14,13 +14,8 @@ import torch
 
 from lift_eval.adapters.folder import enter
 from lift_eval.adapters.state import trainable
-from lift_eval.answering.generate import (
-    Answer,
-    Decoding,
-    answer,
-    sampling_options,
-    warn_of_unfinished_thinking,
-)
+from lift_eval.answering.decoding import Answer, Decoding, sampling_options, warn_of_unfinished_thinking
+from lift_eval.answering.generate import answer
 from lift_eval.document import Document, check_question, document_seed
 from lift_eval.errors import DocumentError
 from lift_eval.lifter.adapted_model import AdaptedModel

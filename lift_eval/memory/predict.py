@@ -20,7 +20,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval.adapters.attach import attach
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.answering.reading import Reading
 from lift_eval.memory.fake_model import bytes_of, fake_model, trained_parameters
 from lift_eval.memory.operations import training_operations

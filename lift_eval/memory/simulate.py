@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lift_eval.answering.cache_rows import group_rows, shared_length
 from lift_eval.answering.choosing import chooser
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.answering.reading import Reading
 from lift_eval.answering.shared_prefix import CHUNK
 from lift_eval.memory.depth import Sections, more_rows, most_alive

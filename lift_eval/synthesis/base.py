@@ -21,7 +21,7 @@ from lift_eval.settings import DEMONSTRATION_END, Demonstration, PositiveInt, Se
 if TYPE_CHECKING:
     import torch
 
-    from lift_eval.answering.generate import Answer
+    from lift_eval.answering.decoding import Answer
     from lift_eval.document import Document
     from lift_eval.synthesis.settings import AuxiliarySettings
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from jinja2 import TemplateError
 
-from lift_eval.answering.generate import Answer, Decoding, answer
+from lift_eval.answering.decoding import Answer, Decoding
+from lift_eval.answering.generate import answer, converse
 from lift_eval.answering.thinking import Thinking
-from lift_eval.answering.turns import converse
 from lift_eval.errors import CheckpointError
 from lift_eval.models.loading import (
     checkpoint_version,

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.document import Document
 from lift_eval.synthesis.base import Passage, Request, render, system_message
 from lift_eval.synthesis.generators import Answered, PairGenerator

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.synthesis.base import PAIR_KEYS
 from lift_eval.synthesis.settings import AuxiliarySettings
 

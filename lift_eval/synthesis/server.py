@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.answering.thinking import without_thinking
 from lift_eval.errors import GeneratorError
 from lift_eval.record.progress import OnProgress, ignore

@@ -15,7 +15,8 @@ from common.setting import Row
 from gpu.bench import Bench, draw
 from gpu.works import fast
 from lift_eval.answering.cache_rows import group_rows
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.memory.fake_model import bytes_of
 from lift_eval.memory.simulate import NoTokenizer
 from lift_eval.models.loading import base_of

@@ -11,7 +11,8 @@ from torch import Tensor
 from lift_eval.adapters.attach import attach
 from lift_eval.adapters.cartridge.method import cartridges, sampled_ids
 from lift_eval.adapters.state import trainable
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.answering.shared_prefix import MIN_SHARED_TOKENS
 from lift_eval.document import Document
 from lift_eval.errors import AdapterError, DocumentError

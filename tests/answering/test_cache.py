@@ -15,7 +15,8 @@ from lift_eval.answering.cache.columns import read_plainly
 from lift_eval.answering.cache.expected_attention import ExpectedAttentionSettings
 from lift_eval.answering.cache.snapkv import SnapKVSettings
 from lift_eval.answering.cache.streaming import StreamingSettings
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.answering.reading import Reading
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import moved_model, tokens

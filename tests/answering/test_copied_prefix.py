@@ -5,40 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from lift_eval.answering import copied_prefix
 from lift_eval.answering.copied_prefix import CopiedPrefix
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from tests.adapters.helpers import adapted_model
-from tests.tiny_models import COMMON, tiny_model, tiny_tokenizer
+from tests.answering.models import COPIED, RECURRENT, any_model
+from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import tokens
 
-ATTENTION = ["mistral", "gemma2", "gemma3"]
-RECURRENT: dict[str, dict[str, Any]] = {
-    "mamba": {"state_size": 8},
-    "mamba2": {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 8},
-    "jamba": {
-        "attn_layer_period": 2,
-        "attn_layer_offset": 1,
-        "mamba_d_state": 8,
-        "mamba_dt_rank": 4,
-        "num_experts": 1,
-        "num_experts_per_tok": 1,
-        "use_mamba_kernels": False,
-    },
-    "qwen3_next": {
-        "head_dim": 16,
-        "layer_types": ["linear_attention", "full_attention"],
-        "linear_key_head_dim": 8,
-        "linear_value_head_dim": 8,
-        "linear_num_key_heads": 2,
-        "linear_num_value_heads": 4,
-        "num_experts": 0,
-    },
-    "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
-}
 TOKENIZER = tiny_tokenizer()
 BEGINNING = tokens(100, 7).tolist()
 ASKED = [[*BEGINNING, *tokens(2 + 5 * number % 11, number).tolist()] for number in range(6)]
@@ -48,16 +24,6 @@ CUT = [
     for number in range(6)
 ]
 """Questions behind a text that was cut at three places."""
-
-
-def any_model(architecture: str) -> Any:
-    if architecture not in RECURRENT:
-        return tiny_model(architecture)
-    config = AutoConfig.for_model(architecture, **{**COMMON, **RECURRENT[architecture]})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return model.eval()
 
 
 def read_by(model: Any, prompts: list[list[int]], decoding: Decoding, batch: int) -> tuple[list, int]:
@@ -71,7 +37,7 @@ def read_by(model: Any, prompts: list[list[int]], decoding: Decoding, batch: int
     return answers, sum(read)
 
 
-@pytest.mark.parametrize("architecture", [*ATTENTION, *RECURRENT])
+@pytest.mark.parametrize("architecture", COPIED)
 def test_prompts_that_begin_alike_answer_as_alone(architecture):
     model, decoding = any_model(architecture), Decoding(6)
     for prompts, lengths in ((ASKED, 100), (CUT, 100 + 3 * 70)):
@@ -137,5 +103,23 @@ def test_a_cache_of_another_kind_is_not_copied(monkeypatch):
     monkeypatch.setattr(copied_prefix, "_COPIED_LAYERS", {"DynamicLayer"})
     model = tiny_model("gemma3")
     assert CopiedPrefix.of(model, ASKED, plain=True) is None
+    alone = [answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0] for prompt in ASKED]
+    assert answer(model, TOKENIZER, ASKED, Decoding(4), batch=16) == alone
+
+
+def test_what_is_shared_with_prompts_of_later_batches_is_read_once():
+    """Three prompts about each text, and two texts in a batch: the second one's goes on in the next batch."""
+    model = any_model("gemma3")
+    texts = [tokens(100 + number, 20 + number).tolist() for number in range(3)]
+    prompts = [[*text, *tokens(4 + number, number).tolist()] for number in range(3) for text in texts]
+    alone = [answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0] for prompt in prompts]
+    found, read = read_by(model, prompts, Decoding(4), 4)
+    assert found == alone
+    assert read < 303 + 9 * (6 + 4) + 20
+
+
+def test_beams_that_the_generation_config_asks_for_read_every_prompt():
+    model = tiny_model("gemma3")
+    model.generation_config.num_beams = 2
     alone = [answer(model, TOKENIZER, [prompt], Decoding(4), batch=1)[0] for prompt in ASKED]
     assert answer(model, TOKENIZER, ASKED, Decoding(4), batch=16) == alone

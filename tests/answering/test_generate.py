@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lift_eval.answering.cache_rows import shared_length
-from lift_eval.answering.generate import Answer, Decoding, answer, end_tokens
+from lift_eval.answering.decoding import Answer, Decoding, end_tokens
+from lift_eval.answering.generate import answer
 from lift_eval.answering.thinking import Thinking
 from tests.adapters.helpers import adapted_model, open_gates
 from tests.tiny_models import bigram_model, thinking_tokenizer, tiny_model, tiny_tokenizer

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lift_eval.adapters.gated_memory import record_gates
-from lift_eval.answering import generate as answering
-from lift_eval.answering import key_values
+from lift_eval.answering import key_values, together
 from lift_eval.answering import shared_prefix as branches
 from lift_eval.answering.cache_rows import group_rows
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import moved_model, tokens
 
@@ -26,13 +26,13 @@ PROMPTS = [[*BEGINNING, *tokens(3 + 5 * number % 11, number).tolist()] for numbe
 def branched(monkeypatch):
     """Counts how often branches are decoded."""
     calls = []
-    whole = answering.decode_behind_prefix
+    whole = together.decode_behind_prefix
 
     def counted(*args: object, **kwargs: object) -> list[list[int]]:
         calls.append(args)
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(answering, "decode_behind_prefix", counted)
+    monkeypatch.setattr(together, "decode_behind_prefix", counted)
     return calls
 
 

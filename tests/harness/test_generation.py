@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.decoding import Decoding
 from lift_eval.errors import RecipeError
 from lift_eval.harness.generation import read_decoding
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lift_eval.adapters.state import AdapterState
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.document import Document, document_seed
 from lift_eval.errors import CheckpointError, DocumentError, RecipeError, StoreError
 from lift_eval.lifter.lifter import Lifter

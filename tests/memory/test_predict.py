@@ -16,7 +16,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from lift_eval.adapters.attach import attach
-from lift_eval.answering.generate import Decoding, answer
+from lift_eval.answering.decoding import Decoding
+from lift_eval.answering.generate import answer
 from lift_eval.answering.reading import Reading
 from lift_eval.cli import main
 from lift_eval.memory import depth, simulate

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.decoding import Decoding
 from lift_eval.models.alone import answered_alone
 from tests.store.runs import DOCUMENTS, QUESTIONS, lifter
 

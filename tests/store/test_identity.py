@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from lift_eval.adapters.quantization import quantize
-from lift_eval.answering.generate import Decoding
+from lift_eval.answering.decoding import Decoding
 from lift_eval.store import answers_key, base_identity, run_identity
 from tests.tiny_models import save_checkpoint, tiny_model, tiny_tokenizer
 

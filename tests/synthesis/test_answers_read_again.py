@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.document import Document
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.settings import Demonstration

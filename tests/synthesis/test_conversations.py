@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import AuxiliarySettings, PromptSettings
@@ -20,6 +20,7 @@ from lift_eval.synthesis.generators import ModelGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
 from lift_eval.synthesis.replies import Pair
 from lift_eval.training.pair_samples import PairSamples
+from tests.answering.models import any_model
 from tests.tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
 
 SENTENCES = [f"Mill number {number} was built in the year {1800 + number}." for number in range(40)]
@@ -157,9 +158,9 @@ def test_a_model_reads_the_chunk_as_its_teacher_will(template: str | None) -> No
 
 
 @pytest.mark.parametrize("strategy", ["conversations", "summaries"])
-@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "gemma3", "mamba2", "qwen3_next"])
 def test_the_base_model_converses_with_itself_alike_in_every_batch(architecture: str, strategy: str) -> None:
-    model = tiny_model(architecture)
+    model = any_model(architecture)
     model.generation_config.eos_token_id = [257, *range(150, 200)]
 
     def talk(batch: int, seed: int = 3) -> PairYield:
@@ -174,9 +175,10 @@ def test_the_base_model_converses_with_itself_alike_in_every_batch(architecture:
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "gemma3", "mamba2", "qwen3_next"])
 @pytest.mark.parametrize("draw", ["random", "each"])
-def test_a_chunk_is_read_once_for_messages_about_it_and_their_answers(draw: str) -> None:
-    model, read = tiny_model(), []
+def test_a_chunk_is_read_once_for_messages_about_it_and_their_answers(draw: str, architecture: str) -> None:
+    model, read = any_model(architecture), []
     model.generation_config.eos_token_id = [257, *range(150, 200)]
     changes = {"chunk_characters": (1400, 1500), "chunk_draw": draw, "pairs": 4, "max_tokens": 24}
     settings = AuxiliarySettings(**{**SHORT, **changes, "attempts": 1})

@@ -11,13 +11,14 @@ import torch
 
 from lift_eval.adapters.attach import attach, unadapted
 from lift_eval.adapters.state import AdapterState
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.answering.thinking import Thinking
 from lift_eval.errors import CheckpointError
 from lift_eval.lifter.lifter import Lifter
 from lift_eval.recipe import AuxiliarySettings, LoraSettings, PissaSettings, PrecisionSettings, load_recipe
 from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.generators import LocalGenerator, ModelGenerator
+from tests.answering.models import COPIED, any_model
 from tests.tiny_models import bigram_model, save_checkpoint, thinking_tokenizer, tiny_model, tiny_tokenizer
 
 REQUESTS = ["Write a question.", "Write another question about the mill.", "And one more, please?"]
@@ -110,15 +111,20 @@ def test_an_answer_has_no_form_that_could_end_it() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", *COPIED])
 def test_what_requests_begin_with_is_read_once(architecture: str, temperature: float) -> None:
     """Messages of a conversation begin with their passage, and requests behind demonstrations with these."""
-    model, read = tiny_model(architecture), []
+    model, read = any_model(architecture), []
     passage = "The mill by the river was built in 1842 and has ground rye ever since. " * 5
     requests = [Request(f"Ask {number}.", system=passage) for number in range(6)]
+    alone = generator(model, max_tokens=4, batch=1)
+    expected = [
+        next(alone.generate([one], temperature=temperature, seed=number))
+        for number, one in enumerate(requests)
+    ]
     made = generator(model, max_tokens=4, batch=3)
     model.get_input_embeddings().register_forward_pre_hook(lambda _, ids: read.append(ids[0].numel()))
-    assert len(list(made.generate(requests, temperature=temperature, seed=0))) == 6
+    assert list(made.generate(requests, temperature=temperature, seed=0)) == expected
     assert len(passage) < sum(read) < 2 * len(passage)
 
 

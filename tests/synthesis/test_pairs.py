@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.document import Document
 from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import AuxiliarySettings, PromptSettings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.replies import Pair, Reading, end_of_form, read_reply
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.errors import GeneratorError
 from lift_eval.recipe import AuxiliarySettings
 from lift_eval.synthesis.base import Request

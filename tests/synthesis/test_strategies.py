@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.answering.generate import Answer
+from lift_eval.answering.decoding import Answer
 from lift_eval.document import Document
 from lift_eval.errors import DocumentError, RecipeError
 from lift_eval.recipe import AuxiliarySettings
