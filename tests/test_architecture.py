@@ -136,7 +136,10 @@ def test_lm_eval_and_torch_stay_where_they_belong(path: Path) -> None:
     [
         ("import lift_eval", {"torch", "transformers", "lm_eval", "pydantic"}),
         ("import lift_eval.recipe", {"torch", "transformers", "lm_eval"}),
-        ("import lift_eval.reporting", {"torch", "transformers", "lm_eval"}),
+        (
+            "import lift_eval.reporting.render",
+            {"torch", "transformers", "lm_eval", "pandas", "lift_eval.recipe"},
+        ),
         ("import lift_eval.cli, lift_eval.store", {"torch", "transformers", "lm_eval"}),
     ],
 )

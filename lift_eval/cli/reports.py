@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +36,7 @@ def add(commands: Commands) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    with _pandas_alone():
-        from lift_eval.reporting.render import render_experiment, render_results
+    from lift_eval.reporting.render import render_experiment, render_results
 
     experiments = [path for path in parsed.sources if path.suffix in (".yaml", ".yml")]
     if experiments and len(parsed.sources) > 1:
@@ -63,23 +59,6 @@ def _report(parsed: argparse.Namespace) -> int:
 
         webbrowser.open(report.page.resolve().as_uri())
     return 0
-
-
-@contextmanager
-def _pandas_alone() -> Iterator[None]:
-    """Let pandas be imported without pyarrow, which it uses if installed and reports do not need.
-
-    It comes with `datasets` and would cost a fifth of a report's time: its import, and strings that are slower in small
-    tables.
-    """
-    absent = "pyarrow" not in sys.modules
-    if absent:
-        sys.modules["pyarrow"] = None  # type: ignore[assignment] # how Python is told that there is no such module
-    try:
-        yield
-    finally:
-        if absent:
-            del sys.modules["pyarrow"]
 
 
 def _judge(parsed: argparse.Namespace) -> int:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lift_eval.errors import counted
-from lift_eval.record.record import STAGES, Answering, DocumentRecord
+from lift_eval.record.record import STAGES, DocumentRecord
 from lift_eval.reporting import statistics
 from lift_eval.reporting.experiment import Column, Experiment, Row
 from lift_eval.reporting.notes import JUDGED, notes_of_cell
 from lift_eval.reporting.planning import PLACES, PlannedRun, plan, runs_of_rows
 from lift_eval.reporting.published import PublishedRow, published_rows
-from lift_eval.reporting.scores import SCORES_COLUMNS, Scores, Source, Sources, find_sources, pool
+from lift_eval.reporting.scores import Asked, QuestionScore, Scores, Source, Sources, find_sources, pool
 from lift_eval.results.full_sizes import shortfall
 from lift_eval.results.reading import Run
 from lift_eval.results.samples import LoggedSample
@@ -95,11 +93,10 @@ class Comparison:
         experiment: What was asked for, with scale and direction of each column filled in.
         runs: The runs of each row.
         cells: Row by row, column by column.
-        scores: Every question of every measured cell: row, column, task, key, document, type, depth, length,
-            numerator, denominator (seeds pooled).
+        scores: Every question of every measured cell, by row and column.
         samples: Every sample by row and task, of the first seed.
-        documents: What the runs recorded of each document, without requests aside: row, seed, digest, tokens,
-            seconds, losses, ...
+        documents: What the runs recorded of each document, by row; without requests aside, and with the time that
+            reused parts took when they were made.
         published: Published figures.
         shortfalls: By how much runs fall short of the full benchmarks.
         missing: Runs that are still to be made.
@@ -108,9 +105,9 @@ class Comparison:
     experiment: Experiment
     runs: Mapping[str, Sequence[Run]]
     cells: tuple[Cell, ...]
-    scores: pd.DataFrame
+    scores: Mapping[tuple[str, str], Sequence[QuestionScore]]
     samples: Mapping[tuple[str, str], Sequence[LoggedSample]]
-    documents: pd.DataFrame
+    documents: Mapping[str, Sequence[DocumentRecord]]
     published: tuple[PublishedRow, ...]
     shortfalls: tuple[str, ...]
     missing: tuple[PlannedRun, ...]
@@ -122,11 +119,6 @@ class Comparison:
     def column(self, label: str) -> Column:
         """A column by its label."""
         return next(column for column in self.experiment.columns if column.label == label)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """All cells as a table, one line each."""
-        return pd.DataFrame([vars(cell) for cell in self.cells])
 
 
 def compare(experiment: Experiment, runs: Mapping[str, Sequence[Run]] | None = None) -> Comparison:
@@ -160,9 +152,12 @@ def compare(experiment: Experiment, runs: Mapping[str, Sequence[Run]] | None = N
         experiment=experiment,
         runs=runs,
         cells=tuple(_with_best(experiment, _with_holm(cells))),
-        scores=_score_frame(scores),
+        scores={place: list(own.questions.values()) for place, own in scores.items() if own is not None},
         samples=_samples_by_task(experiment, sources),
-        documents=_document_frame(experiment, runs),
+        documents={
+            row.name: [_about_it(document) for run in runs[row.name] for document in run.documents]
+            for row in experiment.rows
+        },
         published=published_rows(experiment),
         shortfalls=tuple(_shortfalls(experiment, sources)),
         missing=tuple(plan(experiment, runs)),
@@ -224,7 +219,7 @@ def _cell(
         value=scale * statistics.mean_of_ratios(numerators, denominators),
         low=scale * span.low,
         high=scale * span.high,
-        questions=len(own.frame),
+        questions=len(own.questions),
         documents=len(documents),
         seeds=own.seeds,
         seed_deviation=scale * float(np.std(own.seed_values, ddof=1))
@@ -268,14 +263,14 @@ def _cell_without_samples(row: Row, column: Column, sources: Sources, notes: lis
 
 
 def _against_baseline(cell: Cell, own: Scores, base: Scores, scale: float) -> Cell:
-    shared = own.frame.index.intersection(base.frame.index)
-    if shared.empty:
+    shared = own.shared(base)
+    if not shared:
         return replace(cell, notes=(*cell.notes, "no question in common with the baseline, so not compared"))
     notes = list(cell.notes)
-    if len(shared) < max(len(own.frame), len(base.frame)):
+    if len(shared) < max(len(own.questions), len(base.questions)):
         notes.append(
-            f"{counted(len(own.frame), 'question')} (baseline: {len(base.frame):,}), compared on the {len(shared):,} "
-            "in common"
+            f"{counted(len(own.questions), 'question')} (baseline: {len(base.questions):,}), compared on the "
+            f"{len(shared):,} in common"
         )
     _, method, denominators = own.sums(shared)
     _, baseline, _ = base.sums(shared)
@@ -293,11 +288,11 @@ def _against_baseline(cell: Cell, own: Scores, base: Scores, scale: float) -> Ce
     )
 
 
-def _mcnemar(own: Scores, base: Scores, shared: pd.Index) -> float:
+def _mcnemar(own: Scores, base: Scores, shared: Sequence[Asked]) -> float:
     if not (own.binary and base.binary):
         return math.nan
-    method, baseline = own.frame.numerator.loc[shared], base.frame.numerator.loc[shared]
-    return statistics.mcnemar_p(int((method > baseline).sum()), int((method < baseline).sum()))
+    gains = [own.questions[asked].numerator - base.questions[asked].numerator for asked in shared]
+    return statistics.mcnemar_p(gains.count(1), gains.count(-1))
 
 
 def _with_holm(cells: Sequence[Cell]) -> Iterator[Cell]:
@@ -324,15 +319,6 @@ def _with_best(experiment: Experiment, cells: Iterator[Cell]) -> Iterator[Cell]:
 # ----------------------------------------------------------------------------------------------------- what else is
 
 
-def _score_frame(scores: Mapping[tuple[str, str], Scores | None]) -> pd.DataFrame:
-    frames = [
-        own.frame.assign(row=row, column=column) for (row, column), own in scores.items() if own is not None
-    ]
-    if not frames:
-        return pd.DataFrame(columns=list(SCORES_COLUMNS))
-    return pd.concat(frames, ignore_index=True)[list(SCORES_COLUMNS)]
-
-
 def _samples_by_task(
     experiment: Experiment, sources: Mapping[tuple[str, str], Sources]
 ) -> dict[tuple[str, str], Sequence[LoggedSample]]:
@@ -345,32 +331,23 @@ def _samples_by_task(
     return samples
 
 
-def _document_frame(experiment: Experiment, runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
-    """What runs recorded of their documents; times in seconds."""
-    records = []
-    for row in experiment.rows:
-        for run in runs[row.name]:
-            for document in run.documents:
-                # What came from the store took its time when it was made.
-                spent, reused = document.seconds, document.reused_seconds
-                stages = {stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES}
-                recorded = document.model_dump() | stages
-                records.append({"row": row.name, "seed": run.seed, **_about_it(recorded, document.aside)})
-    frame = pd.DataFrame(records, columns=["row", "seed", *DocumentRecord.model_fields, *STAGES])
-    return frame.astype({"kept": float})  # None where it is not known
-
-
-def _about_it(recorded: dict[str, Any], aside: Answering) -> dict[str, Any]:
+def _about_it(document: DocumentRecord) -> DocumentRecord:
     """What was recorded of a document, without requests that ask nothing about it."""
-    operations = dict(recorded["operations"])
+    aside, operations = document.aside, dict(document.operations)
     if ANSWERING in operations:
         operations[ANSWERING] -= aside.operations
-    return recorded | {
-        "prompt_tokens": recorded["prompt_tokens"] - aside.prompt_tokens,
-        "answer_tokens": recorded["answer_tokens"] - aside.answer_tokens,
-        "operations": operations,
-        ANSWERING: recorded[ANSWERING] - aside.seconds,
-    }
+    # What came from the store took its time when it was made.
+    spent, reused = document.seconds, document.reused_seconds
+    seconds = {stage: spent.get(stage, 0.0) + reused.get(stage, 0.0) for stage in STAGES}
+    seconds[ANSWERING] -= aside.seconds
+    return document.model_copy(
+        update={
+            "prompt_tokens": document.prompt_tokens - aside.prompt_tokens,
+            "answer_tokens": document.answer_tokens - aside.answer_tokens,
+            "operations": operations,
+            "seconds": seconds,
+        }
+    )
 
 
 def _shortfalls(experiment: Experiment, sources: Mapping[tuple[str, str], Sources]) -> Iterator[str]:

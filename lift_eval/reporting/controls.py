@@ -51,10 +51,9 @@ def nearness(comparison: Comparison) -> list[Nearness]:
                 asked[method, sample.document][sample.question] = None
     found = []
     for row in comparison.experiment.rows:
-        recorded = comparison.documents[comparison.documents.row == row.name]
         made: defaultdict[str, list[str]] = defaultdict(list)
-        for digest, pairs in zip(recorded.digest, recorded.made_pairs, strict=True):
-            made[digest] += [question for question, _ in pairs]
+        for document in comparison.documents[row.name]:
+            made[document.digest] += [question for question, _ in document.made_pairs]
         best = [
             _nearest(question, pairs)
             for digest, questions in made.items()
@@ -113,8 +112,7 @@ def recall_table(comparison: Comparison) -> Table:
     """Loss in training beside the scores: a low loss need not mean that anything can be recalled."""
     columns, rows = whole_columns(comparison), []
     for row in comparison.experiment.rows:
-        recorded = comparison.documents[comparison.documents.row == row.name]
-        losses = [each for each in recorded.losses if each]
+        losses = [document.losses for document in comparison.documents[row.name] if document.losses]
         if not losses:
             continue
         ends = [sum(each[place] for each in losses) / len(losses) for place in (0, -1)]

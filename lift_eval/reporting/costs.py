@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-import pandas as pd
+import numpy as np
 
 from lift_eval.errors import counted
-from lift_eval.record.record import STAGES
+from lift_eval.record.record import STAGES, DocumentRecord
 from lift_eval.reporting.comparison import ANSWERING, Comparison
 from lift_eval.reporting.methods import PROMPT, method_class, recipe_of
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, scaled, seconds
@@ -67,45 +68,56 @@ class Cost:
 def method_costs(comparison: Comparison) -> dict[str, Cost]:
     """The costs of each method whose runs recorded some, by row."""
     found = {}
-    for row in comparison.experiment.rows:
-        recorded = comparison.documents[comparison.documents.row == row.name]
-        if recorded.empty:
+    for row, recorded in comparison.documents.items():
+        if not recorded:
             continue
-        asked = recorded.questions.sum() or math.nan
-        operations = _operations(recorded)
-        if any(_asks_server(run.recipe) for run in comparison.runs[row.name]):
-            operations["preparation"] = math.nan  # a server's are unknown
-        known = bool(operations.answering.notna().all())
-        found[row.name] = Cost(
-            row.name,
+        asked = sum(one.questions for one in recorded) or math.nan
+        operations = [_operations(one) for one in recorded]
+        known = not any(math.isnan(one.answering) for one in operations)
+        served = any(
+            _asks_server(run.recipe) for run in comparison.runs[row]
+        )  # a server's operations are unknown
+        synthesis, training, answering = ([one.seconds[stage] for one in recorded] for stage in STAGES)
+        found[row] = Cost(
+            row,
             len(recorded),
-            float(recorded.tokens.mean()),
-            float(recorded.trained_tokens.mean()),
-            float(recorded.synthesis.mean()),
-            float(recorded.train.mean()),
-            float(recorded.answer.mean()),
-            float(operations.preparation.mean(skipna=False)),
-            float(recorded.stored_bytes.mean()) if known else math.nan,
-            float(recorded.prompt_tokens.sum() / asked) if known else math.nan,
-            float(recorded.answer_tokens.sum() / asked) if known else math.nan,
-            float(recorded[ANSWERING].sum() / asked),
-            float(operations.answering.sum(skipna=False) / asked),
-            float(operations.alone.sum(skipna=False) / asked),
-            peak_memory(comparison, row.name) or math.nan,
+            _mean(one.tokens for one in recorded),
+            _mean(one.trained_tokens for one in recorded),
+            _mean(synthesis),
+            _mean(training),
+            _mean(answering),
+            math.nan if served else _mean(one.preparation for one in operations),
+            _mean(one.stored_bytes for one in recorded) if known else math.nan,
+            sum(one.prompt_tokens for one in recorded) / asked if known else math.nan,
+            sum(one.answer_tokens for one in recorded) / asked if known else math.nan,
+            float(np.sum(answering)) / asked,
+            float(np.sum([one.answering for one in operations])) / asked,
+            float(np.sum([one.alone for one in operations])) / asked,
+            peak_memory(comparison, row) or math.nan,
         )
     return found
 
 
-def _operations(recorded: pd.DataFrame) -> pd.DataFrame:
-    """Operations before the first answer, of the answers, and of these if asked alone; NaN where not counted."""
-    counted = [
-        (sum(each.get(stage, 0.0) for stage in PREPARATION), each.get(ANSWERING, 0.0))
-        if each
-        else (math.nan, math.nan)
-        for each in recorded.operations
-    ]
-    found = pd.DataFrame(counted, columns=["preparation", "answering"], index=recorded.index, dtype=float)
-    return found.assign(alone=recorded.alone_operations.astype(float).where(recorded.questions > 0, 0.0))
+class _Operations(NamedTuple):
+    """For a document: before the first answer, of the answers, and of these if asked alone; NaN if unknown."""
+
+    preparation: float
+    answering: float
+    alone: float
+
+
+def _operations(document: DocumentRecord) -> _Operations:
+    counts = document.operations
+    alone = math.nan if document.alone_operations is None else float(document.alone_operations)
+    return _Operations(
+        float(sum(counts.get(stage, 0.0) for stage in PREPARATION)) if counts else math.nan,
+        float(counts.get(ANSWERING, 0.0)) if counts else math.nan,
+        alone if document.questions else 0.0,
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
 
 
 def _asks_server(recipe: Mapping[str, object]) -> bool:
@@ -284,34 +296,41 @@ def _break_evens(comparison: Comparison, pairs: list[tuple[str, str]], unit: Uni
         if other not in costs or row not in costs:
             continue
         own, base = costs[row], costs[other]
-        shared = own.index.intersection(base.index)
-        if shared.empty:
+        shared = sorted(own.keys() & base.keys())
+        if not shared:
             continue
-        mine, theirs = (some.loc[shared].mean(skipna=False) for some in (own, base))
-        yield BreakEven(row, other, mine.fixed, mine.answering, theirs.fixed, theirs.answering, len(shared))
+        mine, theirs = (_means([some[digest] for digest in shared]) for some in (own, base))
+        yield BreakEven(row, other, *mine, *theirs, documents=len(shared))
 
 
-def _per_document(comparison: Comparison, unit: Unit) -> dict[str, pd.DataFrame]:
-    """Mean cost of each document, over seeds, by row: before the first answer, and for each answer."""
-    recorded = comparison.documents[comparison.documents.questions > 0]
+def _per_document(comparison: Comparison, unit: Unit) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean cost of each document, over seeds, by row and digest: before the first answer, and for each answer."""
+    methods = method_costs(comparison)
+    found = {}
+    for row, recorded in comparison.documents.items():
+        seeds: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        for one in recorded:
+            if one.questions:
+                fixed, answering = _cost(one, unit)
+                if unit != "seconds" and math.isnan(methods[row].preparation_operations):
+                    fixed = math.nan
+                seeds[one.digest].append((fixed, answering / one.questions))
+        if seeds:
+            found[row] = {digest: _means(each) for digest, each in seeds.items()}
+    return found
+
+
+def _means(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    fixed, answering = np.mean(costs, axis=0).tolist()
+    return fixed, answering
+
+
+def _cost(document: DocumentRecord, unit: Unit) -> tuple[float, float]:
+    """Before the first answer, and for all answers."""
     if unit == "seconds":
-        fixed, answering = recorded.synthesis + recorded.train, recorded.answer
-    else:
-        costs = method_costs(comparison)
-        counts = _operations(recorded)
-        unknown = recorded.row.map(lambda row: math.isnan(costs[row].preparation_operations))
-        fixed = counts.preparation.mask(unknown)
-        answering = counts.answering if unit == "operations" else counts.alone
-    frame = pd.DataFrame(
-        {
-            "row": recorded.row,
-            "digest": recorded.digest,
-            "fixed": fixed,
-            "answering": answering / recorded.questions,
-        }
-    )
-    means = frame.groupby(["row", "digest"]).mean()
-    return {row: means.loc[row] for row in means.index.unique("row")}
+        return sum(document.seconds[stage] for stage in PREPARATION), document.seconds[ANSWERING]
+    counts = _operations(document)
+    return counts.preparation, counts.answering if unit == "operations" else counts.alone
 
 
 def break_even_table(comparison: Comparison) -> Table:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import re
 from collections.abc import Callable
 from typing import Any, get_args
 
-from lift_eval.reporting.comparison import Comparison
+from lift_eval.reporting.comparison import Cell, Comparison
 from lift_eval.reporting.controls import nearness
 from lift_eval.reporting.costs import Unit, all_break_evens, method_costs
 from lift_eval.reporting.table import MINUS, NOTHING, Table, TableCell
@@ -145,11 +147,20 @@ def _latex_cell(entry: TableCell) -> str:
 
 def csv_cells(comparison: Comparison) -> str:
     """All cells, one line each, numbers in full."""
-    frame = comparison.frame
-    for name, separator in (("notes", "; "), ("seeds", " ")):
-        frame[name] = [separator.join(map(str, values)) for values in frame[name]]
-    text: str = frame.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-    return text
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Cell))
+    writer.writerows(map(_csv_value, vars(cell).values()) for cell in comparison.cells)
+    return lines.getvalue()
+
+
+def _csv_value(value: object) -> object:
+    """NaN as nothing; texts as a list of them, numbers as words."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    if isinstance(value, tuple):
+        return ("; " if any(isinstance(part, str) for part in value) else " ").join(map(str, value))
+    return value
 
 
 def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:

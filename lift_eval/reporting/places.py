@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.experiment import Column
-from lift_eval.reporting.scores import BinnedScore, binned_scores
+from lift_eval.reporting.scores import BinnedScore, QuestionScore, binned_scores
 from lift_eval.reporting.table import NOTHING, Table, TableCell, number, span
 
 THIRDS = ("beginning", "middle", "end")
@@ -49,19 +47,28 @@ def place_scores(comparison: Comparison, columns: Sequence[Column]) -> list[Plac
     Returns:
         Column by column, row by row, in the order of `PLACES`; places without questions are missing.
     """
-    known = comparison.scores[comparison.scores.depth.notna() & comparison.scores.length.isna()]
     found = []
     for column in columns:
-        of_column = known[known.column == column.label]
-        if (of_column.pieces > 1).all():
+        known = {
+            row.name: [
+                (one, one.depth)
+                for one in comparison.scores.get((row.name, column.label), ())
+                if one.depth is not None and one.length is None
+            ]
+            for row in comparison.experiment.rows
+        }
+        if all(one.pieces > 1 for own in known.values() for one, _ in own):
             continue
-        for row in comparison.experiment.rows:
-            own = of_column[of_column.row == row.name]
-            thirds = np.minimum((own.depth * len(THIRDS)).astype(int), len(THIRDS) - 1)
-            places = np.where(own.pieces > 1, PLACES.index(SEVERAL), thirds)
-            for place, score in binned_scores(own, places, column.scale or 1.0).items():
-                found.append(PlaceScore(row.name, column.label, PLACES[place], score))
+        for row, own in known.items():
+            places = [_place(one, depth) for one, depth in own]
+            scores = binned_scores([one for one, _ in own], places, column.scale or 1.0)
+            found += [PlaceScore(row, column.label, PLACES[place], score) for place, score in scores.items()]
     return found
+
+
+def _place(question: QuestionScore, depth: float) -> int:
+    third = min(int(depth * len(THIRDS)), len(THIRDS) - 1)
+    return PLACES.index(SEVERAL) if question.pieces > 1 else third
 
 
 def places_table(comparison: Comparison) -> Table:

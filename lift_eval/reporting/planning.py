@@ -8,14 +8,16 @@ import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from lift_eval.errors import RecipeError, ResultsError
-from lift_eval.recipe import Recipe, default_recipe, differences, load_recipe
 from lift_eval.reporting.experiment import Argument, Experiment, Row
 from lift_eval.results.reading import Run, TaskResult, read_runs, results_files
+
+if TYPE_CHECKING:
+    from lift_eval.recipe import Recipe
 
 NOT_IDENTITY = ("seed", "store", "device", "device_map", "batch_size", "max_batch_size", "workers")
 """Model arguments that say where and how often a row is run, not what it is, as do the groups below."""
@@ -59,6 +61,12 @@ def recipe_of(experiment: Experiment, row: Row, task: str) -> Recipe:
     Raises:
         ResultsError: If it cannot be used; with all its faults.
     """
+    from lift_eval.recipe import (  # which takes longer than to read most results
+        Recipe,
+        default_recipe,
+        load_recipe,
+    )
+
     given = experiment.arguments(row, task)
     pretrained = given.get("pretrained")
     name = given.get("recipe") or default_recipe(None if pretrained is None else str(pretrained))
@@ -134,6 +142,8 @@ def _recipe_file_differs(experiment: Experiment, row: Row, task: str, run: Run) 
     named = str(experiment.arguments(row, task).get("recipe", ""))
     if not (named.endswith((".yaml", ".yml")) and run.recipe):
         return False
+    from lift_eval.recipe import Recipe, differences
+
     try:
         now, then = recipe_of(experiment, row, task), Recipe.model_validate(run.recipe)
     except (ResultsError, ValidationError):

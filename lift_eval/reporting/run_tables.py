@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
 
+import numpy as np
+
+from lift_eval.record.record import DocumentRecord
 from lift_eval.reporting.comparison import Comparison
 from lift_eval.reporting.table import NOTHING, Table, TableCell, count, share
 from lift_eval.results.reading import Run
@@ -16,25 +19,30 @@ def runs_table(comparison: Comparison) -> Table:
         cells = [cell for cell in comparison.cells if cell.row == row.name and cell.measured]
         if not cells:
             continue
-        own = comparison.scores[comparison.scores.row == row.name].drop_duplicates(["task", "key"])
-        questions = len(own) or max(cell.questions for cell in cells)
-        recorded = comparison.documents[comparison.documents.row == row.name]
+        asked = {
+            (one.task, one.key): one.document
+            for (name, _), own in comparison.scores.items()
+            if name == row.name
+            for one in own
+        }
+        questions = len(asked) or max(cell.questions for cell in cells)
+        recorded = comparison.documents[row.name]
         seeds = sorted({seed for cell in cells for seed in cell.seeds})
         rows.append(
             (
                 TableCell(row.name, order=row.name),
                 count(questions),
-                count(own.document.nunique() or None),
+                count(len(set(asked.values())) or None),
                 TableCell(", ".join(map(str, seeds)), order=len(seeds)),
                 _kept(recorded),
                 *(
-                    count(total if len(recorded) else None)
-                    for total in (
-                        (recorded.kept < 1).sum(),
-                        recorded.incomplete_answers.sum(),
-                        (recorded.retried.fillna("") != "").sum(),
-                        (recorded.failure.fillna("") != "").sum(),
-                        recorded.lost_questions.fillna(0).sum(),
+                    count(sum(counts) if recorded else None)
+                    for counts in (
+                        [one.kept is not None and one.kept < 1 for one in recorded],
+                        [one.incomplete_answers for one in recorded],
+                        [bool(one.retried) for one in recorded],
+                        [bool(one.failure) for one in recorded],
+                        [one.lost_questions for one in recorded],
                     )
                 ),
             )
@@ -64,13 +72,13 @@ def runs_table(comparison: Comparison) -> Table:
     )
 
 
-def _kept(recorded: pd.DataFrame) -> TableCell:
+def _kept(recorded: Sequence[DocumentRecord]) -> TableCell:
     """Mean share over the questions for which it is known."""
-    known = recorded[recorded.kept.notna()]
-    questions = known.questions - known.not_located.fillna(0)
-    if not questions.sum():
+    known = [(one.kept, one.questions - one.not_located) for one in recorded if one.kept is not None]
+    questions = sum(number for _, number in known)
+    if not questions:
         return TableCell(NOTHING, muted=True)
-    kept = float((known.kept * questions).sum() / questions.sum())
+    kept = float(np.sum([kept * number for kept, number in known]) / questions)
     return TableCell(share(kept), order=kept)
 
 
@@ -92,9 +100,8 @@ def pairs_table(comparison: Comparison) -> Table:
     """What became of the requests for auxiliary pairs, all documents of a method together."""
     rows = []
     for row in comparison.experiment.rows:
-        recorded = comparison.documents[comparison.documents.row == row.name]
         generators = dict.fromkeys(map(_generator, comparison.runs[row.name]))
-        counts = [pairs for pairs in recorded.pairs if pairs]
+        counts = [one.pairs for one in comparison.documents[row.name] if one.pairs]
         if counts:
             sums = [sum(each.get(name, 0) for each in counts for name in names) for names in PAIRS.values()]
             names = TableCell(row.name, order=row.name), TableCell(", ".join(filter(None, generators)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from lift_eval.errors import ResultsError, nearest
 from lift_eval.reporting import statistics
@@ -16,19 +16,6 @@ from lift_eval.reporting.planning import matches_row
 from lift_eval.results.reading import Run, TaskResult
 from lift_eval.results.samples import LoggedSample
 
-SCORES_COLUMNS = (
-    "row",
-    "column",
-    "task",
-    "key",
-    "document",
-    "type",
-    "depth",
-    "pieces",
-    "length",
-    "numerator",
-    "denominator",
-)
 BIN_RESAMPLES = 2_000
 """For the interval of a subset of the questions; figures and tables have many."""
 
@@ -101,6 +88,36 @@ def _same_scores(left: Source, right: Source, column: Column) -> bool:
     return of_left == of_right
 
 
+class QuestionScore(NamedTuple):
+    """The score of a question in a cell, the mean of its seeds.
+
+    Attributes:
+        task: Its task.
+        key: Hash of document and question.
+        document: Hash of the document.
+        type: Kind of question, empty where the task has none.
+        depth: Where the evidence begins in the document, 0 to 1, or None.
+        pieces: Number of sentences that prove the answer.
+        length: Length of the document in tokens where the task states it (needle in a haystack).
+        numerator: The score's.
+        denominator: Its weight.
+    """
+
+    task: str
+    key: str
+    document: str
+    type: str
+    depth: float | None
+    pieces: int
+    length: int | None
+    numerator: float
+    denominator: float
+
+
+Asked: TypeAlias = tuple[str, str]
+"""Task and key: what a question is known by in every run."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """The question scores of one row and column, seeds pooled.
@@ -110,24 +127,44 @@ class Scores:
     bootstrap over documents covers the spread between seeds too.
     """
 
-    frame: pd.DataFrame
+    questions: Mapping[Asked, QuestionScore]
     seeds: tuple[int, ...]
     seed_values: tuple[float, ...]
     binary: bool
     notes: tuple[str, ...] = ()
 
-    def sums(self, keys: pd.Index | None = None) -> tuple[list[str], statistics.Floats, statistics.Floats]:
-        """Documents, and sums of numerators and denominators, each of shape (tasks, documents)."""
-        frame = self.frame if keys is None else self.frame.loc[keys]
-        tasks, task_of = np.unique(frame.task.to_numpy(dtype=str), return_inverse=True)
-        documents, document_of = np.unique(frame.document.to_numpy(dtype=str), return_inverse=True)
-        shape = (len(tasks), len(documents))
-        place = task_of * shape[1] + document_of
-        numerators, denominators = (
-            np.bincount(place, frame[name], minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
-            for name in ("numerator", "denominator")
+    def shared(self, other: Scores) -> list[Asked]:
+        """The questions that another cell has too."""
+        return [asked for asked in self.questions if asked in other.questions]
+
+    def sums(
+        self, of: Iterable[Asked] | None = None
+    ) -> tuple[list[str], statistics.Floats, statistics.Floats]:
+        """Documents, and sums of numerators and denominators, each of shape (tasks, documents).
+
+        Args:
+            of: The questions to add up. None means all.
+        """
+        chosen = [self.questions[asked] for asked in (self.questions if of is None else of)]
+        tasks = sorted({question.task for question in chosen})
+        documents = sorted({question.document for question in chosen})
+        return documents, *_sums(chosen, {task: part for part, task in enumerate(tasks)}, documents)
+
+
+def _sums(
+    questions: Sequence[QuestionScore], parts: Mapping[str, int], documents: Sequence[str]
+) -> tuple[statistics.Floats, statistics.Floats]:
+    """Sums of numerators and denominators, each of shape (parts, documents); ``parts`` has the part of each task."""
+    columns = {document: column for column, document in enumerate(documents)}
+    shape = len(set(parts.values())), len(columns)
+    places = [shape[1] * parts[question.task] + columns[question.document] for question in questions]
+    numerators, denominators = (
+        np.bincount(places, values, minlength=shape[0] * shape[1]).astype(np.float64).reshape(shape)
+        for values in zip(
+            *((question.numerator, question.denominator) for question in questions), strict=True
         )
-        return [str(document) for document in documents], numerators, denominators
+    )
+    return numerators, denominators
 
 
 def pool(column: Column, sources: Sources) -> Scores | None:
@@ -137,67 +174,60 @@ def pool(column: Column, sources: Sources) -> Scores | None:
         by_task.setdefault(source.task.name, []).append(source)
     if set(by_task) != set(column.task) or not all(source.samples for source in sources):
         return None
-    frames = {(s.task.name, s.run.seed): _frame(s, column) for s in sources}
+    found = {(s.task.name, s.run.seed): _questions(s, column) for s in sources}
     notes = []
-    pooled = []
+    pooled: dict[Asked, QuestionScore] = {}
     for name, parts in by_task.items():
-        seeds = [frames[name, part.run.seed] for part in parts]
-        shared = seeds[0].index
-        for other in seeds[1:]:
-            shared = shared.intersection(other.index, sort=False)
+        seeds = [found[name, part.run.seed] for part in parts]
+        shared = [asked for asked in seeds[0] if all(asked in own for own in seeds)]
         largest = max(map(len, seeds))
         if len(shared) < largest:
             notes.append(
                 f"seeds pooled on the {len(shared):,} of {largest:,} questions of {name} that all seeds have"
             )
-        if shared.empty:
+        if not shared:
             notes.append(f"{name} has no matching question; the mean is over the other tasks")
-        numerators = np.mean([frame.loc[shared, "numerator"] for frame in seeds], axis=0)
-        pooled.append(seeds[0].loc[shared].assign(numerator=numerators))
-    frame = pd.concat(pooled) if len(pooled) > 1 else pooled[0]
-    if frame.empty:
+        for asked in shared:
+            mean = sum(own[asked].numerator for own in seeds) / len(seeds)
+            pooled[asked] = seeds[0][asked]._replace(numerator=mean)
+    if not pooled:
         return None
     seeds_of = sorted({source.run.seed for source in sources})
-    whole = [seed for seed in seeds_of if all((name, seed) in frames for name in by_task)]
+    whole = [seed for seed in seeds_of if all((name, seed) in found for name in by_task)]
     return Scores(
-        frame=frame,
+        questions=pooled,
         seeds=tuple(seeds_of),
         seed_values=tuple(
-            float(np.mean([_ratio(frames[name, seed]) for name in by_task if len(frames[name, seed])]))
+            float(np.mean([_ratio(found[name, seed]) for name in by_task if found[name, seed]]))
             for seed in whole
         ),
-        binary=bool(frame.numerator.isin([0.0, 1.0]).all() and (frame.denominator == 1).all()),
+        binary=all(one.numerator in (0, 1) and one.denominator == 1 for one in pooled.values()),
         notes=tuple(notes),
     )
 
 
-def _ratio(frame: pd.DataFrame) -> float:
-    return float(frame.numerator.sum() / frame.denominator.sum())
+def _ratio(questions: Mapping[Asked, QuestionScore]) -> float:
+    tops, bottoms = zip(*((one.numerator, one.denominator) for one in questions.values()), strict=True)
+    return float(np.sum(tops) / np.sum(bottoms))
 
 
-def _frame(source: Source, column: Column) -> pd.DataFrame:
-    """The questions of a run that have the score, indexed by task and question."""
-    samples = [
-        sample
+def _questions(source: Source, column: Column) -> dict[Asked, QuestionScore]:
+    """The questions of a run that have the score."""
+    task = source.task.name
+    return {
+        (task, sample.key): QuestionScore(
+            task,
+            sample.key,
+            sample.document,
+            sample.type,
+            sample.depth,
+            len(sample.evidence),
+            sample.length,
+            *sample.scores[column.metric],
+        )
         for sample in source.samples
         if column.metric in sample.scores and column.type in (None, sample.type)
-    ]
-    scores = np.array([sample.scores[column.metric] for sample in samples], dtype=float).reshape(-1, 2)
-    # Column by column: pandas takes several times as long to make a frame of records.
-    return pd.DataFrame(
-        {
-            "task": [source.task.name] * len(samples),
-            "key": [sample.key for sample in samples],
-            "document": [sample.document for sample in samples],
-            "type": [sample.type for sample in samples],
-            "depth": np.array([sample.depth for sample in samples], dtype=float),
-            "pieces": [len(sample.evidence) for sample in samples],
-            "length": np.array([sample.length for sample in samples], dtype=float),
-            "numerator": scores[:, 0],
-            "denominator": scores[:, 1],
-        },
-        index=pd.Index([f"{source.task.name} {sample.key}" for sample in samples], name="index"),
-    )
+    }
 
 
 @dataclass(frozen=True)
@@ -210,24 +240,27 @@ class BinnedScore:
     questions: int
 
 
-def binned_scores(frame: pd.DataFrame, bins: np.ndarray[Any, Any], scale: float) -> dict[int, BinnedScore]:
+def binned_scores(
+    questions: Sequence[QuestionScore], bins: Sequence[int], scale: float
+) -> dict[int, BinnedScore]:
     """Score the questions of each bin that has any.
 
     Args:
-        frame: Questions of one row and column, as in `Comparison.scores`.
-        bins: The number of each question's bin, shape (questions,).
+        questions: Questions of one row and column.
+        bins: The number of each question's bin.
         scale: Factor on the scores.
     """
+    inside: defaultdict[int, list[QuestionScore]] = defaultdict(list)
+    for question, place in zip(questions, bins, strict=True):
+        inside[place].append(question)
+    order = {
+        document: place for place, document in enumerate(dict.fromkeys(one.document for one in questions))
+    }
     found = {}
-    codes, _ = pd.factorize(frame.document)
-    tops, bottoms = (frame[name].to_numpy() for name in ("numerator", "denominator"))
-    for place in np.unique(bins):
-        inside = bins == place
-        _, documents = np.unique(codes[inside], return_inverse=True)
-        numerators, denominators = (
-            np.bincount(documents, values[inside])[None, :].astype(np.float64) for values in (tops, bottoms)
-        )
+    for place, own in sorted(inside.items()):
+        documents = sorted({question.document for question in own}, key=order.__getitem__)
+        numerators, denominators = _sums(own, dict.fromkeys((one.task for one in own), 0), documents)
         value = scale * statistics.mean_of_ratios(numerators, denominators)
         span = statistics.bootstrap_interval(numerators, denominators, resamples=BIN_RESAMPLES)
-        found[int(place)] = BinnedScore(value, scale * span.low, scale * span.high, int(inside.sum()))
+        found[place] = BinnedScore(value, scale * span.low, scale * span.high, len(own))
     return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from lift_eval.errors import counted
 from lift_eval.reporting import statistics
 from lift_eval.reporting.comparison import Cell, Comparison
@@ -71,13 +73,17 @@ def _difference(comparison: Comparison, own: Cell, base: Cell) -> _Difference:
         documents = counted(own.documents, "document")
         return _Difference(own.difference, own.difference_low, own.difference_high, documents)
     scale = comparison.column(own.column).scale or 1.0
-    frames = [
-        comparison.scores[(comparison.scores.row == cell.row) & (comparison.scores.column == cell.column)]
-        for cell in (own, base)
-    ]
-    both = frames[0].merge(frames[1], on=["task", "key"], suffixes=("", "_base"))
+    mine, theirs = (
+        {(one.task, one.key): one for one in comparison.scores[cell.row, cell.column]} for cell in (own, base)
+    )
+    both = [(one, theirs[asked]) for asked, one in mine.items() if asked in theirs]
     method, baseline, denominators = (
-        both[name].to_numpy(dtype=float)[None, :] for name in ("numerator", "numerator_base", "denominator")
+        np.array([values], dtype=float)
+        for values in (
+            [one.numerator for one, _ in both],
+            [other.numerator for _, other in both],
+            [one.denominator for one, _ in both],
+        )
     )
     result = statistics.compare_paired(method, baseline, denominators)
     questions = f"the {len(both):,} questions about this document; it says nothing about other documents"

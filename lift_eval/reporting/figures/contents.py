@@ -146,32 +146,39 @@ def _score_map(scores: Sequence[tuple[str, str, str, BinnedScore]], across: Sequ
 def _cut(comparison: Comparison) -> dict[str, Marks]:
     """The part of a document's middle that the baseline's prompts omit, if any."""
     baseline = comparison.experiment.baseline
-    recorded = comparison.documents[comparison.documents.row == baseline]
+    shares = [one.kept for one in comparison.documents[baseline] if one.kept is not None]
     truncated = all(
         (run.recipe.get("prompt") or {}).get("document") == "truncated" for run in comparison.runs[baseline]
     )
-    if not truncated or recorded.empty or not (kept := float(recorded.kept.mean())) < 1:
+    if not truncated or not shares or not (kept := float(np.mean(shares))) < 1:
         return {}
     return {"cut": {"from": [kept / 2], "to": [1 - kept / 2]}}
 
 
 def _length(comparison: Comparison) -> Shown | None:
-    lengths = comparison.documents.drop_duplicates("digest").set_index("digest").tokens
-    scores = comparison.scores[comparison.scores.length.isna()]
-    scores = scores.assign(tokens=scores.document.map(lengths)).dropna(subset=["tokens"])
+    lengths: dict[str, int] = {}
+    for document in (one for own in comparison.documents.values() for one in own):
+        lengths.setdefault(document.digest, document.tokens)
     points: list[Point] = []
     tiles: list[tuple[str, str, str, BinnedScore]] = []
     for column in whole_columns(comparison)[:MOST_PANELS]:
-        of_column = scores[scores.column == column.label]
-        if of_column.tokens.nunique() < LENGTH_BINS:
+        of_column = {
+            row: [
+                one
+                for one in comparison.scores.get((row, column.label), ())
+                if one.length is None and one.document in lengths
+            ]
+            for row in measured_rows(comparison)
+        }
+        documents = {one.document for own in of_column.values() for one in own}
+        known = [float(lengths[document]) for document in documents]
+        if len(set(known)) < LENGTH_BINS:
             continue
-        known = of_column.drop_duplicates("document").tokens.to_numpy(dtype=float)
         edges = np.quantile(known, np.linspace(0, 1, LENGTH_BINS + 1))
-        for row in measured_rows(comparison):
-            own = of_column[of_column.row == row]
-            tokens = own.tokens.to_numpy(dtype=float)
+        for row, own in of_column.items():
+            tokens = np.array([lengths[one.document] for one in own], dtype=float)
             bins = np.clip(np.searchsorted(edges, tokens, side="right") - 1, 0, LENGTH_BINS - 1)
-            for place, score in binned_scores(own, bins, column.scale or 1.0).items():
+            for place, score in binned_scores(own, bins.tolist(), column.scale or 1.0).items():
                 mean = float(tokens[bins == place].mean())
                 points.append({"panel": column.label, "look": row, "x": mean, **_height(score)})
                 tiles.append((column.label, row, f"group {place + 1}", score))
@@ -202,7 +209,7 @@ def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
     points: list[Point] = []
     named = crowded(comparison)
     for row in measured_rows(comparison):
-        lists = [own for own in comparison.documents[comparison.documents.row == row][field] if own]
+        lists = [own for one in comparison.documents[row] if (own := getattr(one, field))]
         for place in range(max(map(len, lists), default=0)):
             values = [own[place] for own in lists if len(own) > place]
             mean = sum(values) / len(values)
@@ -214,28 +221,25 @@ def _ranges(comparison: Comparison, field: str, *, first: int) -> Shown | None:
 
 
 def _costs(comparison: Comparison) -> Shown | None:
-    documents = comparison.documents
     return _by_stage(
         [
-            (row, stage, tokens, spent)
+            (row, stage, one.tokens, one.seconds[stage])
             for row in measured_rows(comparison)
             for stage in STAGES
-            if (own := documents[documents.row == row])[stage].any()
-            for tokens, spent in zip(own.tokens.tolist(), own[stage].tolist(), strict=True)
+            if any(one.seconds[stage] for one in comparison.documents[row])
+            for one in comparison.documents[row]
         ]
     )
 
 
 def _document_memory(comparison: Comparison) -> Shown | None:
-    documents = comparison.documents
     return _by_stage(
         [
-            (row, stage, tokens, used[stage] / 2**30)
+            (row, stage, one.tokens, one.memory[stage] / 2**30)
             for row in measured_rows(comparison)
             for stage in STAGES
-            for own in [documents[documents.row == row]]
-            for tokens, used in zip(own.tokens.tolist(), own.memory.tolist(), strict=True)
-            if used and used.get(stage)
+            for one in comparison.documents[row]
+            if one.memory.get(stage)
         ]
     )
 

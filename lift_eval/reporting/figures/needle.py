@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+import math
+from collections import defaultdict
 
 from lift_eval.reporting.comparison import Comparison
-from lift_eval.reporting.figures.shared import Shown, ink_on, measured_rows, short
+from lift_eval.reporting.figures.shared import Point, Shown, by_field, ink_on, measured_rows, short
+from lift_eval.reporting.scores import QuestionScore
 
 MOST = 100.0
 """The share of needles that are all of them."""
@@ -14,33 +16,36 @@ MOST = 100.0
 def needle_map(comparison: Comparison) -> Shown | None:
     """The contents of the figure; None without needles."""
     found = needle_shares(comparison)
-    if found.empty:
+    if not found:
         return None
+    across, upwards = (sorted(found, key=lambda point: point[name]) for name in ("length", "depth"))
     order = {
-        "across": found.sort_values("length").x.unique().tolist(),
-        "upwards": found.sort_values("depth", ascending=False).y.unique().tolist(),
+        "across": list(dict.fromkeys(point["x"] for point in across)),
+        "upwards": list(dict.fromkeys(point["y"] for point in reversed(upwards))),
         "most": MOST,
     }
-    return {str(name): values.tolist() for name, values in found.items()}, {}, order
+    return by_field(found), {}, order
 
 
-def needle_shares(comparison: Comparison) -> pd.DataFrame:
+def needle_shares(comparison: Comparison) -> list[Point]:
     """Share of the needles found, 0 to 100, by method, length of the text and depth of the needle.
 
     Returns:
         Fields ``panel`` (the method), ``length`` and ``depth``, ``x`` and ``y`` (the same in words), ``share``,
         ``label`` (the share in words) and ``ink`` (what can be read on the share's colour).
     """
-    scores = comparison.scores[comparison.scores.length.notna() & comparison.scores.depth.notna()]
-    scales = {column.label: column.scale or 1.0 for column in comparison.experiment.columns}
-    cells = []
+    cells: list[Point] = []
     for row in measured_rows(comparison):
-        own = scores[scores.row == row]
-        if own.empty:
-            continue
-        column = own.column.iloc[0]
-        sums = own[own.column == column].groupby(["depth", "length"])[["numerator", "denominator"]].sum()
-        for (depth, length), share in (scales[column] * sums.numerator / sums.denominator).items():
+        for column in comparison.experiment.columns:
+            needles: defaultdict[tuple[float, int], list[QuestionScore]] = defaultdict(list)
+            for one in comparison.scores.get((row, column.label), ()):
+                if one.depth is not None and one.length is not None:
+                    needles[one.depth, one.length].append(one)
+            if needles:  # a method's first column with needles
+                break
+        for (depth, length), own in sorted(needles.items()):
+            total = math.fsum(one.denominator for one in own)
+            share = (column.scale or 1.0) * math.fsum(one.numerator for one in own) / total
             cells.append(
                 {
                     "panel": short(row),
@@ -53,4 +58,4 @@ def needle_shares(comparison: Comparison) -> pd.DataFrame:
                     "ink": ink_on(share, MOST),
                 }
             )
-    return pd.DataFrame(cells)
+    return cells
