@@ -17,17 +17,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.setting import Paired, Row, Setting, bundled, console, print_pairs, print_rows, setting
+import yaml
+from common.setting import (
+    Paired,
+    Row,
+    Setting,
+    bundled,
+    console,
+    document_of,
+    print_pairs,
+    print_rows,
+    setting,
+)
 
 from lift_eval import Document, Recipe, benchmarks, load_recipe
 from lift_eval.answering.decoding import Answer, Decoding
 from lift_eval.answering.generate import answer
+from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.synthesis.base import Request
 from lift_eval.synthesis.generators import Answered, ModelGenerator
 from lift_eval.synthesis.pairs import _request
 from lift_eval.tiny import world
 
 WINDOW = 8192
+NEW_TOKENS = 32
+"""Of an answer to a question."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +71,16 @@ def requests_for_pairs(model: Any, tokenizer: Any, recipe: Recipe, document: Doc
     return Case(f"{len(prompts)} requests, {recipe.name}", prompts, decoding, settings.batch)
 
 
-def questions(tokenizer: Any, document: Document, tokens: int, count: int) -> Case:
-    """Questions behind so many tokens of a document."""
-    ids = tokenizer(document.text, verbose=False)["input_ids"][:tokens]
+def questions(tokenizer: Any, document: Document, count: int, options: argparse.Namespace) -> Case:
+    """Questions about a document in prompts that hold at most so many tokens, its middle cut out."""
+    changes = {"prompt.max_tokens": options.tokens, "prompt.truncate": options.truncate}
+    encoder = PromptEncoder(tokenizer, load_recipe("loogle_icl", changes).prompt, WINDOW)
     words = document.text.split()
-    asked = [f"\nQuestion: What of {' '.join(words[n : n + 4 + n % 5])}?\nAnswer:" for n in range(count)]
-    prompts = [[*ids, *tokenizer(text, add_special_tokens=False)["input_ids"]] for text in asked]
-    return Case(f"{count} questions behind {tokens} tokens", prompts, Decoding(32), 16)
+    asked = [f"What of {' '.join(words[n : n + 4 + n % 5])}?" for n in range(count)]
+    rendered = [encoder.render(document, question) for question in asked]
+    prompts = [encoder.encode(one, reserve=NEW_TOKENS).ids for one in rendered]
+    name = f"{count} questions, prompts of {max(map(len, prompts))} tokens"
+    return Case(name, prompts, Decoding(NEW_TOKENS), options.batch)
 
 
 def by_generate(model: Any, tokenizer: Any, case: Case) -> list[str]:
@@ -148,7 +165,7 @@ def compare_conversations(
     settings = recipe.auxiliary
     generator = ModelGenerator(model, tokenizer, settings, WINDOW)
     passages = settings.method.choose(document, settings, torch.Generator().manual_seed(0))
-    requests = [_request(document, passage, (), settings) for passage in passages]
+    requests = [_request(document, passage, (), settings, bool) for passage in passages]
 
     def ours() -> list[str]:
         replies = generator.generate(requests, temperature=settings.temperature, seed=0)
@@ -203,24 +220,32 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--conversations", type=int, default=16, help="of recipe cartridge")
     parser.add_argument("--questions", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=300, help="of the document before the questions")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipe")
+    parser.add_argument(
+        "--document", type=int, help="tokens of an invented document, which the questions are about"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=500, help="most tokens of a prompt, 200 for its question"
+    )
+    parser.add_argument("--truncate", choices=("document", "prompt"), default="document")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes of the recipes")
     parser.set_defaults(model=bundled())
     with setting(str(sys.modules[__name__].__doc__), pairs=3, parser=parser) as where:
         options = parser.parse_args()
         model, tokenizer = where.model(), where.tokenizer()
         document = any_document(where.checkpoint)
-        changes: dict[str, Any] = dict(change.split("=", 1) for change in options.set)
-        recipe = load_recipe(options.recipe, {"auxiliary.batch": options.batch, **changes})
+        given = (change.split("=", 1) for change in options.set)
+        changes: dict[str, Any] = {key: yaml.safe_load(value) for key, value in given}
+        changes |= {"auxiliary.batch": options.batch}
         cases = []
         if options.requests:
+            recipe = load_recipe(options.recipe, changes)
             cases.append(requests_for_pairs(model, tokenizer, recipe, document, options.requests))
         if options.questions:
-            cases.append(questions(tokenizer, document, options.tokens, options.questions))
+            about = document_of(tokenizer, options.document) if options.document else document
+            cases.append(questions(tokenizer, about, options.questions, options))
         done = [compare(where, model, tokenizer, case) for case in cases]
         if options.conversations:
-            changes |= {"auxiliary.batch": options.batch, "auxiliary.pairs": options.conversations}
-            talk = load_recipe("cartridge", changes)
+            talk = load_recipe("cartridge", {**changes, "auxiliary.pairs": options.conversations})
             done.append(compare_conversations(where, model, tokenizer, talk, document))
         times = [row for rows, _ in done for row in rows]
         rates = [row for _, row in done]

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
+    MinPLogitsWarper,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -26,7 +27,7 @@ Its arguments are their logits, shape (answers, vocabulary), and the numbers of 
 """
 
 _PLAIN = {
-    "_from_model_config", "bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens",
+    "_from_model_config", "bos_token_id", "do_sample", "eos_token_id", "max_length", "max_new_tokens", "min_p",
     "output_attentions", "output_hidden_states", "pad_token_id", "temperature", "top_k", "top_p",
     "transformers_version", "use_cache",
 }  # fmt: skip
@@ -74,14 +75,14 @@ class Draw:
     """Draws tokens, each by one random number of its answer; see `Choose`.
 
     Args:
-        model: Whose generation config may limit what is drawn (top_k, top_p).
+        model: Whose generation config may limit what is drawn (top_k, top_p, min_p).
         options: Arguments of ``generate`` in force: temperature, and such limits.
         seeds: Of each prompt.
     """
 
     def __init__(self, model: Any, options: Mapping[str, Any], seeds: Sequence[int]) -> None:  # noqa: ANN401
         asked = _in_force(model, options)
-        temperature, k, p = asked["temperature"], asked["top_k"], asked["top_p"]
+        temperature, k, p, least = (asked.get(key) for key in ("temperature", "top_k", "top_p", "min_p"))
         self._limits = LogitsProcessorList()
         if temperature not in (None, 1.0):
             self._limits.append(TemperatureLogitsWarper(float(temperature)))
@@ -89,6 +90,8 @@ class Draw:
             self._limits.append(TopKLogitsWarper(k))
         if p is not None and p < 1.0:
             self._limits.append(TopPLogitsWarper(float(p)))
+        if least is not None:
+            self._limits.append(MinPLogitsWarper(float(least)))
         self._random = [Random(seed) for seed in seeds]  # noqa: S311 - no secrets
 
     def __call__(self, logits: Tensor, prompts: Sequence[int]) -> list[int]:

@@ -29,7 +29,7 @@ class Decoding:
         max_new_tokens: Most tokens of an answer.
         stop: Strings that end an answer and are not part of it.
         options: Further arguments of transformers' ``generate`` (do_sample, temperature, top_p, ...); greedy
-            decoding where they do not ask to sample. Sampling keeps the limits (top_k, top_p) of the model's own
+            decoding where they do not ask to sample. Sampling keeps the limits (such as top_k) of the model's own
             generation config, as lm-eval's ``hf`` does. Within the first ``min_new_tokens`` tokens no stop string
             counts, and one that is a single token is not generated, as no end token is.
         thinking: Marks of a reasoning model's thinking, in which no stop string counts. None means that the model does

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -157,12 +158,26 @@ def _ask(
     made: list[list[str]] = [[] for _ in passages]
     waiting = list(range(len(passages)))
     useless = set(waiting)
+    asked: dict[str, int] = {}
+
+    def is_new(number: int, question: str) -> bool:
+        """Whether a question may be kept, which it may not behind the same one about an earlier passage."""
+        words = _normalised(question)
+        asked[words] = min(number, asked.get(words, number))
+        return asked[words] == number and words not in check.questions
+
     for attempt in range(settings.pairs if sampling else settings.attempts):
         if not waiting:
             break
         replies = generator.generate(
             [
-                _request(document, passages[number], () if sampling else made[number], settings)
+                _request(
+                    document,
+                    passages[number],
+                    () if sampling else made[number],
+                    settings,
+                    partial(is_new, number),
+                )
                 for number in waiting
             ],
             temperature=settings.temperature if attempt or converses else 0.0,
@@ -248,14 +263,18 @@ def _rewrite(
 
 
 def _request(
-    document: Document, passage: Passage, made: Sequence[str], settings: AuxiliarySettings
+    document: Document,
+    passage: Passage,
+    made: Sequence[str],
+    settings: AuxiliarySettings,
+    is_new: Callable[[str], bool],
 ) -> Request:
     if not settings.method.converses:
         return Request(passage.request(made))
 
     def follow(message: Answer) -> Request | None:
         pairs = read_reply(message, settings, passage.answer).pairs
-        asks = pairs and pairs[0].question
+        asks = pairs and pairs[0].question and is_new(pairs[0].question)
         return _request_for_answer(document, passage, pairs[0], settings) if asks else None
 
     return Request(passage.request(made), system_message(document.title, passage.text), follow=follow)

@@ -31,6 +31,8 @@ def logits(model: Any) -> torch.Tensor:
         ({"top_k": 5, "top_p": 0.7}, {"temperature": 1.3}),
         ({"top_k": 5}, {"top_k": 0}),
         ({"top_k": 5}, {"top_k": None}),
+        ({}, {"min_p": 0.2}),
+        ({"min_p": 0.1}, {"temperature": 2.5, "top_p": 0.9}),
     ],
 )
 def test_probabilities_are_those_of_generate(config, options):
@@ -86,6 +88,6 @@ def test_only_what_we_choose_as_generate_does_is_ours():
     model = tiny_model()
     assert chooser(model, {}, [0]) is most_probable
     assert isinstance(chooser(model, SAMPLE | {"temperature": 0.7}, [0]), Draw)
-    for more in ({"repetition_penalty": 1.3}, {"min_p": 0.1}, {"num_beams": 2}):
+    for more in ({"repetition_penalty": 1.3}, {"typical_p": 0.9}, {"num_beams": 2}):
         assert chooser(model, more, [0]) is None
         assert chooser(model, SAMPLE | more, [0]) is None

@@ -226,7 +226,7 @@ def sampled(seed: int, decoding: Decoding = SAMPLING, model=None) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "decoding", [SAMPLING, replace(SAMPLING, options={**SAMPLING.options, "min_p": 0.01})]
+    "decoding", [SAMPLING, replace(SAMPLING, options={**SAMPLING.options, "typical_p": 0.9})]
 )
 def test_sampling_follows_the_seed_alone(decoding):
     """Whether we choose or ``generate`` does."""

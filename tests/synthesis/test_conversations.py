@@ -16,12 +16,12 @@ from lift_eval.prompts.prompt import PromptEncoder
 from lift_eval.recipe import AuxiliarySettings, PromptSettings
 from lift_eval.synthesis.base import Request, system_message
 from lift_eval.synthesis.conversations import INSTRUCTIONS
-from lift_eval.synthesis.generators import ModelGenerator
+from lift_eval.synthesis.generators import Answered, ModelGenerator
 from lift_eval.synthesis.pairs import PairYield, make_pairs, stream_pairs
 from lift_eval.synthesis.replies import Pair
 from lift_eval.training.pair_samples import PairSamples
 from tests.answering.models import any_model
-from tests.tiny_models import CHAT_TEMPLATE, tiny_model, tiny_tokenizer
+from tests.tiny_models import CHAT_TEMPLATE, bigram_model, thinking_tokenizer, tiny_model, tiny_tokenizer
 
 SENTENCES = [f"Mill number {number} was built in the year {1800 + number}." for number in range(40)]
 DOCUMENT = Document(" ".join(SENTENCES), "Mills")
@@ -192,6 +192,25 @@ def test_a_chunk_is_read_once_for_messages_about_it_and_their_answers(draw: str,
     requests = sum(len(passage.request()) for passage in passages)
     others = len(passages) * (len(system_message("Mills", "")) + 2 * 24 + 30)
     assert once < sum(read) < once + requests + others
+
+
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_a_message_that_is_written_again_is_not_answered_again(batch: int) -> None:
+    answers: list[Answer | None] = []
+
+    class Recorded(ModelGenerator):
+        def generate(self, requests: Sequence[Request], **how: Any) -> Iterator[Answer | None]:
+            for reply in super().generate(requests, **how):
+                answers.append(reply.answer if isinstance(reply, Answered) else reply)
+                yield reply
+
+    changes = {"temperature": 1e-4, "pairs": 4, "seeds": ("question",), "attempts": 2, "batch": batch}
+    settings = AuxiliarySettings(**{**SHORT, **changes})
+    generator = Recorded(bigram_model("\nWho<eos>"), thinking_tokenizer(), settings, 4096)
+    result = make_pairs(Document(SENTENCES[0]), settings, generator, seed=3)
+    assert [pair.question for pair in result.pairs] == ["Who"]
+    assert result.counts["duplicate"] == 3 + 3  # of both attempts
+    assert sum(answer is not None for answer in answers) == 1
 
 
 @pytest.mark.parametrize(
