@@ -360,13 +360,13 @@ def test_samples(run_folder: Path, data: bytes) -> None:
 @fuzz(40, reshaped(RESULTS).map(lambda data: json.dumps(data).encode()))
 def test_reports_of_results(run_folder: Path, data: bytes) -> None:
     write(run_folder, data, WHOLE[1])
-    ends_well(lambda: render_results([run_folder], run_folder.parent / "report", figures=False))
+    ends_well(lambda: render_results([run_folder], run_folder.parent / "report"))
 
 
 @fuzz(60, json_lines(*SAMPLES))
 def test_reports_of_samples(run_folder: Path, data: bytes) -> None:
     write(run_folder, WHOLE[0], data)
-    ends_well(lambda: render_results([run_folder], run_folder.parent / "report", figures=False))
+    ends_well(lambda: render_results([run_folder], run_folder.parent / "report"))
 
 
 # --- judged answers and manifests ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 
 
 def _report(parsed: argparse.Namespace) -> int:
-    from lift_eval.reporting.render import render_experiment, render_results
+    from lift_eval.reporting.figures.render_pool import RenderPool
 
     experiments = [path for path in parsed.sources if path.suffix in (".yaml", ".yml")]
     if experiments and len(parsed.sources) > 1:
@@ -48,10 +48,13 @@ def _report(parsed: argparse.Namespace) -> int:
         raise ResultsError(
             f"--metric is for results without an experiment file; set 'metric' of the columns in {experiments[0]}"
         )
-    if experiments:
-        report = render_experiment(experiments[0], parsed.out)
-    else:
-        report = render_results(parsed.sources, parsed.out or Path("report"), metric=parsed.metric)
+    with RenderPool() as pool:  # which gets ready while the rest is imported
+        from lift_eval.reporting.render import render_experiment, render_results
+
+        if experiments:
+            report = render_experiment(experiments[0], parsed.out, pool)
+        else:
+            report = render_results(parsed.sources, parsed.out or Path("report"), pool, metric=parsed.metric)
     say(report.summary(bold))
     say(f"report: {report.page}")
     if parsed.open:

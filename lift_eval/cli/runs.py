@@ -167,6 +167,7 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
         Interrupted: If a signal has ended a run.
         ResultsError: If a run has failed.
     """
+    from lift_eval.reporting.figures.render_pool import RenderPool
     from lift_eval.reporting.planning import check_recipes, missing_runs, plan, runs_of_rows
     from lift_eval.reporting.render import render_experiment
     from lift_eval.results.samples import compact_samples
@@ -197,7 +198,8 @@ def run_and_render(experiment: Experiment, processes: int = 1) -> tuple[int, Rep
         note(f"lift-eval: {fault}; the others go on")
         failed.append(f"'{run.row}'")
     _check_names(missing, missing_runs(experiment))
-    report = render_experiment(experiment.path)
+    with RenderPool() as pool:
+        report = render_experiment(experiment.path, pool=pool)
     if failed:
         raise ResultsError(
             f"{counted(len(failed), 'run')} of {len(missing)} failed: {', '.join(failed)}; fix the errors above and "

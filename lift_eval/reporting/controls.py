@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -83,7 +83,7 @@ def _words(text: str) -> Words:
     return frozenset((word, number) for word, total in counts.items() for number in range(total))
 
 
-def nearness_table(comparison: Comparison) -> Table:
+def nearness_table(near: Iterable[Nearness]) -> Table:
     """Whether test questions stand among the pairs, and the nearest of them."""
     return Table(
         name="nearness",
@@ -103,7 +103,7 @@ def nearness_table(comparison: Comparison) -> Table:
                 TableCell(one.question[:SHOWN_CHARACTERS]),
                 TableCell(one.pair[:SHOWN_CHARACTERS]),
             )
-            for one in nearness(comparison)
+            for one in near
         ),
     )
 

@@ -8,11 +8,11 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
 from lift_eval.reporting.comparison import Cell, Comparison
-from lift_eval.reporting.controls import nearness
+from lift_eval.reporting.controls import Nearness
 from lift_eval.reporting.costs import Unit, all_break_evens, method_costs
 from lift_eval.reporting.table import MINUS, NOTHING, Table, TableCell
 
@@ -163,8 +163,14 @@ def _csv_value(value: object) -> object:
     return value
 
 
-def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:
-    """Everything but the samples, for programs."""
+def json_comparison(comparison: Comparison, near: Iterable[Nearness], provenance: dict[str, Any]) -> str:
+    """Everything but the samples, for programs.
+
+    Args:
+        comparison: What to write.
+        near: Its `nearness`.
+        provenance: Its `provenance` as plain data.
+    """
     experiment = comparison.experiment
     data = {
         "title": experiment.title,
@@ -178,7 +184,7 @@ def json_comparison(comparison: Comparison, provenance: dict[str, Any]) -> str:
             for unit in get_args(Unit)
             for found in all_break_evens(comparison, unit)
         ],
-        "nearness": [_plain(dataclasses.asdict(one)) for one in nearness(comparison)],
+        "nearness": [_plain(dataclasses.asdict(one)) for one in near],
         "published": [_plain(dataclasses.asdict(row)) for row in comparison.published],
         "missing": [
             {"row": run.row, "seed": run.seed, "tasks": list(run.tasks), "command": run.command}

@@ -10,16 +10,14 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from lift_eval.errors import ResultsError
 from lift_eval.reporting.comparison import Comparison, compare
+from lift_eval.reporting.controls import nearness
 from lift_eval.reporting.experiment import load_experiment
 from lift_eval.reporting.figures.contents import FIGURES, all_figures
 from lift_eval.reporting.figures.render_pool import Drawing, RenderPool
@@ -37,6 +35,9 @@ from lift_eval.reporting.provenance import provenance
 from lift_eval.reporting.samples import browser_data, script_json
 from lift_eval.reporting.tables import all_tables, scores_table
 from lift_eval.results.reading import read_runs
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURE_FOLDER = "figures"
@@ -68,54 +69,49 @@ class Report:
         return "\n".join([*_warnings(self.comparison), terminal_table(scores_table(self.comparison), bold)])
 
 
-def render_experiment(path: str | Path, out: str | Path | None = None, *, figures: bool = True) -> Report:
+def render_experiment(
+    path: str | Path, out: str | Path | None = None, pool: RenderPool | None = None
+) -> Report:
     """Render an experiment file from the runs that are there.
 
     Args:
         path: The experiment file.
         out: Folder of the report. None means a folder beside the experiment file, with its name.
-        figures: Whether to draw figures.
+        pool: The processes that draw the figures. None means a report without figures.
 
     Raises:
         ResultsError: If the file or a run cannot be used.
     """
-    with _render_pool(figures) as pool:
-        experiment = load_experiment(path)
-        return render(compare(experiment), Path(out or experiment.path.with_suffix("")), pool)
+    experiment = load_experiment(path)
+    return render(compare(experiment), Path(out or experiment.path.with_suffix("")), pool)
 
 
 def render_results(
     paths: Sequence[str | Path],
     out: str | Path,
+    pool: RenderPool | None = None,
     *,
     title: str = "Comparison of runs",
     metric: str | None = None,
-    figures: bool = True,
 ) -> Report:
     """Render the runs that exist, without an experiment file.
 
     Args:
         paths: Folders and results files.
         out: Folder of the report.
+        pool: The processes that draw the figures. None means a report without figures.
         title: Its heading.
         metric: The score of every task that has it. None means each task's usual one.
-        figures: Whether to draw figures.
 
     Raises:
         ResultsError: If there are no runs, or one cannot be used.
     """
-    with _render_pool(figures) as pool:
-        runs = read_runs(paths)
-        # Files are named relative to the folder that holds them all.
-        common = Path(os.path.commonpath([run.path.parent.resolve() for run in runs]))
-        experiment = infer_experiment(runs, title, common / "experiment.yaml", metric)
-        found = runs_of_rows(experiment, runs)
-        return render(compare(experiment, found), Path(out), pool)
-
-
-def _render_pool(figures: bool) -> AbstractContextManager[RenderPool | None]:
-    """The processes that draw figures, started before anything is read so that they are ready in time."""
-    return RenderPool() if figures else nullcontext()
+    runs = read_runs(paths)
+    # Files are named relative to the folder that holds them all.
+    common = Path(os.path.commonpath([run.path.parent.resolve() for run in runs]))
+    experiment = infer_experiment(runs, title, common / "experiment.yaml", metric)
+    found = runs_of_rows(experiment, runs)
+    return render(compare(experiment, found), Path(out), pool)
 
 
 def render(comparison: Comparison, out: Path, pool: RenderPool | None) -> Report:
@@ -133,7 +129,9 @@ def render(comparison: Comparison, out: Path, pool: RenderPool | None) -> Report
     _write(out / "report.md", _template("report.md.j2").render(content))
     _write(out / "tables.tex", "\n".join(latex_table(table) for table in tables))
     _write(out / "cells.csv", csv_cells(comparison))
-    _write(out / "report.json", json_comparison(comparison, content["provenance"].as_dict()))
+    _write(
+        out / "report.json", json_comparison(comparison, content["nearness"], content["provenance"].as_dict())
+    )
     # Figures come last, since they are being drawn meanwhile.
     _write(out / "report.html", _page(content, comparison))
     _write_figures(drawings, out / FIGURE_FOLDER)
@@ -141,12 +139,13 @@ def render(comparison: Comparison, out: Path, pool: RenderPool | None) -> Report
 
 
 def _content(comparison: Comparison, drawings: Sequence[Drawing]) -> dict[str, Any]:
-    experiment = comparison.experiment
+    experiment, near = comparison.experiment, nearness(comparison)
     return {
         "title": experiment.title,
         "description": experiment.description.strip(),
         "warnings": _warnings(comparison),
-        "tables": all_tables(comparison),
+        "tables": all_tables(comparison, near),
+        "nearness": near,
         "drawings": drawings,
         "figure_folder": FIGURE_FOLDER,
         "missing": comparison.missing,
@@ -187,6 +186,8 @@ def _template(name: str) -> jinja2.Template:
 
 @cache
 def _templates() -> jinja2.Environment:
+    import jinja2  # while figures are being drawn
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(["html.j2"]),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lift_eval.reporting.comparison import FEW_DOCUMENTS, Cell, Comparison
-from lift_eval.reporting.controls import nearness_table, recall_table
+from lift_eval.reporting.controls import Nearness, nearness_table, recall_table
 from lift_eval.reporting.costs import answer_costs_table, break_even_table, costs_table
 from lift_eval.reporting.experiment import Column
 from lift_eval.reporting.methods import descriptions, method_class
@@ -18,8 +18,13 @@ from lift_eval.reporting.table import NOTHING, Table, TableCell, count, number, 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def all_tables(comparison: Comparison) -> list[Table]:
-    """Every table that has something to show, the scores first."""
+def all_tables(comparison: Comparison, near: Sequence[Nearness]) -> list[Table]:
+    """Every table that has something to show, the scores first.
+
+    Args:
+        comparison: What to show.
+        near: Its `nearness`.
+    """
     tables = [
         scores_table(comparison),
         published_table(comparison),
@@ -27,7 +32,7 @@ def all_tables(comparison: Comparison) -> list[Table]:
         places_table(comparison),
         runs_table(comparison),
         pairs_table(comparison),
-        nearness_table(comparison),
+        nearness_table(near),
         recall_table(comparison),
         costs_table(comparison),
         answer_costs_table(comparison),

@@ -14,6 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
+from lift_eval.reporting.figures.render_pool import RenderPool
 from lift_eval.reporting.render import render_experiment, render_results
 from tests.conftest import ROOT
 from tests.reporting.everything import write_everything
@@ -127,7 +128,7 @@ def hostile(tmp_path: Path) -> Path:
             answer=lambda row, _: str(row["question"]),
         )
     sources = [tmp_path / "results", tmp_path / "more"]
-    return render_results(sources, tmp_path / "out", title=f"Title {ATTACK}", figures=False).page
+    return render_results(sources, tmp_path / "out", title=f"Title {ATTACK}").page
 
 
 @pytest.mark.parametrize("policy", [True, False])
@@ -153,7 +154,8 @@ def test_the_policy_stops_what_escaping_would_miss(visit: Open, hostile: Path, p
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return render_experiment(write_everything(tmp_path_factory.mktemp("page"))).page
+    with RenderPool() as pool:
+        return render_experiment(write_everything(tmp_path_factory.mktemp("page")), pool=pool).page
 
 
 def test_samples_can_be_filtered_and_searched(visit: Open, page: Path) -> None:
@@ -430,7 +432,7 @@ def test_axe_finds_nothing(visit: Open, page: Path, viewport: ViewportSize, sche
 def test_ten_thousand_samples(visit: Open, tmp_path: Path) -> None:
     data = rows(100, 100)
     write_run(tmp_path / "results", {"task": [index % 2 for index in range(10_000)]}, data)
-    page = render_results([tmp_path / "results"], tmp_path / "out", figures=False).page
+    page = render_results([tmp_path / "results"], tmp_path / "out").page
     script = """
       function probe() {
         const all = count();
@@ -445,7 +447,7 @@ def test_ten_thousand_samples(visit: Open, tmp_path: Path) -> None:
 
 def test_runs_without_samples_leave_a_page_that_works(visit: Open, tmp_path: Path) -> None:
     write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), samples=False)
-    tab = visit(render_results([tmp_path / "results"], tmp_path / "out", figures=False).page)
+    tab = visit(render_results([tmp_path / "results"], tmp_path / "out").page)
     assert "No run logged its samples" in tab.locator("#count").inner_text()
     assert tab.locator("#filters").is_hidden()
 

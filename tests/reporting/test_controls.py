@@ -54,7 +54,7 @@ def test_a_test_question_among_the_pairs_is_found_and_else_the_nearest(
 
 def test_the_table_shows_who_was_nearest(tmp_path: Path) -> None:
     comparison = of_pairs(tmp_path, ("Nobody knows.", "no"), ("What is number 0 of 0?", "that"))
-    table = nearness_table(comparison)
+    table = nearness_table(nearness(comparison))
     assert dict(zip(table.header, (cell.text for cell in table.rows[0]), strict=True)) == {
         "Method": "icl",
         "Questions": "2",
@@ -73,7 +73,7 @@ def test_questions_unrelated_to_the_document_are_left_out(tmp_path: Path) -> Non
 
 
 def test_where_nothing_was_generated_nothing_is_compared(tmp_path: Path) -> None:
-    assert not nearness_table(of_pairs(tmp_path)).rows
+    assert not nearness(of_pairs(tmp_path))
 
 
 def test_loss_in_training_stands_beside_the_scores(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from lift_eval.errors import ResultsError
+from lift_eval.reporting.figures.render_pool import RenderPool
 from lift_eval.reporting.render import render_experiment, render_results
 from lift_eval.reporting.samples import script_json
 from lift_eval.reporting.tables import all_tables
@@ -37,7 +38,7 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", FORMATS)
 def test_golden(fixture: Path, name: str, request: pytest.FixtureRequest) -> None:
     """Set LIFT_EVAL_GOLDEN=write to make the golden files anew, and read the difference before committing it."""
-    made = (render_experiment(fixture, "out", figures=False).folder / name).read_text(encoding="utf-8")
+    made = (render_experiment(fixture, "out").folder / name).read_text(encoding="utf-8")
     golden = GOLDEN / name
     if os.environ.get("LIFT_EVAL_GOLDEN") == "write":
         golden.parent.mkdir(exist_ok=True)
@@ -52,7 +53,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_equal_inputs_give_equal_bytes(fixture: Path) -> None:
-    first, second = (files_of(render_experiment(fixture, out).folder) for out in ("one", "two"))
+    with RenderPool() as pool:
+        first, second = (files_of(render_experiment(fixture, out, pool).folder) for out in ("one", "two"))
     assert first == second
     assert {"figures/scores.svg", "figures/scores.png", *FORMATS} <= set(first)
 
@@ -64,24 +66,25 @@ def test_nothing_is_written_through_a_link(fixture: Path, tmp_path: Path) -> Non
     for name in FORMATS:
         (outside / name).write_text("theirs")
         (out / name).symlink_to(outside / name)
-    render_experiment(fixture, out, figures=False)
+    render_experiment(fixture, out)
     assert {path.read_text() for path in outside.iterdir()} == {"theirs"}
     assert not any((out / name).is_symlink() for name in FORMATS)
     (out / "figures").symlink_to(outside)
-    with pytest.raises(ResultsError, match="is a link, which could lead out of the report"):
-        render_experiment(fixture, out)
+    with RenderPool() as pool, pytest.raises(ResultsError, match="is a link, which could lead out"):
+        render_experiment(fixture, out, pool)
 
 
 def test_a_report_stands_beside_its_experiment(fixture: Path) -> None:
-    report = render_experiment(fixture, figures=False)
+    report = render_experiment(fixture)
     assert report.page == Path("fixture/experiment/report.html")
     assert report.page.is_file()
 
 
 def test_figures_of_an_older_report_are_taken_away(fixture: Path) -> None:
-    render_experiment(fixture, "out")
+    with RenderPool() as pool:
+        render_experiment(fixture, "out", pool)
     assert list(Path("out/figures").iterdir())
-    render_experiment(fixture, "out", figures=False)
+    render_experiment(fixture, "out")
     assert not list(Path("out/figures").iterdir())
 
 
@@ -89,7 +92,7 @@ def test_figures_of_an_older_report_are_taken_away(fixture: Path) -> None:
 
 
 def test_csv_holds_every_cell_as_numbers(fixture: Path) -> None:
-    text = (render_experiment(fixture, "out", figures=False).folder / "cells.csv").read_text()
+    text = (render_experiment(fixture, "out").folder / "cells.csv").read_text()
     cells = list(csv.DictReader(text.splitlines()))
     assert [(cell["row"], cell["column"]) for cell in cells][:3] == [
         ("ICL", "All questions"),
@@ -101,14 +104,14 @@ def test_csv_holds_every_cell_as_numbers(fixture: Path) -> None:
 
 
 def test_json_says_null_where_there_is_no_number(fixture: Path) -> None:
-    text = (render_experiment(fixture, "out", figures=False).folder / "report.json").read_text()
+    text = (render_experiment(fixture, "out").folder / "report.json").read_text()
     data = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert data["cells"][0]["difference"] is None
     assert data["missing"][0]["row"] == "Gated Memory"
 
 
 def test_special_characters_survive_every_format(tmp_path: Path) -> None:
-    folder = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False).folder
+    folder = render_experiment(write_everything(tmp_path), tmp_path / "out").folder
     assert "# Everything & \\<more\\>" in (folder / "report.md").read_text()
     assert "<title>Everything &amp; &lt;more&gt;</title>" in (folder / "report.html").read_text()
     tex = (folder / "tables.tex").read_text()
@@ -122,7 +125,7 @@ def test_special_characters_survive_every_format(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
-    folder = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False).folder
+    folder = render_experiment(write_everything(tmp_path), tmp_path / "out").folder
     head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
     page = rf"{head}\input{{{folder}/tables.tex}}\end{{document}}"
     (tmp_path / "page.tex").write_text(page)
@@ -151,7 +154,8 @@ class Links(HTMLParser):
 
 
 def test_the_page_needs_nothing_but_itself(tmp_path: Path) -> None:
-    page = render_experiment(write_everything(tmp_path), tmp_path / "out").page.read_text()
+    with RenderPool() as pool:
+        page = render_experiment(write_everything(tmp_path), tmp_path / "out", pool).page.read_text()
     links = Links()
     links.feed(page)
     assert links.fetched
@@ -172,7 +176,7 @@ def test_script_json_cannot_leave_its_element() -> None:
 
 
 def test_results_alone_make_a_report(fixture: Path) -> None:
-    report = render_results(["fixture/results"], "out", figures=False)
+    report = render_results(["fixture/results"], "out")
     comparison = report.comparison
     assert [row.name for row in comparison.experiment.rows] == ["icl", "hf", "lora"]
     assert comparison.missing == ()
@@ -182,7 +186,7 @@ def test_results_alone_make_a_report(fixture: Path) -> None:
 
 def test_one_results_file_makes_a_report(fixture: Path) -> None:
     (path,) = Path("fixture/results/icl").glob("results_*.json")
-    assert render_results([path], "out", figures=False).page.is_file()
+    assert render_results([path], "out").page.is_file()
 
 
 def test_nothing_makes_no_report(tmp_path: Path) -> None:
@@ -194,7 +198,7 @@ def test_nothing_makes_no_report(tmp_path: Path) -> None:
 
 
 def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: Path) -> None:
-    report = render_experiment(write_everything(tmp_path), tmp_path / "out", figures=False)
+    report = render_experiment(write_everything(tmp_path), tmp_path / "out")
     first = (report.folder / "report.md").read_text().splitlines()[2]
     assert first.startswith("**Not the full benchmark: ")
     assert r"loogle\_shortqa: 72 of 1,951 questions, 12 of 105 documents" in first
@@ -202,7 +206,7 @@ def test_the_first_line_says_what_is_missing_from_the_full_benchmark(tmp_path: P
 
 
 def test_a_terminal_shows_aligned_columns_without_escapes(fixture: Path) -> None:
-    text = render_experiment(fixture, "out", figures=False).summary(bold=lambda cell: f"<{cell}>")
+    text = render_experiment(fixture, "out").summary(bold=lambda cell: f"<{cell}>")
     table = text.partition("\n\n")[0].splitlines()
     assert "\\" not in text
     assert [len(re.sub("[<>]", "", line)) for line in table] == [len(table[1])] * len(table)
@@ -220,7 +224,7 @@ def test_one_document_has_no_interval_and_the_report_says_so(tmp_path: Path) -> 
             model_args={"recipe": name},
             recipe=recipe,
         )
-    text = render_results([tmp_path / "results"], tmp_path / "out", figures=False).summary()
+    text = render_results([tmp_path / "results"], tmp_path / "out").summary()
     assert "Scores from 1 document have no interval and no test" in text
     assert "1 documents" not in text
     assert "too narrow" not in text
@@ -233,9 +237,7 @@ def test_what_went_otherwise_than_planned_is_counted(tmp_path: Path) -> None:
         document_record("doc2", retried="the loss was nan", kept=1.0),
     ]
     write_run(tmp_path / "results", {"task": [1, 0, 1]}, rows(3, 1), documents=documents)
-    text = (
-        render_results([tmp_path / "results"], tmp_path / "out", figures=False).folder / "report.md"
-    ).read_text()
+    text = (render_results([tmp_path / "results"], tmp_path / "out").folder / "report.md").read_text()
     assert "1 failed document, whose questions count as wrong" in text
     assert "5 questions of failed documents" in text
     assert "1 document retrained at a tenth of the learning rate" in text
@@ -261,8 +263,8 @@ def test_what_is_not_known_of_a_documents_share_in_the_prompt_is_no_nought(tmp_p
         document_record("doc1", kept=0.5, not_located=3),
     ]
     write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents)
-    report = render_results([tmp_path / "results"], tmp_path / "out", figures=False)
-    (table,) = (table for table in all_tables(report.comparison) if table.name == "runs")
+    report = render_results([tmp_path / "results"], tmp_path / "out")
+    (table,) = (table for table in all_tables(report.comparison, []) if table.name == "runs")
     shown = dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True))
     assert (shown["Kept"], shown["Truncated documents"]) == ("50 %", "1")
     assert "8 questions with an altered or incomplete document in the prompt" in report.page.read_text()
@@ -276,8 +278,8 @@ def test_reports_tell_what_became_of_the_pairs(tmp_path: Path) -> None:
     ]
     recipe = {"auxiliary": {"strategy": "passages", "generator": "self"}}
     write_run(tmp_path / "results", {"task": [1, 0]}, rows(2, 1), documents=documents, recipe=recipe)
-    report = render_results([tmp_path / "results"], tmp_path / "out", figures=False)
-    (table,) = (table for table in all_tables(report.comparison) if table.name == "pairs")
+    report = render_results([tmp_path / "results"], tmp_path / "out")
+    (table,) = (table for table in all_tables(report.comparison, []) if table.name == "pairs")
     assert dict(zip(table.header, (entry.text for entry in table.rows[0]), strict=True)) == {
         "Method": "icl",
         "Generator": "self (bundled)",
@@ -297,7 +299,7 @@ def test_a_run_with_few_pairs_is_flagged_and_one_without_such_a_task_has_no_tabl
     few = document_record("doc0", pairs={"asked": 10, "kept": 1, "given_up": 9})
     for name, documents in (("few", [few]), ("none", [document_record("doc0")])):
         write_run(tmp_path / name, {"task": [1]}, rows(1, 1), documents=documents)
-        page = render_results([tmp_path / name], tmp_path / "out", figures=False).page.read_text()
+        page = render_results([tmp_path / name], tmp_path / "out").page.read_text()
         assert ("1 document with few auxiliary pairs to train on" in page) == (name == "few")
         assert ("Auxiliary pairs" in page) == (name == "few")
 
@@ -308,7 +310,7 @@ def test_a_run_with_few_pairs_is_flagged_and_one_without_such_a_task_has_no_tabl
 def test_rendering_needs_neither_torch_nor_lm_eval_and_lets_plot_only_for_figures(fixture: Path) -> None:
     script = (
         "import sys; from lift_eval.reporting.render import render_experiment; "
-        "render_experiment(sys.argv[1], 'out', figures=False); "
+        "render_experiment(sys.argv[1], 'out'); "
         "sys.exit(', '.join({'torch', 'lm_eval', 'transformers', 'lets_plot'} & set(sys.modules)) or 0)"
     )
     ran = subprocess.run(
