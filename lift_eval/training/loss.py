@@ -1,14 +1,16 @@
 """The loss of a micro-batch and its gradient, computed without holding many logits at once.
 
 Hidden states are computed for the whole micro-batch. Logits, loss and gradient are computed only where a token is
-supervised, a bounded number at a time (`forward`). A token is to be predicted as it stands in the sample, or as the
-teacher expects it (`teacher`).
+supervised, a bounded number at a time (`forward`), and of these so few at a time pass through the loss that a
+processor's cache holds them. A token is to be predicted as it stands in the sample, or as the teacher expects it
+(`teacher`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +28,9 @@ from lift_eval.training.forward import (
 from lift_eval.training.prefix_cache import PrefixCache, PrefixError, fill_prefix_cache
 from lift_eval.training.shared_prefixes import SharedPrefix
 from lift_eval.training.teacher import Lesson, Teacher
+
+LOGITS_IN_CACHE = 2**21
+"""Most logits of which a processor computes loss and gradient at a time: 8 MiB in float32."""
 
 
 def step_gradient(
@@ -137,9 +142,8 @@ def _backpropagate_in_pieces(
     body = body_of(base)
     if body is None:
         with autocast(base.device, base.dtype):
-            loss = _loss(logits_of_columns(base, inputs, batch)[None], batch, lesson, supervised)
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            logits = logits_of_columns(base, inputs, batch)[None]
+        return _backpropagate_logits(logits, partial(_loss, batch, lesson, supervised), 0)
 
     compared = {"output_hidden_states": True} if lesson is not None and lesson.states else {}
     with autocast(base.device, base.dtype):
@@ -151,10 +155,9 @@ def _backpropagate_in_pieces(
     for piece in pieces:
         piece.requires_grad_()
         with autocast(base.device, base.dtype):
-            loss = _loss(logits_behind(base, body, output, piece), batch, lesson, supervised, start)
+            logits = logits_behind(base, body, output, piece)
+        total += _backpropagate_logits(logits, partial(_loss, batch, lesson, supervised), start)
         start += len(piece)
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
     if not hidden.requires_grad:  # where the head alone is trained
         return total
     gradient = torch.cat([piece.grad for piece in pieces if piece.grad is not None])
@@ -167,16 +170,39 @@ def _backpropagate_in_pieces(
     return total + distance.detach()
 
 
+def _backpropagate_logits(logits: Tensor, loss_of: Callable[[Tensor, int], Tensor], start: int) -> Tensor:
+    """Backpropagate the loss of consecutive supervised tokens, on a processor as many at a time as its cache holds.
+
+    Args:
+        logits: Theirs, shape (1, m, vocabulary).
+        loss_of: The loss of some of them and of the number of the first of these.
+        start: Number of the first of all.
+
+    Returns:
+        The sum of the losses, without graph.
+    """
+    at_once = LOGITS_IN_CACHE if logits.device.type == "cpu" else LOGITS_AT_ONCE
+    rows = max(at_once // logits.shape[-1], 1)
+    gradient, losses = torch.empty_like(logits), []
+    for block, place in zip(logits.detach().split(rows, dim=1), gradient.split(rows, dim=1), strict=True):
+        loss = loss_of(block.requires_grad_(), start)
+        place.copy_(torch.autograd.grad(loss.sum(), block)[0])
+        losses.append(loss.detach())
+        start += block.shape[1]
+    logits.backward(gradient)  # type: ignore[no-untyped-call]
+    return torch.stack(losses).sum(0)
+
+
 def _loss(
-    logits: Tensor, batch: MicroBatch, lesson: Lesson | None, supervised: int | Tensor, start: int = 0
+    batch: MicroBatch, lesson: Lesson | None, supervised: int | Tensor, logits: Tensor, start: int
 ) -> Tensor:
     """Share of consecutive supervised tokens in the mean loss, of each document where there are several.
 
     Args:
-        logits: Theirs, shape (1, m, vocabulary).
         batch: The micro-batch.
         lesson: What the teacher says about it. None means that the tokens themselves are learned.
         supervised: As in `accumulate_gradient`.
+        logits: Theirs, shape (1, m, vocabulary).
         start: Number of the first of them in the micro-batch.
     """
     if lesson is not None:

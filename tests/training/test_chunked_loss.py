@@ -52,6 +52,17 @@ def test_the_chunk_changes_neither_loss_nor_gradient(kind, positions):
     assert_equal_to_reference(model, found, mixed_samples())
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+def test_how_many_logits_pass_through_the_loss_at_a_time_changes_no_gradient(rows, monkeypatch):
+    model = moved_model()
+    whole = gradient(model, mixed_samples(), logits_at_once=1000 * VOCABULARY)
+    monkeypatch.setattr(loss_module, "LOGITS_IN_CACHE", rows * VOCABULARY)
+    found = gradient(model, mixed_samples(), logits_at_once=1000 * VOCABULARY)
+    assert found[0] == pytest.approx(whole[0], rel=1e-6)
+    for name, expected in whole[1].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=0, atol=0, msg=name)
+
+
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_soft_caps_and_other_heads_are_the_models_own(architecture):
     model = moved_model("lora", architecture)
