@@ -184,7 +184,8 @@ def _backpropagate_logits(logits: Tensor, loss_of: Callable[[Tensor, int], Tenso
     at_once = LOGITS_IN_CACHE if logits.device.type == "cpu" else LOGITS_AT_ONCE
     rows = max(at_once // logits.shape[-1], 1)
     gradient, losses = torch.empty_like(logits), []
-    for block, place in zip(logits.detach().split(rows, dim=1), gradient.split(rows, dim=1), strict=True):
+    blocks, places = torch.split(logits.detach(), rows, dim=1), torch.split(gradient, rows, dim=1)
+    for block, place in zip(blocks, places, strict=True):
         loss = loss_of(block.requires_grad_(), start)
         place.copy_(torch.autograd.grad(loss.sum(), block)[0])
         losses.append(loss.detach())
