@@ -71,16 +71,24 @@ def requests_for_pairs(model: Any, tokenizer: Any, recipe: Recipe, document: Doc
     return Case(f"{len(prompts)} requests, {recipe.name}", prompts, decoding, settings.batch)
 
 
-def questions(tokenizer: Any, document: Document, count: int, options: argparse.Namespace) -> Case:
+def questions(
+    tokenizer: Any,
+    document: Document,
+    count: int,
+    *,
+    tokens: int,
+    truncate: str = "document",
+    batch: int = 16,
+) -> Case:
     """Questions about a document in prompts that hold at most so many tokens, its middle cut out."""
-    changes = {"prompt.max_tokens": options.tokens, "prompt.truncate": options.truncate}
+    changes = {"prompt.max_tokens": tokens, "prompt.truncate": truncate}
     encoder = PromptEncoder(tokenizer, load_recipe("loogle_icl", changes).prompt, WINDOW)
     words = document.text.split()
     asked = [f"What of {' '.join(words[n : n + 4 + n % 5])}?" for n in range(count)]
     rendered = [encoder.render(document, question) for question in asked]
     prompts = [encoder.encode(one, reserve=NEW_TOKENS).ids for one in rendered]
     name = f"{count} questions, prompts of {max(map(len, prompts))} tokens"
-    return Case(name, prompts, Decoding(NEW_TOKENS), options.batch)
+    return Case(name, prompts, Decoding(NEW_TOKENS), batch)
 
 
 def by_generate(model: Any, tokenizer: Any, case: Case) -> list[str]:
@@ -242,7 +250,8 @@ def main() -> None:
             cases.append(requests_for_pairs(model, tokenizer, recipe, document, options.requests))
         if options.questions:
             about = document_of(tokenizer, options.document) if options.document else document
-            cases.append(questions(tokenizer, about, options.questions, options))
+            asked = {"tokens": options.tokens, "truncate": options.truncate, "batch": options.batch}
+            cases.append(questions(tokenizer, about, options.questions, **asked))
         done = [compare(where, model, tokenizer, case) for case in cases]
         if options.conversations:
             talk = load_recipe("cartridge", {**changes, "auxiliary.pairs": options.conversations})

@@ -78,7 +78,7 @@ def print_training(where: Setting, lengths: list[int]) -> None:
 def print_answers(where: Setting, tokens: int, count: int) -> None:
     """Print the tables of decoding."""
     model, tokenizer = where.model(), where.tokenizer()
-    case = questions(tokenizer, original_text(tokenizer, tokens), tokens, count)
+    case = questions(tokenizer, original_text(tokenizer, 2 * tokens), count, tokens=tokens, batch=count)
     times, rates = compare_decoding(where, model, tokenizer, case)
     print_pairs("Decoding", times)
     print_rows("Rates", [rates])
@@ -92,9 +92,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tokens", type=int, nargs="+", default=[5000, 15000], help="of the documents")
-    parser.add_argument(
-        "--prompt-tokens", type=int, default=1800, help="of the document before the questions"
-    )
+    parser.add_argument("--prompt-tokens", type=int, default=1800, help="of a prompt with a question")
     parser.add_argument("--questions", type=int, default=16)
     parser.set_defaults(model=MODEL, dtype="bfloat16")
     if not fetchable_models()[MODEL].path.is_file():
