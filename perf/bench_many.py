@@ -10,10 +10,8 @@ is bench_together.py's.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from typing import Any
 import torch
 from account import Shape, matrix_peak
 from common.operators import BETWEEN, PRODUCTS, profiled
+from common.processes import seconds_together
 from common.setting import Paired, Setting, console, print_pairs, print_table, setting
 
 from lift_eval import Document, load_recipe
@@ -277,7 +276,7 @@ def compare_processes() -> None:
     """Print documents per hour of one process with one thread and with all cores, and of as many processes."""
     cores = os.cpu_count() or 1
     ways = sorted({(1, 1), (1, 2), (2, 1), (1, cores), (cores, 1)}, key=lambda way: (way[0] * way[1], way))
-    spent = {way: _together(*way) for way in ways}
+    spent = {way: seconds_together(way[0], _lift, *way) for way in ways}
     rows = [
         [
             f"{processes} x {threads}",
@@ -294,32 +293,20 @@ def compare_processes() -> None:
     )
 
 
-def _together(processes: int, threads: int) -> float:
-    """Seconds from the moment when all processes are warm until the last is done."""
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(processes + 1)
-    workers = [
-        context.Process(target=_lift, args=(number, processes, threads, ready)) for number in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    ready.wait()
-    began = time.perf_counter()
-    for worker in workers:
-        worker.join()
-    return time.perf_counter() - began
-
-
-def _lift(number: int, processes: int, threads: int, ready: Any) -> None:
+def _lift(number: int, processes: int, threads: int) -> Callable[[], None]:
+    """A process's share of the documents, behind one that warms it up."""
     torch.set_num_threads(threads)
     lifter = Lifter.from_pretrained(device="cpu")
     made = list(world.documents("dev", DOCUMENTS, words=950))
     with lifter.lift(Document("The ship Silver Heron was built in 1842. It sank in the fog.")) as session:
         session.answer(["When was the ship Silver Heron built?"])
-    ready.wait()
-    for one in made[number::processes]:
-        with lifter.lift(Document(one.article.text, one.article.title)) as session:
-            session.answer([pair["Q"] for row in (one.shortqa, one.longqa) for pair in row["qa_pairs"]])
+
+    def work() -> None:
+        for one in made[number::processes]:
+            with lifter.lift(Document(one.article.text, one.article.title)) as session:
+                session.answer([pair["Q"] for row in (one.shortqa, one.longqa) for pair in row["qa_pairs"]])
+
+    return work
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 Training, in turn with the peer: segments of 1,024 tokens of documents of several lengths, one epoch of the recipe
 `smollm2` with a LoRA on all linear layers; and question-answer pairs, eight to a step, as the recipe `smollm2_pairs`
-trains them. Decoding: 16 questions behind one document, in turn with `generate`. Then the operators that take most of
-the time of each. `lift-eval model fetch smollm2` gets the model.
+trains them. Documents side by side, each with a thread of its own. Decoding: 16 questions behind one document, in turn
+with `generate`. Then the operators that take most of the time of each. `lift-eval model fetch smollm2` gets the model.
 """
 
 # ruff: noqa: ANN401 - tokenizers of transformers have no types
@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from bench_answering import print_decoding
 from bench_decoding import compare as compare_decoding
 from bench_decoding import questions
-from bench_training import compare, short_steps, train
+from bench_training import compare, rates, short_steps, train
 from common.operators import print_operators
+from common.processes import seconds_together
 from common.setting import Setting, console, print_pairs, print_rows, setting
 
 from lift_eval import Document, Recipe, load_recipe
@@ -75,6 +78,31 @@ def print_training(where: Setting, lengths: list[int]) -> None:
         print_operators(f"A step of {name}", partial(train, model, steps[:1], recipe))
 
 
+def print_side_by_side(where: Setting, tokens: int) -> None:
+    """Print the rates of a document on all cores, and of as many documents as cores, each in a process of its own."""
+    cores = torch.get_num_threads()
+    recipe, steps = segments(where, tokens)
+    model = attach(where.model(), recipe.adapter, seed=recipe.seed)
+    room = max(sample.tokens for step in steps for sample in step)
+    rows = []
+    for name, processes in (
+        (f"one document, {cores} threads", 1),
+        (f"{cores} documents, a thread each", cores),
+    ):
+        spent = seconds_together(processes, _segments_of_a_document, where, tokens, cores // processes)
+        row = rates(where, name, model, processes * steps, room, spent)
+        rows.append({"": name, "seconds": round(spent, 1), **row})
+    print_rows(f"Documents of {tokens} tokens side by side, segments, by wall clock", rows)
+
+
+def _segments_of_a_document(_: int, where: Setting, tokens: int, threads: int) -> Callable[[], object]:
+    torch.set_num_threads(threads)
+    recipe, steps = segments(where, tokens)
+    model = attach(where.model(), recipe.adapter, seed=recipe.seed)
+    train(model, steps[:1], recipe)
+    return partial(train, model, steps, recipe)
+
+
 def print_answers(where: Setting, tokens: int, count: int) -> None:
     """Print the tables of decoding."""
     model, tokenizer = where.model(), where.tokenizer()
@@ -101,6 +129,7 @@ def main() -> None:
     with setting(str(sys.modules[__name__].__doc__), pairs=1, parser=parser) as where:
         options = parser.parse_args()
         print_training(where, options.tokens)
+        print_side_by_side(where, min(options.tokens))
         print_answers(where, options.prompt_tokens, options.questions)
 
 
