@@ -169,7 +169,7 @@ def compare_conversations(
 ) -> tuple[list[list[str]], Row]:
     """Converse on both sides in turn, without a second try; see `compare`."""
     spent: list[list[float]] = [[], []]
-    used, passed = [0, 0], [0, 0]
+    used, passed, said = [0, 0], [0, 0], [0, 0]
     settings = recipe.auxiliary
     generator = ModelGenerator(model, tokenizer, settings, WINDOW)
     passages = settings.method.choose(document, settings, torch.Generator().manual_seed(0))
@@ -177,8 +177,8 @@ def compare_conversations(
 
     def ours() -> list[str]:
         replies = generator.generate(requests, temperature=settings.temperature, seed=0)
-        said = [reply for reply in replies if isinstance(reply, Answered)]
-        return [one.text for reply in said for one in (reply, reply.answer) if one]
+        turns = [reply for reply in replies if isinstance(reply, Answered)]
+        return [one.text for reply in turns for one in (reply, reply.answer) if one]
 
     def theirs() -> list[str]:
         return conversations_by_generate(generator, requests, settings.temperature)
@@ -194,9 +194,9 @@ def compare_conversations(
                 hook.remove()
                 spent[side].append(seconds)
                 used[side] = sum(len(tokenizer(text)["input_ids"]) for text in texts)
-                passed[side] = sum(read)
+                passed[side], said[side] = sum(read), len(texts)
     name = f"{settings.pairs} conversations, {recipe.name}"
-    remark = f"{passed[0]} against {passed[1]} tokens read"
+    remark = f"{said[0]} and {said[1]} texts, {passed[0]} and {passed[1]} tokens read"
     rates: Row = {
         "": name,
         "tokens used": used[0],
