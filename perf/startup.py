@@ -9,7 +9,8 @@ machine that does other work too.
     interpreter   what an interpreter that never imports lm_eval pays for the registration with lm-eval: two fresh
                   virtual environments, one with the wheel of this checkout and one with nothing
     help          `lift-eval --help`
-    report        `lift-eval report reports/demo.yaml`, all formats and figures
+    report        `lift-eval report reports/demo.yaml`, all formats and figures, into a new folder and into one that
+                  holds it already
     doctor        `lift-eval doctor`, and with `--model smollm2`, which `lift-eval model fetch smollm2` must have got
     imports       the memory of what a run imports and a prediction of its memory does not
     requests      `--model lift` against lm-eval's own `--model hf` with the same checkpoint, until the first request
@@ -129,10 +130,13 @@ def usage(times: int, clock: Clock) -> None:
 
 
 def report(times: int, clock: Clock) -> None:
-    """A whole report."""
-    with tempfile.TemporaryDirectory() as folder:
-        taken = in_turn([[*REPORT, folder]], times, clock)[0]
-    tell("lift-eval report reports/demo.yaml", taken, limit="at most 2 s")
+    """A whole report, in turn into a new folder and into one that holds it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        old, *new = ([*REPORT, str(Path(scratch, str(number)))] for number in range(times + 1))
+        seconds(old, clock)
+        taken = [(seconds(first, clock), seconds(old, clock)) for first in new]
+    for name, some in zip(("a new report", "the same again"), zip(*taken, strict=True), strict=True):
+        tell(f"lift-eval report reports/demo.yaml, {name}", some, limit="at most 1 s")
 
 
 def doctor(times: int, clock: Clock) -> None:
