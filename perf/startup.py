@@ -14,8 +14,8 @@ machine that does other work too.
     doctor        `lift-eval doctor`, and with `--model smollm2`, which `lift-eval model fetch smollm2` must have got
     imports       the memory of what a run imports and a prediction of its memory does not
     requests      `--model lift` against lm-eval's own `--model hf` with the same checkpoint, until the first request
-                  is to be answered; and lm-eval's index of its own tasks, which both pay where a task of lm-eval's own
-                  is named
+                  is to be answered, and with the recipe `lora`, until the first gradient is there; and lm-eval's index
+                  of its own tasks, which both pay where a task of lm-eval's own is named
 """
 
 from __future__ import annotations
@@ -51,18 +51,26 @@ for name in ("lift_eval.harness.model", "nltk.tokenize.punkt"):
 """
 REPORT = [sys.executable, "-m", "lift_eval.cli", "report", str(ROOT / "reports" / "demo.yaml"), "--out"]
 INDEX = [sys.executable, "-c", "from lm_eval.tasks import TaskManager; TaskManager()"]
-UNTIL_REQUESTS = """
+SHORT_SEGMENTS = "training.segment_tokens=192,training.stride_tokens=192"
+UNTIL_FIRST = """
 import os, sys
 from lm_eval import simple_evaluate
 from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from lift_eval._autoload import tasks_folder
 
-model, arguments = sys.argv[1:]
-get_model(model).generate_until = lambda *_, **__: os._exit(0)
+def end(*_, **__):
+    os._exit(0)
+
+model, arguments, event = sys.argv[1:]
+if event == "request":
+    get_model(model).generate_until = end
+else:
+    register_optimizer_step_pre_hook(end)
 tasks = TaskManager(include_path=str(tasks_folder()), include_defaults=False)
 simple_evaluate(model, arguments, ["lift_tiny_shortqa"], device="cpu", task_manager=tasks)
-sys.exit("no request was made")
+sys.exit(f"there was no {event}")
 """
 
 Clock = Callable[[], float]
@@ -155,14 +163,20 @@ def imports(_: int, __: Clock) -> None:
 
 
 def requests(times: int, clock: Clock) -> None:
-    """lm-eval up to its first request."""
-    arguments = {"hf": f"pretrained={CHECKPOINT},dtype=float32", "lift": "recipe=tiny,store=off"}
-    starts = [[sys.executable, "-c", UNTIL_REQUESTS, model, given] for model, given in arguments.items()]
-    hf, lift = in_turn(starts, times, clock)
+    """lm-eval up to its first request, and to the first training step."""
+    lift = f"pretrained={CHECKPOINT},store=off,precision.dtype=float32"
+    cases = (
+        ("hf", f"pretrained={CHECKPOINT},dtype=float32", "request", ""),
+        ("lift", f"{lift},recipe=tiny", "request", "at most 1 s"),
+        ("lift", f"{lift},recipe=lora,{SHORT_SEGMENTS}", "step", "at most 3 s"),
+    )
+    starts = [[sys.executable, "-c", UNTIL_FIRST, *case[:3]] for case in cases]
+    hf, *others = in_turn(starts, times, clock)
     tell("lm_eval --model hf, until its first request", hf)
-    tell("lm_eval --model lift, until its first request", lift)
-    added = [one - other for one, other in zip(lift, hf, strict=True)]
-    tell("added by --model lift", added, limit="at most 1 s")
+    for (model, _, event, limit), taken in zip(cases[1:], others, strict=True):
+        tell(f"lm_eval --model {model}, until its first {event}", taken)
+        added = [one - other for one, other in zip(taken, hf, strict=True)]
+        tell("    added", added, limit=limit)
     tell("lm-eval's index of its own tasks, where one is named", in_turn([INDEX], 1, clock)[0])
 
 

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from huggingface_hub import constants
@@ -24,7 +25,13 @@ from lift_eval.record.record import PACKAGES, versions
 HUB = ("huggingface.co", 443)
 HUB_TIMEOUT_SECONDS = 3.0
 TRIAL_TEXT = """\
-The ship Silver Heron was built in 1842. Nobody spoke about the fog near the quay. Otto Larkley was born in Kirmoor."""
+The ship Silver Heron was built in 1842.
+
+Nobody spoke about the fog near the quay.
+
+Otto Larkley was born in Kirmoor."""
+TRIAL_CHANGES = {"training.joint_epochs": 5, "auxiliary.pairs": 1}
+"""What makes the recipe ``tiny`` short, as the paragraphs do: text of one sentence each needs no sentence splitter."""
 TRIAL_QUESTION, TRIAL_ANSWER = "When was the ship Silver Heron built?", "1842"
 TRIAL_FAILED = f"the answer should be {TRIAL_ANSWER}: install the versions of requirements.lock"
 OPTIONAL = {
@@ -134,9 +141,12 @@ def _bundled_model() -> Iterator[Finding]:
 def _trial() -> Finding:
     """Lift a short document with the bundled model as a run does: pairs, training and an answer."""
     from lift_eval.lifter.lifter import Lifter
+    from lift_eval.recipe import load_recipe
 
     began = time.perf_counter()
-    with Lifter.from_pretrained().lift(Document(TRIAL_TEXT, "Notes from Kirmoor")) as session:
+    with _no_progress_bars():
+        lifter = Lifter.from_pretrained(recipe=load_recipe("tiny", TRIAL_CHANGES))
+    with lifter.lift(Document(TRIAL_TEXT, "Notes from Kirmoor"), progress=False) as session:
         reply = session.answer([TRIAL_QUESTION])[0]
     losses = session.record.losses
     state = f"{counted(len(losses), 'step')}, loss {losses[0]:.2f} -> {losses[-1]:.4f}; '{TRIAL_QUESTION}' '{reply}'"
@@ -144,6 +154,20 @@ def _trial() -> Finding:
     return Finding(
         good, "LIFT", f"{state}; {time.perf_counter() - began:.1f} s", "" if good else TRIAL_FAILED
     )
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Let transformers show no progress inside: weights of six megabytes are there at once."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _hub() -> Finding:

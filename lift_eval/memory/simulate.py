@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from lift_eval.answering.reading import Reading
 from lift_eval.answering.shared_prefix import CHUNK
 from lift_eval.memory.depth import Sections, more_rows, most_alive
 from lift_eval.memory.fake_model import trained_parameters
+from lift_eval.memory.passes import computing, largest
 from lift_eval.models.loading import base_of, body_of, supports_prefix_sharing
 from lift_eval.training.batching import MicroBatch
 from lift_eval.training.layout import checkpoint_activations
@@ -181,14 +182,25 @@ def answering_bytes(
     longer = [[*prompt, *[prompt[-1]] * read] for prompt in prompts]
     short = Decoding(DECODED, options=decoding.options)
 
-    def decode(prompts: Sequence[Sequence[int]]) -> Sections:
-        work = partial(answer, model, NoTokenizer(), prompts, short, batch=batch, reading=reading)
+    def simulate(count: int) -> Sections:
+        work = partial(answer, model, NoTokenizer(), longer[:count], short, batch=batch, reading=reading)
         return _sections(model, work)
 
-    known = chooser(model, decoding.options, range(len(longer))) is not None
-    if len(longer) > batch or reading is not None or not known or not _alike_rows(model, longer):
-        return most_alive(model, lambda: decode(longer))
-    return most_alive(model, lambda: more_rows(decode(longer[:2]), decode(longer[:3]), len(longer)))
+    @cache
+    def wanted(count: int) -> Collection[int]:
+        with computing(model, ()) as passes:
+            simulate(count)
+        return largest(passes)
+
+    def decode(count: int) -> Sections:
+        with computing(model, wanted(count)):
+            return simulate(count)
+
+    count = len(longer)
+    known = chooser(model, decoding.options, range(count)) is not None
+    if count > batch or reading is not None or not known or not _alike_rows(model, longer):
+        return most_alive(model, lambda: decode(count))
+    return most_alive(model, lambda: more_rows(decode(2), decode(3), count))
 
 
 def _alike_rows(model: Any, prompts: Sequence[Sequence[int]]) -> bool:  # noqa: ANN401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -34,6 +34,7 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[(\[]?\d")
+_END_MARK = re.compile(r"[.?!]")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n\s*")
 
 # The marks of all other scripts, after the rules of Unicode (UAX 29, section 5): a mark, with what closes behind it,
@@ -86,7 +87,7 @@ def _punkt_sentences(text: str) -> list[tuple[int, int]]:
     block = 0
     for end, next_block in [*(gap.span() for gap in _BLANK_LINE.finditer(text)), (len(text), len(text))]:
         mergeable = len(spans)
-        for first, last in _punkt().span_tokenize(text[block:end]):
+        for first, last in _block_sentences(text[block:end]):
             start, stop = _stripped(text, block + first, block + last)
             if len(spans) > mergeable and _goes_on(text, spans[-1], start):
                 spans[-1] = (spans[-1][0], stop)
@@ -94,6 +95,15 @@ def _punkt_sentences(text: str) -> list[tuple[int, int]]:
                 spans.append((start, stop))
         block = next_block
     return spans
+
+
+def _block_sentences(block: str) -> Iterable[tuple[int, int]]:
+    """Punkt's sentences, without Punkt, which takes a second to import, where only the last character may end one."""
+    length = len(block.rstrip())
+    if _END_MARK.search(block, 0, length - 1):
+        found: Iterable[tuple[int, int]] = _punkt().span_tokenize(block)
+        return found
+    return [(0, length)]
 
 
 def _parts(text: str, start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from lift_eval.answering.reading import Reading
 from lift_eval.cli import main
 from lift_eval.memory import depth, simulate
 from lift_eval.memory.fake_model import fake_model
+from lift_eval.memory.passes import Pass, largest
 from lift_eval.memory.predict import MemoryPart, Prediction, chosen_compute, predict
 from lift_eval.memory.simulate import _Ledger, answering_bytes, gradient_bytes
 from lift_eval.memory.workload import ANSWER_TOKENS, QUESTION_TOKENS, Workload
@@ -292,7 +293,48 @@ def test_rows_that_are_read_one_by_one_are_told_by_three_of_them(
     made = fake_model(tiny_config("llama"), recipe_with("lora"), CPU)
     told = answering_bytes(made, prompts, decoding, batch=6)
     monkeypatch.setattr(simulate, "_alike_rows", lambda *_: False)
+    all_passes(monkeypatch)
     assert told == pytest.approx(answering_bytes(made, prompts, decoding, batch=6), rel=0.001)
+
+
+def all_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """From now on every pass is simulated; the numbers of passes are put in the list."""
+    found: list[int] = []
+
+    def largest(passes: Sequence[Pass]) -> range:
+        found.append(len(passes))
+        return range(len(passes))
+
+    monkeypatch.setattr(simulate, "largest", largest)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shared", "tokens"),
+    [
+        ("llama", 0, 1532),  # with the four new tokens that are read, three whole chunks
+        ("qwen3", 0, 700),
+        ("qwen2", 100, 1700),
+        ("llama", 300, 1539),
+        ("qwen3", 100, 330),  # two rows side by side
+    ],
+)
+def test_rows_of_many_tokens_are_told_by_their_largest_passes(
+    architecture: str, shared: int, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the byte."""
+    prompts = [[1] * shared + [2 + number] * (tokens - shared) for number in range(4)]
+    made = fake_model(tiny_config(architecture), recipe_with("lora"), CPU)
+    measure = partial(answering_bytes, made, prompts, Decoding(6), batch=4)
+    told, found = measure(), all_passes(monkeypatch)
+    assert told == measure()
+    assert found[0] > 2
+
+
+def test_of_passes_alike_the_one_that_reads_most_columns_is_computed() -> None:
+    chunk, end, step = (1, 512), (1, 40), (2, 1)
+    row = [Pass(chunk, 512), Pass(chunk, 1024), Pass(end, 1064)]
+    assert set(largest([*row, *row, Pass(step, 1065)])) == {1, 2, 6}
 
 
 def test_shallow_models_end_as_the_whole_one_does_and_layers_that_differ_are_all_simulated() -> None:

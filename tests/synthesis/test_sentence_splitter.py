@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lift_eval.synthesis.sentence_splitter import _punkt_sentences, split_sentences
+from lift_eval.synthesis.sentence_splitter import (
+    _block_sentences,
+    _punkt,
+    _punkt_sentences,
+    _stripped,
+    split_sentences,
+)
 
 # A bar stands where a sentence ends.
 CASES = [
@@ -83,6 +91,25 @@ def test_only_white_space_lies_between_sentences(text: str) -> None:
         assert text[start:stop] == text[start:stop].strip() != ""
         end = stop
     assert not text[end:].strip()
+
+
+@given(st.text(alphabet="aB1 .?!,\"')\n", max_size=12))
+@settings(max_examples=500)
+def test_punkt_is_left_out_only_where_it_finds_the_same(block: str) -> None:
+    expected = [_stripped(block, *span) for span in _punkt().span_tokenize(block)]
+    found = [_stripped(block, *span) for span in _block_sentences(block)]
+    assert [span for span in found if span[0] < span[1]] == [span for span in expected if span[0] < span[1]]
+
+
+def test_one_sentence_a_paragraph_does_not_import_nltk() -> None:
+    script = """
+import sys
+from lift_eval.synthesis.sentence_splitter import split_sentences
+
+assert split_sentences("The hall burned.\\n\\nWho saw it?\\n\\nnobody") == [(0, 16), (18, 29), (31, 37)]
+assert "nltk" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_a_sentence_does_not_depend_on_the_text_around_it() -> None:
