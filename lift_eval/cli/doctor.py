@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from huggingface_hub import constants
 
-from lift_eval.cli.shared import green, yellow
+from lift_eval.cli.shared import green, one_thread, yellow
 from lift_eval.document import Document
 from lift_eval.errors import counted
 from lift_eval.judging import JUDGE_VARIABLE
@@ -133,7 +133,8 @@ def _bundled_model() -> Iterator[Finding]:
 
     if (BUNDLED / "model.safetensors").is_file():
         yield Finding(True, "bundled model", str(BUNDLED))
-        yield _trial()
+        with one_thread():
+            yield _trial()
     else:
         yield Finding(False, "bundled model", "missing", "create it with python -m pretraining.pretrain")
 

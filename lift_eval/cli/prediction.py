@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from lift_eval.cli.doctor import Finding, gib
+from lift_eval.cli.shared import one_thread
 from lift_eval.memory.predict import Prediction, free_bytes, is_here, predict
 from lift_eval.memory.workload import SAFE_SHARE
 from lift_eval.models.loading import context_window, load_config, resolve_device
@@ -35,15 +36,17 @@ def predict_run(name: str, recipe: Recipe, document_tokens: int, on: str | None 
     config = load_config(name)
     kind, _, other = recipe.auxiliary.generator.partition(":")
     free = free_bytes(device) if is_here(device) else None
-    prediction = predict(
-        config,
-        recipe,
-        device=device,
-        document_tokens=document_tokens,
-        window=context_window(config, None),
-        free=free,
-        generator=load_config(other) if recipe.trains and kind == "local" else None,
-    )
+    generator = load_config(other) if recipe.trains and kind == "local" else None
+    with one_thread():
+        prediction = predict(
+            config,
+            recipe,
+            device=device,
+            document_tokens=document_tokens,
+            window=context_window(config, None),
+            free=free,
+            generator=generator,
+        )
     largest = prediction.largest_phase
     for part in prediction.parts:
         when = f" while {part.phase}" if part.phase else ""

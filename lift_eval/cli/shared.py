@@ -64,6 +64,19 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute small things by one thread: several would wait for each other, above all on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def size(count: int) -> str:
     """A readable number of bytes, e.g. ``1.5 GB``."""
     value = float(count)

@@ -94,10 +94,12 @@ def test_recipes_diff_names_what_differs(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_doctor_names_device_precision_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
     assert main(["doctor"]) == 0
     report = capsys.readouterr().out
     for subject in ("python", "torch", "lm-eval", "device", "precision", "Hub", "judge"):
         assert subject in report
+    assert torch.get_num_threads() == threads
     assert gc.isenabled()
     assert gc.get_freeze_count(), "what was imported is not looked at again when the process ends"
     assert re.search(r"ok +LIFT +\d+ steps, loss .*'When was the ship Silver Heron built\?' '1842'", report)
