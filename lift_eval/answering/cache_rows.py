@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
+from typing import TypeVar
+
+T = TypeVar("T")
 
 COMMON, PADDING = -1, -2
 """Columns that all continuations of a row see, and those that only padding sees."""
@@ -41,13 +44,13 @@ def group_rows(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
             alike[-1].append(row)
         else:
             alike.append([row])
-    return [part for some in alike for part in _evenly(list(chain(*some)), len(some))]
+    return [part for some in alike for part in evenly(list(chain(*some)), len(some))]
 
 
-def _evenly(prompts: Sequence[int], rows: int) -> list[list[int]]:
-    """Prompts spread over rows, in order."""
-    edges = [len(prompts) * row // rows for row in range(rows + 1)]
-    return [list(prompts[start:stop]) for start, stop in pairwise(edges)]
+def evenly(some: Sequence[T], rows: int) -> list[list[T]]:
+    """Spread some over rows, in order."""
+    edges = [len(some) * row // rows for row in range(rows + 1)]
+    return [list(some[start:stop]) for start, stop in pairwise(edges)]
 
 
 def lay_out(
@@ -125,6 +128,11 @@ class CacheRow:
             owners += [number] * (len(prompt) - common)
             continuations.append(Continuation(index, len(prompt), len(tokens) - 1))
         return cls(tokens, positions, owners, continuations, list(range(len(continuations))), len(tokens))
+
+    @classmethod
+    def moved(cls, continuations: list[Continuation], used: int) -> CacheRow:
+        """A row of continuations that have been read in others, which fill so many of its columns."""
+        return cls([], [], [], continuations, list(range(len(continuations))), used)
 
     def without(self, columns: int) -> CacheRow:
         """The row when so many of its first columns have been dropped from memory."""

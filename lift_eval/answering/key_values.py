@@ -48,6 +48,19 @@ class KeyValues(Cache):  # type: ignore[misc]
             for tensor in (layer.keys, layer.values):
                 tensor[target, :, :columns] = tensor[source, :, :columns]
 
+    def spread(self, rows: Tensor, columns: Tensor, start: int) -> None:
+        """Overwrite the columns of the first rows from one on.
+
+        Args:
+            rows: Where each comes from, shape (rows, columns).
+            columns: The same of columns.
+            start: The first that is overwritten.
+        """
+        for layer in self.layers:
+            for tensor in (layer.keys, layer.values):
+                taken = tensor[rows, :, columns].transpose(1, 2)
+                tensor[: len(rows), :, start : start + columns.shape[1]] = taken
+
 
 class _PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     def __init__(self, owner: KeyValues, beginning: DynamicLayer, rows: int, width: int) -> None:

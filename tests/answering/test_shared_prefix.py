@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from lift_eval.adapters.gated_memory import record_gates
 from lift_eval.answering import key_values, together
@@ -15,6 +16,7 @@ from lift_eval.answering import shared_prefix as branches
 from lift_eval.answering.cache_rows import group_rows
 from lift_eval.answering.decoding import Decoding
 from lift_eval.answering.generate import answer
+from lift_eval.answering.key_values import KeyValues
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from tests.training.samples import moved_model, tokens
 
@@ -181,6 +183,31 @@ def test_a_finished_row_makes_room_for_the_next(prompts, refilled, monkeypatch, 
     if refilled == 4 and prompts is APART:  # rows stay full while others wait
         last_entry = max(place for place, (_, columns) in enumerate(shapes) if columns > 1)
         assert {rows for rows, columns in shapes[:last_entry] if columns == 1} == {2}
+
+
+REQUESTS = [[*BEGINNING[:100], *tokens(8 + number % 9, 120 + number).tolist()] for number in range(60)]
+"""Requests of which several stand in a row."""
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(4, {2, 3}), (16, {6, 8})])
+def test_what_is_left_moves_together(batch, rows, monkeypatch, branched):
+    """Into two rows while others wait; evenly into all that are left when none do."""
+    moved: list[int] = []
+    spread = KeyValues.spread
+
+    def noted(memory: KeyValues, sources: Tensor, columns: Tensor, start: int) -> None:
+        moved.append(len(sources))
+        spread(memory, sources, columns, start)
+
+    monkeypatch.setattr(KeyValues, "spread", noted)
+    monkeypatch.setattr(branches, "REFILLED", 2)
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    free = [answer(model, tokenizer, [prompt], Decoding(24), batch=1)[0].text for prompt in REQUESTS]
+    decoding = Decoding(24, stop=tuple(text[3:5] for number, text in enumerate(free) if number % 9))
+    alone = [answer(model, tokenizer, [prompt], decoding, batch=1)[0] for prompt in REQUESTS]
+    assert answer(model, tokenizer, REQUESTS, decoding, batch=batch) == alone
+    assert branched
+    assert set(moved) == rows
 
 
 def test_the_beginning_is_read_once_however_many_rows_there_are():
