@@ -236,12 +236,12 @@ class _Decoder:
         """
         alive = [(place, number) for place, row in enumerate(self.rows) for number in row.alive]
         most, widest = max(len(row.alive) for row in self.rows), max(row.used for row in self.rows)
-        rows = math.ceil(len(alive) / most) if full else len(self.rows)
-        gains = (
-            self._has_room(rows) and not self._has_room(len(self.rows))
-            if full
-            else 3 * math.ceil(len(alive) / rows) <= 2 * most
-        )
+        if full:
+            rows = math.ceil(len(alive) / most)
+            gains = self._has_room(rows) and not self._has_room(len(self.rows))
+        else:
+            rows = len(self.rows)
+            gains = 3 * math.ceil(len(alive) / rows) <= 2 * most
         if not gains:
             return
         parts = evenly([(place, number, self._own(place, number)) for place, number in alive], rows)
@@ -272,7 +272,8 @@ class _Decoder:
         """The columns that a continuation sees beyond the beginning of all rows."""
         owners = self.owners[place, self.shared : self.rows[place].used]
         seen = (owners == COMMON) | (owners == number)
-        return (seen.nonzero()[:, 0] + self.shared).tolist()
+        columns: list[int] = (seen.nonzero()[:, 0] + self.shared).tolist()
+        return columns
 
     def _enter(self, rows: list[CacheRow]) -> None:
         """Read rows, as many side by side as make few tokens, and choose the first token of each answer."""
