@@ -98,7 +98,8 @@ class CacheRow:
     Attributes:
         tokens: Of all columns.
         positions: In the text, of all columns.
-        owners: The continuation of each column, by its number in ``continuations``; `COMMON` where it belongs to all.
+        owners: The continuation of each column that holds something, by its number in ``continuations``; `COMMON` where
+            it belongs to all.
         continuations: The prompts.
         alive: Numbers of the continuations that are not finished.
         used: Columns that hold something.
@@ -130,9 +131,9 @@ class CacheRow:
         return cls(tokens, positions, owners, continuations, list(range(len(continuations))), len(tokens))
 
     @classmethod
-    def moved(cls, continuations: list[Continuation], used: int) -> CacheRow:
-        """A row of continuations that have been read in others, which fill so many of its columns."""
-        return cls([], [], [], continuations, list(range(len(continuations))), used)
+    def moved(cls, continuations: list[Continuation], owners: list[int]) -> CacheRow:
+        """A row of continuations that have been read in others; its tokens are not read again."""
+        return cls([], [], owners, continuations, list(range(len(continuations))), len(owners))
 
     def without(self, columns: int) -> CacheRow:
         """The row when so many of its first columns have been dropped from memory."""

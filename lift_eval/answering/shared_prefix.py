@@ -249,19 +249,18 @@ class _Decoder:
         width = max(map(len, columns))
         if self.shared + width > widest:
             return
-        device = self.model.device
         sources = [[place for place, _, own in part for _ in own] for part in parts]
         owners = [[number for number, (*_, own) in enumerate(part) for _ in own] for part in parts]
-        self.memory.spread(
-            _filled(sources, width, 0).to(device), _filled(columns, width, 0).to(device), self.shared
-        )
-        self.owners[: len(parts), self.shared :] = PADDING
-        self.owners[: len(parts), self.shared : self.shared + width] = _filled(owners, width, PADDING)
+        places, taken = (_filled(one, width, 0).to(self.model.device) for one in (sources, columns))
+        self.memory.spread(places, taken, self.shared)
+        self.owners[:rows, self.shared :] = PADDING
+        self.owners[:rows, self.shared : self.shared + width] = _filled(owners, width, PADDING)
+        common = [COMMON] * self.shared
         self.rows = [
             CacheRow.moved(
-                [self.rows[place].continuations[number] for place, number, _ in part], self.shared + len(own)
+                [self.rows[place].continuations[number] for place, number, _ in part], common + own
             )
-            for part, own in zip(parts, columns, strict=True)
+            for part, own in zip(parts, owners, strict=True)
         ]
 
     def _has_room(self, rows: int) -> bool:
@@ -270,10 +269,8 @@ class _Decoder:
 
     def _own(self, place: int, number: int) -> list[int]:
         """The columns that a continuation sees beyond the beginning of all rows."""
-        owners = self.owners[place, self.shared : self.rows[place].used]
-        seen = (owners == COMMON) | (owners == number)
-        columns: list[int] = (seen.nonzero()[:, 0] + self.shared).tolist()
-        return columns
+        owners = self.rows[place].owners[self.shared :]
+        return [column for column, owner in enumerate(owners, self.shared) if owner in (COMMON, number)]
 
     def _enter(self, rows: list[CacheRow]) -> None:
         """Read rows, as many side by side as make few tokens, and choose the first token of each answer."""
@@ -320,6 +317,7 @@ class _Decoder:
         )
         for row in self.rows:
             row.used += len(row.alive)
+            row.owners += row.alive
         self._choose(
             logits,
             [
