@@ -96,13 +96,12 @@ class CacheRow:
     """Prompts in one row: their common tokens, then the rest of each.
 
     Attributes:
-        tokens: Of all columns.
-        positions: In the text, of all columns.
+        tokens: Of all columns that are read with the prompts.
+        positions: Theirs in the text.
         owners: The continuation of each column that holds something, by its number in ``continuations``; `COMMON` where
             it belongs to all.
         continuations: The prompts.
         alive: Numbers of the continuations that are not finished.
-        used: Columns that hold something.
     """
 
     tokens: list[int]
@@ -110,7 +109,11 @@ class CacheRow:
     owners: list[int]
     continuations: list[Continuation]
     alive: list[int]
-    used: int
+
+    @property
+    def used(self) -> int:
+        """Columns that hold something."""
+        return len(self.owners)
 
     @classmethod
     def of(
@@ -128,19 +131,19 @@ class CacheRow:
             positions += range(common, len(prompt))
             owners += [number] * (len(prompt) - common)
             continuations.append(Continuation(index, len(prompt), len(tokens) - 1))
-        return cls(tokens, positions, owners, continuations, list(range(len(continuations))), len(tokens))
+        return cls(tokens, positions, owners, continuations, list(range(len(continuations))))
 
     @classmethod
     def moved(cls, continuations: list[Continuation], owners: list[int]) -> CacheRow:
         """A row of continuations that have been read in others; its tokens are not read again."""
-        return cls([], [], owners, continuations, list(range(len(continuations))), len(owners))
+        return cls([], [], owners, continuations, list(range(len(continuations))))
 
     def without(self, columns: int) -> CacheRow:
         """The row when so many of its first columns have been dropped from memory."""
         for one in self.continuations:
             one.end -= columns
         kept = (self.tokens[columns:], self.positions[columns:], self.owners[columns:])
-        return CacheRow(*kept, self.continuations, self.alive, self.used - columns)
+        return CacheRow(*kept, self.continuations, self.alive)
 
     def follow(self, prompt: int, ids: Sequence[int]) -> tuple[int, int, int]:
         """Put in a second prompt, which writes over what it does not share with a first one that was alone in the row.
@@ -157,6 +160,6 @@ class CacheRow:
             self.continuations.clear()
         else:
             start, column = self.owners.count(COMMON), self.used
-        self.used = column + len(ids) - start
+        self.owners[column:] = [len(self.continuations)] * (len(ids) - start)
         self.continuations.append(Continuation(prompt, len(ids), self.used - 1))
         return len(self.continuations) - 1, start, column

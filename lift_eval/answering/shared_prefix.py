@@ -4,8 +4,8 @@ Prompts that have nearly everything in common share a row, whose keys and values
 prompt's own is a continuation in that row. Prompts that differ early, such as those whose middle is cut out at
 different places, have rows of their own, side by side. In each step every continuation gets its next token. A finished
 continuation leaves its row, and those that are left move together: into few rows, to make room for the next ones that
-wait, or evenly into all rows when none wait. Where a second prompt follows from
-an answer, it stays in the row, and what both prompts begin with is not read again.
+wait, or evenly into all rows when none wait. Where a second prompt follows from an answer, it stays in the row, and
+what both prompts begin with is not read again.
 """
 
 from __future__ import annotations
@@ -316,7 +316,6 @@ class _Decoder:
             list(range(max(map(len, continuations)))),
         )
         for row in self.rows:
-            row.used += len(row.alive)
             row.owners += row.alive
         self._choose(
             logits,
